@@ -1,0 +1,1 @@
+"""C: the linear controller, its evolution in the dream, and its evaluation in the real game."""
