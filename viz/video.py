@@ -1,0 +1,111 @@
+"""Videos: MP4 that every browser plays, and a small GIF beside it."""
+
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+
+from experiment.files import atomic
+from viz.text import text_image
+
+CAPTION = 28  # height of a caption in pixels
+GAP = 4  # pixels between two videos
+GIF_FPS = 12.0
+GIF_WIDTH = 480
+
+
+def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 150) -> None:
+    """Write stem.mp4 (H.264, yuv420p) and stem.gif.
+
+    frames: (T, H, W, 3) uint8, or anything that yields (H, W, 3): they are not kept in memory. Odd heights and
+    widths grow by one pixel, since yuv420p has none. The GIF shows every k-th frame, such that there are at
+    most `gif_frames`, at no less than 12 a second: a long video is fast-forwarded.
+    """
+    mp4, gif = (Path(f"{stem}{suffix}") for suffix in (".mp4", ".gif"))
+    with atomic(mp4) as video, atomic(gif) as animation:
+        count = _write_mp4(video, frames, fps)
+        _write_gif(video, animation, count, fps, gif_frames)
+
+
+def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: int = 4) -> Iterator[np.ndarray]:
+    """Put videos next to each other, each under a caption; yields (H, W, 3) uint8, one frame after the other.
+
+    videos: each (T, h, w, 3) uint8; all are brought to the largest h times `scale`, keeping their proportions.
+    One that ends before the others stays on its last frame, darkened.
+    """
+    if len(videos) != len(labels) or not videos or not all(len(video) for video in videos):
+        raise ValueError(
+            f"{len(videos)} videos and {len(labels)} labels: one label is needed for each, and no video empty"
+        )
+    height = scale * max(video.shape[1] for video in videos)
+    widths = [round(video.shape[2] * height / video.shape[1]) for video in videos]
+    captions = [text_image(label, width, CAPTION, 16) for label, width in zip(labels, widths, strict=True)]
+    return _join(videos, captions, height)
+
+
+def _join(videos: Sequence[np.ndarray], captions: Sequence[np.ndarray], height: int) -> Iterator[np.ndarray]:
+    between = np.full((CAPTION + height, GAP, 3), 255, np.uint8)
+    for t in range(max(len(video) for video in videos)):
+        parts: list[np.ndarray] = []
+        for video, caption in zip(videos, captions, strict=True):
+            frame = np.ascontiguousarray(video[min(t, len(video) - 1)])
+            frame = cv2.resize(frame, (caption.shape[1], height), interpolation=cv2.INTER_NEAREST)
+            if t >= len(video):
+                frame = frame // 3
+            parts += [between, np.concatenate([caption, frame])]
+        yield np.concatenate(parts[1:], axis=1)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Encode the frames and return how many there were. crf 18 is hardly told from the original."""
+    writer, count = None, 0
+    try:
+        for frame in frames:
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                raise ValueError(f"a frame must be uint8 with shape (H, W, 3), not {frame.dtype} with {frame.shape}")
+            frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+            if writer is None:
+                size = frame.shape[1], frame.shape[0]
+                options = ["-crf", "18", "-preset", "fast", "-movflags", "+faststart"]
+                writer = imageio_ffmpeg.write_frames(
+                    str(path), size, fps=fps, codec="libx264", quality=None, macro_block_size=1, output_params=options
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(frame))
+            count += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    if not count:
+        raise ValueError("a video needs at least one frame")
+    return count
+
+
+def _write_gif(mp4: Path, gif: Path, count: int, fps: float, most: int) -> None:
+    """Take every k-th frame of the video, in one palette of 128 colours made for it."""
+    every = max(-(-count // most), round(fps / GIF_FPS), 1)
+    rate = max(fps / every, min(fps, GIF_FPS))
+    graph = (
+        f"select=not(mod(n\\,{every})),setpts=N/{rate}/TB,scale='min({GIF_WIDTH},iw)':-1:flags=area,"
+        "split[a][b];[a]palettegen=max_colors=128[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
+    )
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-y",
+        "-i",
+        str(mp4),
+        "-vf",
+        graph,
+        "-r",
+        f"{rate}",
+        "-loop",
+        "0",
+    ]
+    done = subprocess.run([*command, str(gif)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"ffmpeg could not write {gif}: {done.stderr.strip()}")
