@@ -1,0 +1,139 @@
+"""Reading an experiment's YAML file, its presets and the command line's overrides into typed settings."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiment.problem import UsageProblem
+from experiment.schema import Experiment, limits_text
+
+DEFAULT_PRESET = "laptop"
+
+
+def load_config(path: Path | str, preset: str | None = None, overrides: Sequence[str] = ()) -> Experiment:
+    """The settings of an experiment: schema defaults < YAML file < preset < overrides (`section.key=value`).
+
+    Raises UsageProblem, naming the key, the value and what was expected.
+    """
+    content = read_yaml(path)
+    presets = content.pop("presets", None) or {}
+    preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
+    if preset is not None and preset not in presets:
+        raise UsageProblem(f"{path} has no preset '{preset}': choose one of {', '.join(presets) or '(it has none)'}")
+    merged = OmegaConf.structured(Experiment)
+    merged = merge(merged, content, str(path))
+    if preset is not None:
+        merged = merge(merged, presets[preset] or {}, f"{path}, preset {preset}")
+    for override in overrides:
+        merged = merge(merged, parse_override(override), override)
+    settings = OmegaConf.to_object(merged)
+    assert isinstance(settings, Experiment)
+    check(settings)
+    return settings
+
+
+def to_yaml(settings: Experiment) -> str:
+    """The whole settings as YAML that `load_config` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, "dataclasses.Field[Any]"]]:
+    """Every setting as (dotted key, value, field)."""
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from flatten(value, f"{prefix}{entry.name}.")
+        else:
+            yield prefix + entry.name, value, entry
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UsageProblem if there is none."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UsageProblem(f"there is no config {path}: give a YAML file such as configs/doom.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"cannot read the config {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageProblem(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageProblem(f"{path} is not an experiment: expected sections such as 'vae:' and 'presets:'")
+    return content
+
+
+def parse_override(override: str) -> DictConfig:
+    """`vae.batch=50` as a nested config. Raises UsageProblem if it is not of that form."""
+    key, equals, _ = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageProblem(f"'{override}' is not a setting: write section.key=value, for example vae.steps=100")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise UsageProblem(f"cannot read '{override}': {first_line(error)}") from None
+
+
+def merge(base: DictConfig, changes: Mapping[str, Any] | DictConfig, source: str) -> DictConfig:
+    """`base` with `changes`, type-checked against the schema. Raises UsageProblem naming the source and the key."""
+    try:
+        result = OmegaConf.merge(base, changes)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "?"
+        if "not in" in str(error) or type(error).__name__ == "ConfigKeyError":
+            known = [name for name, _, _ in flatten(Experiment())]
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "--help lists them all"
+            raise UsageProblem(f"unknown setting {key} (in {source}): {hint}") from None
+        raise UsageProblem(f"wrong value for {key} (in {source}): {first_line(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageProblem(f"wrong value (in {source}): {first_line(error)}") from None
+    assert isinstance(result, DictConfig)
+    return result
+
+
+def check(settings: Experiment) -> None:
+    """Raise UsageProblem if a value is impossible, alone or together with another."""
+    for key, value, entry in flatten(settings):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not isinstance(number, bool) and not within(number, entry.metadata):
+                raise UsageProblem(f"impossible value {key}={number}: expected a number {limits_text(entry)}")
+    inputs = settings.controller.inputs
+    if not inputs or len(set(inputs)) != len(inputs) or not set(inputs) <= {"z", "c", "h"}:
+        raise UsageProblem(f"impossible value controller.inputs={inputs}: expected some of z, c, h, each once")
+    if not settings.evaluate.temperatures or min(settings.evaluate.temperatures) <= 0:
+        raise UsageProblem(
+            f"impossible value evaluate.temperatures={settings.evaluate.temperatures}: expected numbers above 0"
+        )
+    held_out = settings.extract.episodes * settings.data.val_ratio
+    if not 1 <= round(held_out) < settings.extract.episodes:
+        raise UsageProblem(
+            f"impossible value data.val_ratio={settings.data.val_ratio}: with extract.episodes={settings.extract.episodes} "
+            "it leaves no episode to train on or to validate on"
+        )
+    if settings.extract.min_steps >= settings.env.max_steps:
+        raise UsageProblem(
+            f"impossible value extract.min_steps={settings.extract.min_steps}: no episode is longer than env.max_steps={settings.env.max_steps}"
+        )
+
+
+def within(value: float, limits: Mapping[str, float | None]) -> bool:
+    """Whether least <= value <= most and above < value < below, for those limits that are set (NaN never is)."""
+    least, most, above, below = (limits.get(name) for name in ("least", "most", "above", "below"))
+    return (
+        value == value
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, without the lines of context below it."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,79 @@
+"""Files that are either whole or absent: written under a temporary name, renamed when complete."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiment.problem import Problem
+
+PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffixes of `path` (Keras looks at `.weights.h5`) and its folder (a
+    rename across file systems is not atomic). If the block raises, the temporary file is removed.
+    Raises Problem when the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=PARTIAL + "-", suffix="-" + path.name, dir=path.parent)
+    os.close(descriptor)
+    os.chmod(name, 0o644)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if is_disk_full(error):
+            raise Problem(
+                f"the disk is full while writing {path}: free some space and run the same command again"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, is the system's 'no space left on device'.
+
+    HDF5 reports it as an OSError without errno, so the text is looked at as well.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and (seen.errno == errno.ENOSPC or "No space left" in str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def remove_partial(folder: Path | str) -> None:
+    """Remove what a killed process left half-written in a folder and those below it."""
+    for leftover in Path(folder).rglob(PARTIAL + "-*"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write JSON with two-space indents, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path | str, default: Any = None) -> Any:
+    """The content of a JSON file; `default` where there is none. Raises Problem if it is damaged."""
+    path = Path(path)
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise Problem(f"{path} is not valid JSON ({error}): delete it, or use another run folder with --run") from error

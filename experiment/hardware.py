@@ -1,0 +1,99 @@
+"""What the machine has, and how it is used: threads, precision, and the speed of its matrix products."""
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiment.schema import Hardware
+
+FASTER = 1.3
+"""bfloat16 is chosen where it multiplies at least this many times as fast as float32."""
+PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "vizdoom", "cma", "h5py")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How this process computes."""
+
+    threads: int
+    precision: str
+    """'float32' or 'bfloat16': of matrix products and convolutions; variables and sums stay float32."""
+
+
+def prepare(settings: Hardware) -> Machine:
+    """Set TensorFlow's threads and Keras's precision for this process; call it before building a model."""
+    import keras
+    import tensorflow as tf
+
+    threads = settings.threads or core_count()
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # TensorFlow has computed already in this process: its threads stay as they are
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or core_count()
+    precision: str = settings.precision
+    if precision == "auto":
+        precision = "bfloat16" if matmul_peak("bfloat16", 1024) > FASTER * matmul_peak("float32", 1024) else "float32"
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    return Machine(threads, precision)
+
+
+def core_count() -> int:
+    """Cores that this process may use (its affinity, not the machine's size)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def matmul_peak(dtype: str, size: int = 4096, seconds: float = 0.2) -> float:
+    """FLOP/s of the fastest of several products of two (size, size) matrices, on TensorFlow's default device."""
+    import tensorflow as tf
+
+    left = tf.cast(tf.random.stateless_normal((size, size), (0, 0)), dtype)
+    multiply = tf.function(lambda matrix: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    float(multiply(left))  # traced, memory touched
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        began = time.perf_counter()
+        float(multiply(left))
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a reader of results needs to know of the machine: processor, cores, memory, accelerators, versions."""
+    import tensorflow as tf
+
+    return {
+        "processor": processor_name(),
+        "cores": core_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ],
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor_name() -> str:
+    """The processor's name, with the matrix extensions that decide its speed."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = next(
+        (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")),
+        platform.machine(),
+    )
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "").split()
+    found = [
+        label
+        for flag, label in (("avx512f", "AVX-512"), ("avx512_bf16", "AVX512_BF16"), ("amx_bf16", "AMX"))
+        if flag in flags
+    ]
+    return f"{name} ({', '.join(found)})" if found else name

@@ -1,0 +1,90 @@
+"""Progress with rate and time left: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Progress:
+    """`with Progress("training V", total=5000, unit="batches") as bar: bar.update(1, note="loss 12.3")`.
+
+    done: how much an earlier, interrupted run had done; counted in the total, not in the rate.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, done: int = 0):
+        self.terminal = sys.stderr.isatty()
+        self.title, self.total, self.unit, self.done, self.first = title, total, unit, done, done
+        self.began = self.printed = time.monotonic()
+        self.note = ""
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=title,
+            unit=f" {unit}",
+            unit_scale=total >= 100_000,
+            dynamic_ncols=True,
+            leave=True,
+            disable=not self.terminal,
+        )
+
+    def update(self, amount: int, note: str = "") -> None:
+        """Count `amount` more as done; `note` is shown behind the figures."""
+        self.done += amount
+        self.note = note or self.note
+        if self.terminal:
+            if note:
+                self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(amount)
+        elif time.monotonic() - self.printed >= PLAIN_INTERVAL:
+            self.printed = time.monotonic()
+            print(self.line(), flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line without breaking the bar."""
+        if self.terminal:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def rate(self) -> float:
+        """Units a second since this run began."""
+        return (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
+
+    def line(self) -> str:
+        """What the bar would show, as plain text."""
+        rate = self.rate()
+        left = duration((self.total - self.done) / rate) if rate > 0 else "?"
+        share = 100 * self.done / max(self.total, 1)
+        text = f"{self.title}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {rate:,.4g} {self.unit}/s, {left} left"
+        return f"{text}, {self.note}" if self.note else text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        if kind is None and not self.terminal:
+            spent = duration(time.monotonic() - self.began)
+            note = f", {self.note}" if self.note else ""
+            print(
+                f"{self.title}: {self.done:,} {self.unit} in {spent}, {self.rate():,.4g} {self.unit}/s{note}",
+                flush=True,
+            )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: '45 s', '3 min 20 s', '2 h 5 min'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

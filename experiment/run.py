@@ -1,0 +1,112 @@
+"""The run folder: where everything of one run lies, and which settings each stage was made with."""
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiment.config import flatten, to_yaml
+from experiment.files import atomic, read_json, write_json
+from experiment.problem import Problem
+from experiment.schema import Experiment
+
+CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
+
+
+class Run:
+    """Paths and records of a run folder (DESIGN: one folder holds all that a run reads and writes)."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.rollouts = self.path / "rollouts"
+        self.vae_weights = self.path / "vae.weights.h5"
+        self.latents = self.path / "latents.h5"
+        self.rnn_weights = self.path / "rnn.weights.h5"
+        self.controller = self.path / "controller.h5"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics"
+        self.tensorboard = self.path / "tensorboard"
+        self.plots = self.path / "plots"
+        self.videos = self.path / "videos"
+        self.results = self.path / "results.json"
+        self.stages = self.path / "stages"
+
+    def begin(
+        self, stage: str, settings: Experiment, sections: Sequence[str], needs: Sequence[str], makes: Sequence[str] = ()
+    ) -> bool:
+        """Check that `stage` may run here with these settings and record them; return whether it is complete already.
+
+        sections: the settings sections that its result depends on. needs: stages that must be complete.
+        makes: the attributes of Run that name its products; a stage whose product is gone is not complete.
+        Raises Problem if a needed stage is missing, or if this stage or one before it was made with other settings.
+        """
+        for needed in needs:
+            record = read_json(self.record(needed))
+            if record is None or not record["complete"]:
+                raise Problem(
+                    f"{self.path} has no complete '{needed}' yet, which '{stage}' needs: run `python -m {needed}` with the same arguments first"
+                )
+            self.compare(needed, record["settings"], settings)
+        record = read_json(self.record(stage))
+        if record is not None:
+            self.compare(stage, record["settings"], settings)
+        current = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
+        complete = (
+            record is not None
+            and record["complete"]
+            and all(record["settings"].get(key, value) == value for key, value in current.items())
+            and all(getattr(self, product).exists() for product in makes)
+        )
+        if not complete:
+            write_json(self.record(stage), {"complete": False, "settings": current})
+        with atomic(self.config) as temporary:
+            temporary.write_text(CONFIG_HEADER + to_yaml(settings))
+        return complete
+
+    def complete(self, stage: str) -> None:
+        """Record that a stage has done all it has to."""
+        record = read_json(self.record(stage))
+        write_json(self.record(stage), {**record, "complete": True})
+
+    def record(self, stage: str) -> Path:
+        """The file that says which settings a stage was made with, and whether it is complete."""
+        return self.stages / f"{stage}.json"
+
+    def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
+        """Raise Problem naming the first setting that differs from what `stage` was made with here."""
+        for key, value, entry in flatten(settings):
+            if key in recorded and recorded[key] != value and not entry.metadata["extendable"]:
+                raise Problem(
+                    f"{self.path} holds a '{stage}' made with {key}={recorded[key]}, not {value}: "
+                    f"use another folder (--run), or the same setting ({key}={recorded[key]})"
+                )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run folder for this process; raises Problem if another process is working in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Problem(
+                    f"another process is working in {self.path}: wait for it, or use another folder (--run)"
+                ) from None
+            os.set_inheritable(file.fileno(), False)
+            yield
+
+    def update_results(self, *keys_and_value: Any) -> None:
+        """results.json with one value set: update_results("evaluations", "game", {...}) sets results["evaluations"]["game"]."""
+        *keys, value = keys_and_value
+        results = read_json(self.results, {})
+        place = results
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = (
+            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        )
+        write_json(self.results, results)

@@ -1,0 +1,201 @@
+"""Every setting there is: its type, default, limits and meaning.
+
+A YAML file in `configs/` gives an experiment its values and presets; `experiment/config.py` reads it.
+The text of each setting is what `--help` prints.
+"""
+
+from dataclasses import Field, dataclass, field
+from typing import Any, Literal
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    extendable: bool = False,
+) -> Any:
+    """A field with its meaning and limits: least <= value <= most, above < value < below.
+
+    extendable: may differ from what a run folder was begun with (more generations of the same run).
+    """
+    metadata = {"text": text, "least": least, "most": most, "above": above, "below": below, "extendable": extendable}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Env:
+    """The real world."""
+
+    name: Literal["doom"] = setting("doom", "which world: doom is ViZDoom's take_cover, skill 4")
+    max_steps: int = setting(
+        2100, "tics after which an episode is cut (2,100 is the game's own limit)", least=1, most=2100
+    )
+    games: int = setting(50, "games that one process steps side by side in evaluation", least=1)
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Recording rollouts of a random policy."""
+
+    episodes: int = setting(5000, "episodes to record", least=2)
+    min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
+    policy: Literal["held", "per_tic"] = setting(
+        "held", "held: a random action held for some tics; per_tic: a new one every tic"
+    )
+    hold_max: int = setting(10, "held policy: each action lasts 1 to this many tics", least=1)
+    shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
+    seed: int = setting(0, "seed of the episodes and of the policy", least=0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """How recorded episodes are divided."""
+
+    val_ratio: float = setting(0.05, "share of the episodes held out from V's and M's training", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class Vae:
+    """V, the convolutional variational autoencoder."""
+
+    z: int = setting(64, "latent dimensions", least=1)
+    steps: int = setting(5000, "training steps (batches)", least=1)
+    batch: int = setting(100, "frames in a batch", least=1)
+    frame_stride: int = setting(4, "train on every n-th frame of an episode", least=1)
+    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0)
+    schedule: Literal["constant", "cosine"] = setting(
+        "cosine", "constant, or warm-up, flat, then cosine down to final_rate"
+    )
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0)
+    kl_floor: float = setting(0.5, "the KL term counts as at least this much per latent dimension (nats)", least=0)
+    epochs: int = setting(
+        5, "parts the steps are divided into; each ends with validation, a checkpoint and a picture", least=1
+    )
+    seed: int = setting(0, "seed of the weights, the batches and the noise", least=0)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encoding every recorded frame with V."""
+
+    batch: int = setting(500, "frames encoded at once", least=1)
+
+
+@dataclass(frozen=True)
+class Rnn:
+    """M, the LSTM with a mixture-density output."""
+
+    hidden: int = setting(512, "LSTM units", least=1)
+    mixtures: int = setting(5, "Gaussians per latent dimension", least=1)
+    action: Literal["executed", "raw"] = setting(
+        "executed", "the action M sees: as the game executes it (-1, 0, 1), or the raw tanh as in the original"
+    )
+    predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
+    done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0)
+    steps: int = setting(3500, "training steps (batches)", least=1)
+    streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1)
+    window: int = setting(100, "time steps in a batch", least=1)
+    learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0)
+    schedule: Literal["constant", "cosine"] = setting("cosine", "constant, or warm-up, then cosine down to final_rate")
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0)
+    clip: float = setting(1.0, "gradients are clipped to this", above=0)
+    clip_by: Literal["norm", "value"] = setting(
+        "norm", "norm: by the global norm; value: each element to +-clip, as in the paper"
+    )
+    epochs: int = setting(10, "parts the steps are divided into; each ends with validation and a checkpoint", least=1)
+    seed: int = setting(0, "seed of the weights, the batches and the latents drawn", least=0)
+
+
+@dataclass(frozen=True)
+class Dream:
+    """M as a world."""
+
+    temperature: float = setting(1.15, "above 1 the dream is less certain, so harder to exploit", above=0)
+    max_steps: int = setting(2100, "steps after which a dream is cut", least=1)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """C, the linear controller, evolved by CMA-ES in the dream."""
+
+    inputs: list[str] = setting(["z", "c", "h"], "what C sees, in this order: z, and M's c and h")
+    bias: bool = setting(False, "whether C has a bias")
+    population: int = setting(64, "candidates a generation", least=2)
+    episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", least=1)
+    generations: int = setting(20, "generations to evolve", least=1, extendable=True)
+    sigma: float = setting(0.1, "CMA-ES's first step size", above=0)
+    weight_decay: float = setting(0.0, "subtracted from the fitness: this times the mean squared weight", least=0)
+    adaptive_cap: bool = setting(
+        True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
+    )
+    cap_min: int = setting(400, "the lowest adaptive cap", least=1)
+    real_every: int = setting(
+        5, "generations between trials of the CMA mean in the real game (0: never)", least=0, extendable=True
+    )
+    real_episodes: int = setting(20, "real episodes of such a trial", least=1, extendable=True)
+    seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The final figures."""
+
+    episodes: int = setting(100, "real episodes", least=2)
+    dreams: int = setting(100, "dreams", least=2)
+    random_episodes: int = setting(100, "real episodes of the random policy", least=2)
+    seed: int = setting(
+        1_000_000,
+        "the first of the held-out seeds; extraction and trials never use seeds from here on",
+        least=1_000_000,
+    )
+    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep")
+    videos: bool = setting(True, "whether to record videos")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the tasks of extraction and evaluation; does not change any result."""
+
+    backend: Literal["local", "ray"] = setting("local", "local: processes of this machine; ray: tasks on a Ray cluster")
+    processes: int = setting(0, "local: worker processes, or 0 for one per core where that is faster", least=0)
+    address: str = setting("", "ray: 'auto' or host:port of a running cluster; empty starts one on this machine")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the machine is asked for; changes rounding at most."""
+
+    threads: int = setting(0, "threads for computing, or 0 for all cores", least=0)
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "auto: bfloat16 where the machine multiplies it faster"
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: one YAML file in configs/, with its presets."""
+
+    env: Env = field(default_factory=Env)
+    extract: Extract = field(default_factory=Extract)
+    data: Data = field(default_factory=Data)
+    vae: Vae = field(default_factory=Vae)
+    encode: Encode = field(default_factory=Encode)
+    rnn: Rnn = field(default_factory=Rnn)
+    dream: Dream = field(default_factory=Dream)
+    controller: Controller = field(default_factory=Controller)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    workers: Workers = field(default_factory=Workers)
+    hardware: Hardware = field(default_factory=Hardware)
+
+
+def limits_text(entry: "Field[Any]") -> str:
+    """The limits of a setting in words, such as 'at least 1' or 'above 0 and below 1'."""
+    words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
+    parts = [f"{word} {entry.metadata[name]:,}" for name, word in words.items() if entry.metadata.get(name) is not None]
+    return " and ".join(parts)

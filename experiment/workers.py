@@ -1,0 +1,115 @@
+"""One interface for tasks that can be done anywhere: in this process, in processes of this machine, or on Ray.
+
+A task is one picklable argument of a top-level function, and its result depends on nothing else, so that
+the results are the same however the tasks are spread and however often one has to be done again.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from experiment.problem import Problem
+from experiment.schema import Workers
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+MAX_DEATHS = 3
+"""How often in a row workers may die without any task ending."""
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers, default_processes: int = 1
+) -> Iterator[tuple[int, Result]]:
+    """Do every task and yield (its index, its result) as they end.
+
+    A worker that dies is replaced, and the tasks that it had are done again. An exception raised by a task
+    is raised here. Raises Problem if workers keep dying, or if Ray is asked for and missing.
+    """
+    if workers.backend == "ray":
+        yield from run_on_ray(function, tasks, workers.address)
+        return
+    processes = min(workers.processes or default_processes, len(tasks))
+    if processes > 1:
+        yield from run_in_processes(function, tasks, processes)
+    else:
+        for index, task in enumerate(tasks):
+            yield index, function(task)
+
+
+def run_in_processes(
+    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int
+) -> Iterator[tuple[int, Result]]:
+    """`run_tasks` in a pool of processes that are started afresh (not forked) and die with this one."""
+    left = dict(enumerate(tasks))
+    deaths = 0
+    while left:
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), follow_parent, (os.getpid(),))
+        try:
+            running: dict[Future[Result], int] = {pool.submit(function, task): index for index, task in left.items()}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    result = future.result()
+                    del left[index]
+                    deaths = 0
+                    yield index, result
+        except BrokenProcessPool:
+            deaths += 1
+            if deaths >= MAX_DEATHS:
+                raise Problem(
+                    f"worker processes died {deaths} times in a row while doing {function.__module__}.{function.__name__}: "
+                    "is the machine out of memory? Use fewer with workers.processes=1"
+                ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def follow_parent(parent: int) -> None:
+    """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:
+    """`run_tasks` as tasks of a Ray cluster; Ray itself does a dead worker's task again."""
+    try:
+        import ray
+    except ImportError:
+        raise Problem(
+            "workers.backend=ray needs Ray: install it with `.venv/bin/pip install -c constraints.txt ray`"
+        ) from None
+    if not ray.is_initialized():
+        try:
+            ray.init(
+                address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
+        except (ConnectionError, ValueError) as error:
+            raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
+    remote: Any = ray.remote(max_retries=MAX_DEATHS)(function)
+    running = {remote.remote(task): index for index, task in enumerate(tasks)}
+    while running:
+        (reference,), _ = ray.wait(list(running), num_returns=1)
+        index = running.pop(reference)
+        try:
+            result = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.WorkerCrashedError:
+            raise Problem(
+                f"Ray's workers died {MAX_DEATHS + 1} times while doing {function.__module__}.{function.__name__}: is a machine out of memory?"
+            ) from None
+        yield index, result
