@@ -1,0 +1,339 @@
+"""The rollout file: recorded episodes in HDF5 shards. This module is its only reader and writer.
+
+A shard holds whole episodes, one after the other:
+
+    frames          uint8 (T, height, width, channels), what the policy saw before each action
+    actions         float32 (T,) or (T, A), as executed
+    rewards         float32 (T,), terminated and truncated bool (T,): what each action brought
+    episode_starts  int64 (episodes,), the row where each episode begins
+    episode_seeds   int64 (episodes,), the seed that each was played with (-1: unknown)
+    played_lengths  int64 (episodes played,), also of those too short to be kept
+
+and as attributes `format`, `version`, and whatever the collector says of its origin. Frames are compressed
+in chunks of BLOCK (benchmarks/compression.py says why so).
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from experiment.files import atomic
+from experiment.problem import Problem
+from extract.ahead import read_ahead
+
+FORMAT = "world-models rollouts"
+VERSION = 1
+PATTERN = "shard-*.h5"
+BLOCK = 32  # frames in one HDF5 chunk: what is read and unpacked at once
+POOL = 8192  # frames that shuffled reading holds and draws its batches from (100 MB of 64 x 64 RGB)
+AHEAD = 2048  # frames of finished batches waiting for the consumer
+COMPRESSION = hdf5plugin.Blosc2(cname="lz4", clevel=5, filters=hdf5plugin.Blosc2.SHUFFLE)
+
+
+class Episode(NamedTuple):
+    """One episode of T steps; row t is the frame seen, the action then taken, and what that brought."""
+
+    frames: np.ndarray  # (T, height, width, channels) uint8
+    actions: np.ndarray  # (T,) or (T, A) float32
+    rewards: np.ndarray  # (T,) float32
+    terminated: np.ndarray  # (T,) bool, only the last may be true
+    truncated: np.ndarray  # (T,) bool, only the last may be true
+    seed: int = -1
+
+
+class Sequences(NamedTuple):
+    """Everything recorded except the frames, episodes one after the other (F frames in all)."""
+
+    actions: np.ndarray  # (F,) or (F, A) float32
+    rewards: np.ndarray  # (F,) float32
+    terminated: np.ndarray  # (F,) bool
+    truncated: np.ndarray  # (F,) bool
+    lengths: np.ndarray  # (episodes,) int64
+
+
+SERIES = Sequences._fields[:4]
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Where shard `index` of a rollouts folder is."""
+    return folder / f"shard-{index:05d}.h5"
+
+
+def split_episodes(episodes: int, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Divide episode numbers into training and validation, both ascending; whole episodes, never windows.
+
+    Raises Problem if either side would be empty.
+    """
+    held_out = round(episodes * val_ratio)
+    if not 0 < held_out < episodes:
+        raise Problem(
+            f"data.val_ratio={val_ratio} of {episodes} episodes leaves {held_out} for validation and "
+            f"{episodes - held_out} for training: record more episodes or change data.val_ratio"
+        )
+    shuffled = np.random.default_rng(seed).permutation(episodes)
+    return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
+
+
+class ShardWriter:
+    """Writes one shard, an episode at a time; the file appears under its name only when it is whole.
+
+    with ShardWriter(path, {"policy": "held"}) as shard:
+        shard.append(episode)
+
+    Raises Problem when the disk is full; nothing is left behind then.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any]):
+        self.path = path
+        self.attributes = dict(attributes)
+        self.played_lengths: list[int] = []
+        self.starts: list[int] = []
+        self.seeds: list[int] = []
+        self.rows = 0
+
+    def __enter__(self) -> "ShardWriter":
+        self._cleanup = contextlib.ExitStack()
+        self._cleanup.enter_context(_disk_errors(self.path))
+        temporary = self._cleanup.enter_context(atomic(self.path))
+        # The cache holds the chunk that one episode ends in and the next one begins in.
+        self._file = self._cleanup.enter_context(h5py.File(temporary, "w", libver="latest", rdcc_nbytes=16 << 20))
+        return self
+
+    def append(self, episode: Episode) -> None:
+        """Add an episode after those already there. All must have the same frame and action shapes."""
+        first, last = self.rows, self.rows + len(episode.actions)
+        for name in ("frames", *SERIES):
+            values = np.asarray(getattr(episode, name))
+            if name not in self._file:
+                self._create(name, values)
+            self._file[name].resize(last, axis=0)
+            self._file[name][first:last] = values
+        self.starts.append(first)
+        self.seeds.append(episode.seed)
+        self.rows = last
+
+    def _create(self, name: str, values: np.ndarray) -> None:
+        frames = name == "frames"
+        self._file.create_dataset(
+            name,
+            shape=(0, *values.shape[1:]),
+            maxshape=(None, *values.shape[1:]),
+            dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
+            chunks=(BLOCK if frames else 8192, *values.shape[1:]),
+            **(COMPRESSION if frames else {}),
+        )
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is not None:
+            return self._cleanup.__exit__(*error)
+        with self._cleanup:
+            if not self.starts:
+                raise ValueError(f"{self.path}: a shard needs at least one episode")
+            self._file["episode_starts"] = np.asarray(self.starts, np.int64)
+            self._file["episode_seeds"] = np.asarray(self.seeds, np.int64)
+            self._file["played_lengths"] = np.asarray(self.played_lengths or self._lengths(), np.int64)
+            self._file.attrs.update({**self.attributes, "format": FORMAT, "version": VERSION})
+        return None
+
+    def _lengths(self) -> np.ndarray:
+        return np.diff([*self.starts, self.rows])
+
+
+def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str, Any]) -> None:
+    """Write whole episodes into one shard, atomically; holds one episode in memory at a time."""
+    with ShardWriter(path, attributes) as shard:
+        for episode in episodes:
+            shard.append(episode)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """HDF5 reports a full disk as a RuntimeError when it closes a file: make it the OSError that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "No space left" in str(error):
+            raise Problem(
+                f"the disk is full while writing {path}: free some space and run the same command again"
+            ) from error
+        raise
+
+
+class Shard(NamedTuple):
+    """What is known of a shard without its frames."""
+
+    path: Path
+    lengths: np.ndarray  # (episodes,) int64
+    seeds: np.ndarray  # (episodes,) int64
+    played_lengths: np.ndarray  # (episodes played,) int64
+    frame_shape: tuple[int, ...]
+    attributes: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A shard opened for reading. Raises Problem, naming it, if it cannot be read or is something else."""
+    remedy = "delete it and run `python -m extract` again"
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise Problem(f"{path} is an HDF5 file but not a rollout shard: move it away or {remedy}")
+            if (version := file.attrs.get("version")) != VERSION:
+                raise Problem(f"{path} has rollout format version {version}, this program reads {VERSION}: {remedy}")
+            yield file
+    except (OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise Problem(f"{path} is missing: run `python -m extract` again") from error
+        raise Problem(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {remedy}") from error
+
+
+def read_shard(path: Path) -> Shard:
+    """What a shard holds, checked. Raises Problem if it is empty, truncated, foreign or inconsistent."""
+    with _opened(path) as file:
+        starts, rows = file["episode_starts"][:], len(file["frames"])
+        lengths = np.diff(np.append(starts, rows))
+        lists = {name: len(file[name]) for name in SERIES}
+        if not len(starts) or starts[0] != 0 or (lengths <= 0).any() or set(lists.values()) != {rows}:
+            raise KeyError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
+        shape = file["frames"].shape[1:]
+        return Shard(path, lengths, file["episode_seeds"][:], file["played_lengths"][:], shape, dict(file.attrs))
+
+
+class Rollouts:
+    """All shards of a folder as one list of episodes and one long numbering of frames.
+
+    No file stays open and no frames stay in memory: what is read is read when it is asked for.
+    Raises Problem if there are none, or naming the shard that cannot be used.
+    """
+
+    def __init__(self, folder: Path):
+        paths = sorted(Path(folder).glob(PATTERN))
+        if not paths:
+            raise Problem(f"{folder} has no rollouts: run `python -m extract` first")
+        self.shards = [read_shard(path) for path in paths]
+        shapes = {shard.frame_shape: shard.path for shard in self.shards}
+        if len(shapes) > 1:
+            described = " but ".join(f"{path} has frames of {shape}" for shape, path in shapes.items())
+            raise Problem(f"{described}: keep only shards of one kind in a folder")
+        self.frame_shape = self.shards[0].frame_shape
+        self.lengths = np.concatenate([shard.lengths for shard in self.shards])  # (episodes,)
+        self.starts = np.cumsum(self.lengths) - self.lengths  # (episodes,)
+        self.episodes = len(self.lengths)
+        self.frames = int(self.lengths.sum())
+        shard_frames = [int(shard.lengths.sum()) for shard in self.shards]
+        self._shard_starts = np.cumsum([0, *shard_frames])  # (shards + 1,)
+
+    def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Training and validation episodes: see split_episodes."""
+        return split_episodes(self.episodes, val_ratio, seed)
+
+    def sequences(self) -> Sequences:
+        """Everything but the frames, in memory (about 10 bytes a frame)."""
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in SERIES}
+        for shard in self.shards:
+            with _opened(shard.path) as file:
+                for name in SERIES:
+                    parts[name].append(file[name][:])
+        return Sequences(**{name: np.concatenate(parts[name]) for name in SERIES}, lengths=self.lengths)
+
+    def episode(self, index: int) -> Episode:
+        """One whole episode."""
+        number, first, last = self._place(self.starts[index], self.starts[index] + self.lengths[index])
+        shard = self.shards[number]
+        seed = int(np.concatenate([shard.seeds for shard in self.shards])[index])
+        with _opened(shard.path) as file:
+            return Episode(**{name: file[name][first:last] for name in ("frames", *SERIES)}, seed=seed)
+
+    def read_frames(self, index: int) -> np.ndarray:
+        """The frames of one episode, (T, height, width, channels) uint8."""
+        return self.read(np.arange(self.starts[index], self.starts[index] + self.lengths[index]))
+
+    def _place(self, first: int, last: int) -> tuple[int, int, int]:
+        """The shard that frames first..last-1 (in the numbering of all) are in, and their rows there."""
+        number = int(np.searchsorted(self._shard_starts, first, side="right")) - 1
+        offset = int(self._shard_starts[number])
+        return number, int(first) - offset, int(last) - offset
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Any frames by their numbers, in that order: (len(indices), height, width, channels) uint8.
+
+        Every block that holds some of them is read once, every file opened once.
+        """
+        indices = np.asarray(indices)
+        result = np.empty((len(indices), *self.frame_shape), np.uint8)
+        order = np.argsort(indices, kind="stable")
+        ascending = indices[order]
+        bounds = np.searchsorted(ascending, self._shard_starts)  # where each shard's part begins
+        for shard, offset, begin, end in zip(self.shards, self._shard_starts, bounds, bounds[1:], strict=False):
+            if begin == end:
+                continue
+            rows, places = ascending[begin:end] - offset, order[begin:end]
+            cuts = np.flatnonzero(np.diff(rows // BLOCK)) + 1  # where another block begins
+            with _opened(shard.path) as file:
+                for wanted, targets in zip(np.split(rows, cuts), np.split(places, cuts), strict=True):
+                    result[targets] = file["frames"][wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
+        return result
+
+    def in_order(self, batch: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Every frame from number `start` on, in order, `batch` at a time (the last may be shorter), read ahead."""
+        parts = (
+            self.read(np.arange(first, min(first + batch, self.frames))) for first in range(start, self.frames, batch)
+        )
+        return read_ahead(parts, depth=max(2, AHEAD // batch))
+
+    def batches(
+        self, episode_ids: np.ndarray, batch: int, stride: int = 1, seed: int = 0, start_batch: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Endless shuffled batches of every `stride`-th frame of some episodes, read ahead in a thread.
+
+        Yields (batch, height, width, channels) uint8. The same arguments give the same batches, and
+        start_batch=k goes on with the k-th at once. Memory: POOL + AHEAD frames, however many there are.
+        """
+        if len(episode_ids) == 0:
+            raise ValueError("no episodes to draw batches from")
+        return read_ahead(
+            self._batches(np.asarray(episode_ids), batch, stride, seed, start_batch), max(2, AHEAD // batch)
+        )
+
+    def _batches(
+        self, episode_ids: np.ndarray, batch: int, stride: int, seed: int, start_batch: int
+    ) -> Iterator[np.ndarray]:
+        skip = start_batch * batch
+        rest = np.empty((0, *self.frame_shape), np.uint8)
+        for number in itertools.count():
+            order = self.pass_order(episode_ids, stride, seed, number)
+            for first in range(min(skip, len(order)) // POOL * POOL, len(order), POOL):
+                pool = self.read(order[max(first, skip) : first + POOL])
+                while len(rest) + len(pool) >= batch:
+                    take = batch - len(rest)
+                    yield np.concatenate([rest, pool[:take]])
+                    rest, pool = rest[:0], pool[take:]
+                rest = np.concatenate([rest, pool])
+            skip = max(0, skip - len(order))
+
+    def pass_order(self, episode_ids: np.ndarray, stride: int, seed: int, number: int) -> np.ndarray:
+        """The numbers of the frames of pass `number` over the data, in the order in which they are given out.
+
+        Blocks of neighbouring frames are shuffled, then the frames within each POOL of consecutive blocks,
+        so that a batch mixes hundreds of places while files are read in large pieces. Each pass begins
+        one frame further into the episodes, so that `stride` passes see every frame.
+        """
+        offset = number % stride
+        chosen = np.concatenate(
+            [np.arange(self.starts[i] + offset, self.starts[i] + self.lengths[i], stride) for i in episode_ids]
+        )
+        rng = np.random.default_rng((seed, number))
+        shards = np.searchsorted(self._shard_starts, chosen, side="right") - 1
+        blocks, block = np.unique(
+            (chosen - self._shard_starts[shards]) // BLOCK + shards * self.frames, return_inverse=True
+        )
+        order = chosen[np.argsort(rng.permutation(len(blocks))[block], kind="stable")]
+        for first in range(0, len(order), POOL):
+            rng.shuffle(order[first : first + POOL])
+        return order
