@@ -1,0 +1,135 @@
+"""V: the convolutional variational autoencoder (paper, section 2.1 and appendix A.1).
+
+Frames are uint8 outside and float in [0, 1] inside; the model converts them itself, so that the input
+pipeline moves bytes. Under the mixed_bfloat16 policy the convolutions are computed in bfloat16; mu, logvar,
+the draw of z, the sigmoid and the loss are float32 always.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment
+
+Tensor = Any
+FRAME_SHAPE = (64, 64, 3)
+
+
+class VAE(keras.Model):
+    """Encoder, decoder and loss. 4,446,915 parameters at latent_size 64 (Doom), 4,348,547 at 32 (CarRacing).
+
+    Calling it on frames (B, 64, 64, 3), uint8 or float in [0, 1], gives what the loss is computed from:
+    the reconstruction (B, 64, 64, 3), mu and logvar (B, Z).
+    """
+
+    def __init__(self, latent_size: int, kl_floor: float = 0.5, seed: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.latent_size, self.kl_floor = latent_size, kl_floor
+        self.noise = keras.random.SeedGenerator(seed)
+
+        def conv(filters: int, position: int) -> layers.Layer:
+            init = keras.initializers.GlorotUniform(seed + position)
+            return layers.Conv2D(filters, 4, strides=2, activation="relu", kernel_initializer=init)
+
+        def deconv(filters: int, size: int, activation: str | None, position: int) -> layers.Layer:
+            init = keras.initializers.GlorotUniform(seed + position)
+            return layers.Conv2DTranspose(filters, size, strides=2, activation=activation, kernel_initializer=init)
+
+        def dense(units: int, position: int, dtype: str | None = None) -> layers.Layer:
+            return layers.Dense(
+                units, kernel_initializer=keras.initializers.GlorotUniform(seed + position), dtype=dtype
+            )
+
+        self.encoder = keras.Sequential(
+            [conv(32, 0), conv(64, 1), conv(128, 2), conv(256, 3), layers.Flatten()], name="encoder"
+        )  # 64 -> 31 -> 14 -> 6 -> 2
+        self.mu = dense(latent_size, 4, "float32")
+        self.logvar = dense(latent_size, 5, "float32")
+        self.decoder = keras.Sequential(
+            [
+                dense(1024, 6),  # linear, as in the paper
+                layers.Reshape((1, 1, 1024)),
+                PixelDeconv(128, 5, activation="relu", kernel_initializer=keras.initializers.GlorotUniform(seed + 7)),
+                deconv(64, 5, "relu", 8),
+                deconv(32, 6, "relu", 9),
+                deconv(3, 6, None, 10),
+            ],
+            name="decoder",
+        )  # 1 -> 5 -> 13 -> 30 -> 64
+        self.squared_error = keras.metrics.Mean("squared_error")
+        self.kl = keras.metrics.Mean("kl")
+        self(ops.zeros((1, *FRAME_SHAPE)))  # makes the weights
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and logvar, each (B, Z) float32, of frames (B, 64, 64, 3), uint8 or float in [0, 1]."""
+        features = self.encoder(ops.cast(to_unit(frames), self.compute_dtype))  # (B, 1024)
+        return self.mu(features), self.logvar(features)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Frames (B, 64, 64, 3) float32 in [0, 1] of latents z (B, Z)."""
+        return ops.sigmoid(ops.cast(self.decoder(z), "float32"))
+
+    def call(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mu, logvar = self.encode(frames)
+        z = mu + ops.exp(0.5 * logvar) * keras.random.normal(ops.shape(mu), dtype="float32", seed=self.noise)
+        return self.decode(z), mu, logvar
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
+        """Squared error summed over a frame + max(KL, kl_floor · Z), the mean over the batch, in float32.
+
+        The floor ('free bits' for the whole vector, as in the original) is taken of each frame's own KL.
+        """
+        reconstruction, mu, logvar = y_pred
+        squared_error = ops.sum(ops.square(to_unit(x) - reconstruction), axis=(1, 2, 3))  # (B,)
+        kl = ops.sum(kl_divergence(mu, logvar), axis=1)  # (B,)
+        self.squared_error.update_state(squared_error)
+        self.kl.update_state(kl)
+        return ops.mean(squared_error + ops.maximum(kl, self.kl_floor * self.latent_size))
+
+
+class PixelDeconv(layers.Conv2DTranspose):
+    """A transposed convolution of images of one pixel, computed as what it is: a single matrix product.
+
+    The same weights and result as keras.layers.Conv2DTranspose, which takes half of a training step for it.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        pixels = ops.squeeze(inputs, axis=(1, 2))  # (B, 1, 1, C) to (B, C)
+        return self.activation(ops.einsum("bc,hwfc->bhwf", pixels, self.kernel) + self.bias)
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """Frames as float32 in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
+    if keras.backend.standardize_dtype(frames.dtype) == "uint8":
+        return ops.cast(frames, "float32") * (1 / 255)
+    return ops.cast(frames, "float32")
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL of N(mu, exp(logvar)) from N(0, 1) for each latent dimension, in nats: (B, Z) to (B, Z)."""
+    return -0.5 * (1 + logvar - ops.square(mu) - ops.exp(logvar))
+
+
+def load_weights(model: VAE, path: Path) -> None:
+    """Load an HDF5 weights file into a model; Problem if it is missing, damaged or of another network."""
+    if not path.exists():
+        raise Problem(f"{path} is missing: train V first with `python -m vae` and the same arguments")
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise Problem(f"{path} does not hold the weights of V with z={model.latent_size}: {reason}") from error
+
+
+def load_vae(run: Run, settings: Experiment) -> VAE:
+    """V with the trained weights of a run.
+
+    Raises Problem where there are none, or they are not those of the network that the settings describe.
+    """
+    model = VAE(settings.vae.z, settings.vae.kl_floor, settings.vae.seed)
+    load_weights(model, run.vae_weights)
+    return model
