@@ -1,0 +1,57 @@
+"""The mixture of Gaussians that M predicts: splitting, likelihood, sampling. Pure functions on tensors.
+
+One mixture of K Gaussians for every latent dimension (not one for the whole vector). Everywhere in this
+project the layout is (..., K, Z): Z is the fast axis, so that sums over K are vectorised over Z.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from keras import ops
+
+Tensor = Any
+
+
+class Mixture(NamedTuple):
+    """log_mix, mean, log_std, each (..., K, Z); exp(log_mix) sums to 1 over K."""
+
+    log_mix: Tensor
+    mean: Tensor
+    log_std: Tensor
+
+
+def split_mixture(outputs: Tensor, mixtures: int) -> Mixture:
+    """M's raw outputs (N, 3·K·Z), ordered (3, K, Z), as a normalised Mixture with parts (N, K, Z)."""
+    outputs = ops.reshape(outputs, (-1, 3, mixtures, outputs.shape[-1] // (3 * mixtures)))  # (N, 3, K, Z)
+    logits, mean, log_std = outputs[:, 0], outputs[:, 1], outputs[:, 2]  # each (N, K, Z)
+    return Mixture(logits - ops.logsumexp(logits, axis=1, keepdims=True), mean, log_std)
+
+
+def log_likelihood(mixture: Mixture, z: Tensor) -> Tensor:
+    """log p(z) of each latent dimension, in nats (paper, appendix A.2; Bishop 1994).
+
+    mixture: parts (N, K, Z). z: (N, Z). Returns (N, Z).
+    """
+    standard = (z[:, None, :] - mixture.mean) * ops.exp(-mixture.log_std)  # (N, K, Z)
+    log_normal = -0.5 * ops.square(standard) - mixture.log_std - 0.5 * math.log(2 * math.pi)
+    return ops.logsumexp(mixture.log_mix + log_normal, axis=1)
+
+
+def sample(mixture: Mixture, temperature: Any, uniform: Tensor, normal: Tensor) -> Tensor:
+    """Draw z from the mixture at a temperature (paper, section 2.2), from random numbers that are given.
+
+    The component is chosen by inverting the cumulative weights of log_mix / temperature, so that one
+    uniform number a latent dimension is enough; its noise is scaled by the square root of the temperature.
+
+    mixture: parts (N, K, Z). temperature: > 0. uniform in [0, 1) and standard normal: (N, Z) each.
+    Returns z, (N, Z).
+    """
+    logits = mixture.log_mix / temperature
+    weights = ops.exp(logits - ops.max(logits, axis=1, keepdims=True))  # (N, K, Z)
+    cumulative = ops.cumsum(weights, axis=1)
+    threshold = uniform * cumulative[:, -1]  # (N, Z): weights need no normalising
+    component = ops.sum(ops.cast(cumulative[:, :-1] <= threshold[:, None, :], "int32"), axis=1)  # (N, Z), 0 .. K-1
+    chosen = component[:, None, :] == ops.arange(mixture.mean.shape[1])[:, None]  # (N, K, Z), one of K is true
+    mean = ops.sum(ops.where(chosen, mixture.mean, 0.0), axis=1)  # (N, Z)
+    log_std = ops.sum(ops.where(chosen, mixture.log_std, 0.0), axis=1)
+    return mean + ops.exp(log_std) * normal * temperature**0.5

@@ -1,0 +1,101 @@
+"""M: p(z[t+1], done[t+1] | a[t], z[t], h[t]), an LSTM with a mixture-density output (paper, section 2.2).
+
+The weights have the layout of the published TensorFlow 1 model (one kernel for input and state, gates in
+the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment
+from rnn.mixture import Mixture, split_mixture
+
+Tensor = Any
+FORGET_BIAS = 1.0
+ACTION_SIZE = {"doom": 1}
+"""Numbers in an action, by env.name."""
+
+
+def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The LSTM after its product: gates (N, 4H), bias included, and c (N, H), to the next h and c (N, H)."""
+    i, j, f, o = ops.split(gates, 4, axis=1)  # (N, H) each
+    c = c * ops.sigmoid(f + FORGET_BIAS) + ops.sigmoid(i) * ops.tanh(j)
+    return ops.tanh(c) * ops.sigmoid(o), c
+
+
+class MDNRNN(keras.Model):
+    """The LSTM and its output layer.
+
+    Input of a step: z (Z), the action (A) and, where done is predicted, the restart flag (1): I numbers.
+    kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 done logit, last]), output_bias.
+    Products are computed in `compute_dtype` (bfloat16 under the mixed_bfloat16 policy); variables,
+    LSTM state and outputs stay float32.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        action_size: int,
+        hidden: int,
+        mixtures: int,
+        predict_done: bool,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
+        self.mixtures, self.predict_done = mixtures, predict_done
+        self.input_size = latent_size + action_size + int(predict_done)
+        self.mixture_size = 3 * mixtures * latent_size
+        output_size = self.mixture_size + int(predict_done)
+        first, second = (keras.initializers.GlorotUniform(2 * seed + layer) for layer in range(2))
+        self.kernel = self.add_weight((self.input_size + hidden, 4 * hidden), first, name="kernel", autocast=False)
+        self.bias = self.add_weight((4 * hidden,), "zeros", name="bias", autocast=False)
+        self.output_kernel = self.add_weight((hidden, output_size), second, name="output_kernel", autocast=False)
+        self.output_bias = self.add_weight((output_size,), "zeros", name="output_bias", autocast=False)
+        self.built = True
+
+    def product(self, left: Tensor, right: Tensor) -> Tensor:
+        """left @ right in the compute dtype, returned as float32."""
+        return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
+
+    def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""
+        gates = self.product(ops.concatenate([inputs, h], axis=1), self.kernel) + self.bias  # (N, 4H)
+        return lstm(gates, c)
+
+    def head(self, h: Tensor) -> tuple[Mixture, Tensor | None]:
+        """What h (N, H) predicts: the mixture of z[t+1], parts (N, K, Z), and the done logit (N,) or None."""
+        outputs = self.product(h, self.output_kernel) + self.output_bias  # (N, 3KZ [+1])
+        return self.split(outputs)
+
+    def split(self, outputs: Tensor) -> tuple[Mixture, Tensor | None]:
+        """The output layer's numbers (N, 3KZ [+1]) as the mixture, parts (N, K, Z), and the done logit (N,) or None."""
+        mixture = split_mixture(outputs[:, : self.mixture_size], self.mixtures)
+        return mixture, outputs[:, self.mixture_size] if self.predict_done else None
+
+
+def build_rnn(settings: Experiment) -> MDNRNN:
+    """M as the settings describe it, with fresh weights."""
+    m = settings.rnn
+    return MDNRNN(settings.vae.z, ACTION_SIZE[settings.env.name], m.hidden, m.mixtures, m.predict_done, m.seed)
+
+
+def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
+    """The trained M of a run. Raises Problem if its weights are missing, damaged or of another shape."""
+    model = build_rnn(settings)
+    if not run.rnn_weights.exists():
+        raise Problem(f"{run.rnn_weights} is missing: train M first with `python -m rnn`")
+    try:
+        model.load_weights(run.rnn_weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise Problem(
+            f"{run.rnn_weights} does not hold an M of these settings (vae.z={settings.vae.z}, rnn.hidden={settings.rnn.hidden}, "
+            f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}): "
+            "train M again, or use the settings it was trained with"
+        ) from error
+    return model
