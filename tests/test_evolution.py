@@ -1,10 +1,19 @@
 """CMA-ES through our own ask and tell: it maximises, decays the right way, and resumes exactly."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from controller.evolution import Evolution, generation_seed
+from controller.policy import LinearPolicy
+from controller.training import cap, evolve
+from controller.weights import load_controller, save_controller
+from experiment.metrics import read_metrics
 from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Controller, Experiment
+from experiment.schema import Dream as DreamSettings
 
 
 def sphere(population: np.ndarray) -> np.ndarray:
@@ -64,3 +73,89 @@ def test_faults_are_one_line(tmp_path):
     (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:100])
     with pytest.raises(Problem, match="cannot be read"):
         Evolution.load(tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def dream():
+    """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
+    import keras
+
+    from rnn.dream import Dream, Starts
+    from rnn.model import MDNRNN
+
+    keras.utils.set_random_seed(1)
+    model = MDNRNN(latent_size=4, action_size=1, hidden=8, mixtures=2, predict_done=True)
+    rng = np.random.default_rng(0)
+    model.kernel.assign(rng.normal(size=model.kernel.shape))
+    model.output_kernel.assign(rng.normal(size=model.output_kernel.shape))
+    model.output_bias.assign([*np.zeros(model.mixture_size), -1.2])
+    return Dream(model, Starts(rng.normal(size=(5, 4)).astype("float32"), np.full((5, 4), -2, "float32")))
+
+
+POLICY = LinearPolicy(("z", "c", "h"), bias=False, latent_size=4, hidden=8)
+SETTINGS = dataclasses.replace(
+    Experiment(),
+    dream=DreamSettings(temperature=1.2, max_steps=90),
+    controller=Controller(population=6, episodes=3, generations=5, sigma=0.5, cap_min=20, real_every=2, seed=4),
+)
+
+
+def trial(parameters):
+    """Something to call in place of the real game."""
+    return np.array([parameters[0], parameters[1]])
+
+
+def test_the_batched_fitness_is_that_of_single_dreams(dream):
+    """One call for a whole generation gives what one call for each candidate gives."""
+    population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
+    together = dream.rollout(POLICY.act, population, 3, seed=9, temperature=1.2, max_steps=90)
+    alone = [
+        dream.rollout(POLICY.act, candidate[None], 3, seed=9, temperature=1.2, max_steps=90)[0]
+        for candidate in population
+    ]
+    assert together.shape == (6, 3)
+    assert len(np.unique(together)) > 3
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_evolving_stopped_and_resumed_comes_to_the_same_end(dream, tmp_path):
+    straight, broken = Run(tmp_path / "straight"), Run(tmp_path / "broken")
+    evolve(SETTINGS, straight, dream, POLICY, trial)
+
+    def killed(parameters):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # at the first trial, in generation 2
+        evolve(SETTINGS, broken, dream, POLICY, killed)
+    assert Evolution.load(broken.checkpoints / "evolution.pickle").generation == 1
+    evolve(SETTINGS, broken, dream, POLICY, trial)
+    ends = [load_controller(run.controller, POLICY) for run in (straight, broken)]
+    np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
+    np.testing.assert_array_equal(ends[0].best, ends[1].best)
+    assert ends[0].generation == 5
+    assert np.any(ends[0].mean != 0)
+    for name, generations in (("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4])):
+        tables = [read_metrics(run.metrics / name) for run in (straight, broken)]
+        assert list(tables[0]["step"]) == generations
+        for column in set(tables[0]) - {"seconds", "elapsed", "steps_per_second"}:
+            np.testing.assert_array_equal(tables[0][column], tables[1][column])
+    assert evolve(SETTINGS, straight, dream, POLICY, killed)["generations"] == 5  # nothing is left to do
+
+
+def test_the_cap_grows_with_what_was_reached():
+    assert [cap(SETTINGS, mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
+    uncapped = dataclasses.replace(SETTINGS, controller=Controller(adaptive_cap=False))
+    assert cap(uncapped, 5.0) == 90
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    evolution = Evolution(POLICY.size, 0.1, 4, seed=0)
+    save_controller(tmp_path / "controller.h5", POLICY, evolution)
+    assert load_controller(tmp_path / "controller.h5", POLICY).mean.shape == (20,)
+    with pytest.raises(Problem, match=r"controller\.h5 holds a controller of .*\(20,\)"):
+        load_controller(tmp_path / "controller.h5", LinearPolicy(("z", "h"), False, 4, 8))
+    (tmp_path / "foreign.h5").write_bytes(b"something else")
+    with pytest.raises(Problem, match=r"foreign\.h5 is not a controller"):
+        load_controller(tmp_path / "foreign.h5", POLICY)
+    with pytest.raises(Problem, match=r"there is no .*none\.h5"):
+        load_controller(tmp_path / "none.h5", POLICY)

@@ -1,0 +1,58 @@
+"""controller.h5: the CMA-ES mean and the best candidate, with the policy they belong to."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from controller.evolution import Evolution
+from controller.policy import LinearPolicy
+from experiment.files import atomic
+from experiment.problem import Problem
+
+
+class Controller(NamedTuple):
+    """mean: the CMA-ES mean, what is reported. best: the candidate of the highest fitness ever. Both (D,) float32."""
+
+    mean: np.ndarray
+    best: np.ndarray
+    generation: int
+    best_generation: int
+    best_return: float
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve characters that tell one CMA-ES mean from another."""
+        return hashlib.sha256(self.mean.tobytes()).hexdigest()[:12]
+
+
+def save_controller(path: Path, policy: LinearPolicy, evolution: Evolution) -> None:
+    """Write where an evolution stands."""
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file["mean"], file["best"] = evolution.mean, evolution.best
+        file.attrs.update(generation=evolution.generation, sigma=evolution.sigma)
+        file.attrs.update(best_generation=evolution.best_generation, best_return=evolution.best_return)
+        file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions)
+
+
+def load_controller(path: Path, policy: LinearPolicy) -> Controller:
+    """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
+    if not path.exists():
+        raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
+    try:
+        with h5py.File(path) as file:
+            mean, best, about = file["mean"][()], file["best"][()], dict(file.attrs)
+            found = (about["inputs"], bool(about["bias"]), int(about["actions"]), mean.shape)
+    except (OSError, KeyError) as error:
+        raise Problem(
+            f"{path} is not a controller ({error}): delete it and run `python -m controller` again"
+        ) from error
+    expected = (" ".join(policy.inputs), policy.bias, policy.actions, (policy.size,))
+    if found != expected:
+        raise Problem(
+            f"{path} holds a controller of inputs, bias, actions, shape = {found}, but the settings make {expected}: "
+            "use the settings it was evolved with, or another folder (--run)"
+        )
+    return Controller(mean, best, int(about["generation"]), int(about["best_generation"]), float(about["best_return"]))
