@@ -1,0 +1,5 @@
+"""The real worlds, as Gymnasium environments; importing this registers them by id."""
+
+import gymnasium
+
+gymnasium.register("DoomTakeCover-v0", entry_point="envs.doom:DoomEnv", vector_entry_point="envs.doom:DoomVector")

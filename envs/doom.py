@@ -1,0 +1,251 @@
+"""DoomTakeCover: survive in ViZDoom's `take_cover` at skill 4, as one environment or many side by side.
+
+A step is one tic of the game (35 a second). The screen is 160 x 120 RGB; the status bar, its lowest 20 rows, is
+cut off and the rest shrunk to 64 x 64 (paper, appendix A). The same seed and actions give the same episode,
+also when the game's process dies in between: it is started again and the episode played again up to there.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+import vizdoom
+from gymnasium.vector.utils import batch_space
+
+from envs.engine import DIED, Engine
+from experiment.hardware import core_count
+from experiment.problem import Problem
+
+FRAME = (64, 64, 3)
+VIEW_ROWS = 100  # of 120; below them is the status bar
+MAX_STEPS = 2100
+THRESHOLD = 1 / 3
+ATTEMPTS = 3
+SEEDS = 2**31
+
+BUTTONS = ([0, 0], [1, 0], [0, 1])
+"""What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
+
+
+def execute(raw: np.ndarray | float) -> np.ndarray:
+    """The action that the game executes for C's output in [-1, 1]: -1 left, 0 stay or 1 right, as float32.
+
+    Paper, section 4: below -1/3 is left, above 1/3 is right.
+    """
+    raw = np.asarray(raw)
+    return (raw > THRESHOLD).astype(np.float32) - (raw < -THRESHOLD)
+
+
+def to_discrete(executed: np.ndarray | float) -> np.ndarray:
+    """Executed actions (-1 left, 0 stay, 1 right) as those of the environments (1, 0, 2), int64."""
+    return np.asarray(executed).astype(np.int64) % 3 * 2 % 3
+
+
+class Game:
+    """One game, from frames and button presses up: what both environments are made of."""
+
+    def __init__(self, max_steps: int = MAX_STEPS):
+        self.max_steps = max_steps
+        self.screen = np.zeros((120, 160, 3), np.uint8)
+        """The whole screen as last seen. After the last tic of an episode there is no new one."""
+        self.seed = 0
+        self.actions: list[int] = []
+        """The episode's discrete actions so far."""
+        self.dead = False
+        self.engine: Engine | None = None
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of that seed."""
+        self.seed, self.actions = seed, []
+        self._survive(self._begin)
+
+    def step(self, action: int) -> None:
+        """Play one tic with a discrete action."""
+        self.actions.append(int(action))
+        self._survive(lambda: self._advance(self.actions[-1]))
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the episode has lasted max_steps without the player's death."""
+        return not self.dead and len(self.actions) >= self.max_steps
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, either way."""
+        return self.dead or self.truncated
+
+    def view(self, frame: np.ndarray) -> None:
+        """Write the observation into `frame`, (64, 64, 3) uint8."""
+        cv2.resize(self.screen[:VIEW_ROWS], FRAME[:2], dst=frame, interpolation=cv2.INTER_AREA)
+
+    def close(self) -> None:
+        """End the game's process."""
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
+
+    def _survive(self, action: Callable[[], None]) -> None:
+        """Do something with the game; if its process dies, start another and play the episode again up to here."""
+        for _ in range(ATTEMPTS):
+            try:
+                return action()
+            except DIED as error:
+                fault = error
+                self.close()
+                action = self._replay
+        raise Problem(
+            f"the game's process ended {ATTEMPTS} times in a row ({fault}): is there memory left, and may programs "
+            "be started from the folder for temporary files (else set TMPDIR)?"
+        ) from fault
+
+    def _replay(self) -> None:
+        self._begin()
+        for action in self.actions:
+            self._advance(action)
+
+    def _begin(self) -> None:
+        if self.engine is None:
+            self.engine = Engine(new_game())
+        self.engine.game.set_seed(self.seed)  # without it an episode would depend on those before it
+        self.engine.game.new_episode()
+        self._look()
+
+    def _advance(self, action: int) -> None:
+        assert self.engine is not None
+        self.engine.game.make_action(BUTTONS[action])
+        self._look()
+
+    def _look(self) -> None:
+        assert self.engine is not None
+        state = self.engine.game.get_state()
+        self.dead = state is None
+        if state is not None:
+            self.screen = state.screen_buffer
+
+
+def new_game() -> vizdoom.DoomGame:
+    """ViZDoom set up as in the paper, not yet running."""
+    game = vizdoom.DoomGame()
+    game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
+    game.set_doom_skill(4)
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_render_hud(True)
+    game.set_mode(vizdoom.Mode.PLAYER)
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
+    return game
+
+
+class DoomEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """DoomTakeCover-v0: one game as a Gymnasium environment.
+
+    Observation (64, 64, 3) uint8 RGB; actions 0 stay, 1 left, 2 right; reward 1 a tic; terminated by death,
+    truncated after max_steps tics. `render` gives the whole screen, (120, 160, 3) uint8.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
+
+    def __init__(self, max_steps: int = MAX_STEPS, render_mode: str | None = None):
+        self.observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
+        self.action_space = gymnasium.spaces.Discrete(3)
+        self.render_mode = render_mode
+        self.game = Game(max_steps)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
+        super().reset(seed=seed)
+        self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else seed)
+        return self._observation(), {"seed": self.game.seed}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Play one tic. After the last the observation is still the one before."""
+        self.game.step(int(action))
+        return self._observation(), 1.0, self.game.dead, self.game.truncated, {}
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The whole screen as last seen, (120, 160, 3) uint8."""
+        return self.game.screen.copy()
+
+    def close(self) -> None:
+        """End the game's process."""
+        self.game.close()
+
+    def _observation(self) -> np.ndarray:
+        frame = np.empty(FRAME, np.uint8)
+        self.game.view(frame)
+        return frame
+
+
+class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """Many games stepped at once, N of them, by as many threads as there are cores.
+
+    Observations (N, 64, 64, 3) uint8, actions (N,) in {0, 1, 2}. A game that is over stays as it is, whatever
+    its action, with reward 0, until it is reset: `reset(seed=..., options={"reset_mask": finished})`.
+    """
+
+    metadata = DoomEnv.metadata | {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
+
+    def __init__(self, num_envs: int, max_steps: int = MAX_STEPS, threads: int = 0, render_mode: str | None = None):
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.single_observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
+        self.single_action_space = gymnasium.spaces.Discrete(3)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.games = [Game(max_steps) for _ in range(num_envs)]
+        self.threads = threads or core_count()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
+        self._frames = np.zeros((num_envs, *FRAME), np.uint8)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin episodes in all games, or in those where options["reset_mask"], (N,) bool, says so.
+
+        seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
+        or None for seeds drawn at random. Returns the observations of all games and their seeds.
+        """
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        drawn = self.np_random.integers(SEEDS, size=self.num_envs)
+        chosen = [int(drawn[i]) if value is None else int(value) for i, value in enumerate(seeds)]
+        self._each(np.flatnonzero(mask), lambda i: self.games[i].reset(chosen[i]))
+        return self._frames.copy(), {"seed": np.array([game.seed for game in self.games])}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Play one tic in every game that is not over."""
+        live = np.array([not game.over for game in self.games])
+        self._each(np.flatnonzero(live), lambda i: self.games[i].step(actions[i]))
+        dead = np.array([game.dead for game in self.games])
+        truncated = np.array([game.truncated for game in self.games])
+        return self._frames.copy(), live.astype(np.float64), dead, truncated, {}
+
+    def _each(self, numbers: np.ndarray, act: Callable[[int], None]) -> None:
+        """Do something with some games and look at them, each thread taking the next game that is left."""
+        left = iter(numbers.tolist())
+
+        def work(left: Iterator[int]) -> None:
+            for i in left:
+                act(i)
+                self.games[i].view(self._frames[i])
+
+        for _ in self._pool.map(work, [left] * self.threads):
+            pass
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """The whole screens as last seen, each (120, 160, 3) uint8."""
+        return tuple(game.screen.copy() for game in self.games)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the games' processes."""
+        for game in self.games:
+            game.close()
+        self._pool.shutdown()
