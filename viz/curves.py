@@ -21,7 +21,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 INK = "#222222"
 FAINT = "#777777"
 WIDTH, HEIGHT = 6.4, 4.0  # of a panel, in inches
-LEGEND_ROW = 13.5  # points
+LEGEND_ROW = 12.5  # points
 
 
 @dataclass(frozen=True)

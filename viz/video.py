@@ -14,10 +14,10 @@ from viz.text import text_image
 CAPTION = 28  # height of a caption in pixels
 GAP = 4  # pixels between two videos
 GIF_FPS = 12.0
-GIF_WIDTH = 480
+GIF_WIDTH = 400
 
 
-def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 150) -> None:
+def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 120) -> None:
     """Write stem.mp4 (H.264, yuv420p) and stem.gif.
 
     frames: (T, H, W, 3) uint8, or anything that yields (H, W, 3): they are not kept in memory. Odd heights and

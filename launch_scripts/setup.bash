@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Makes .venv with everything the project needs, at pinned versions. Needs python3 (3.11 to 3.13) with venv, and nothing else:
+# no root, no system package.
+#
+#   source launch_scripts/setup.bash && setup dev,notebooks     from another script; then $PROJECT is the project's folder
+#   bash launch_scripts/setup.bash dev,notebooks                alone
+#
+# Extras (see pyproject.toml) are optional. Asked again for what is there already, it returns at once; after an
+# installation that was cut short, it starts afresh. PYTHON=/path/to/python3 chooses the Python.
+
+PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+setup() {
+    local extras=${1:-}
+    _setup_complete "$extras" && return
+    # Two at once: the second waits, and then finds everything done. The lock is on the folder itself; it is given
+    # back when the subshell ends. Where flock is missing (macOS), nobody waits.
+    (
+        if command -v flock >/dev/null; then
+            flock -n 9 || { echo "setup: waiting for another setup of $PROJECT to end"; flock 9; }
+        fi
+        _setup_complete "$extras" || _setup_install "$extras"
+    ) 9<"$PROJECT" || exit
+}
+
+# What the stamps must say: the dependencies, and the folder, whose path is written into .venv's scripts.
+_setup_wanted() {
+    (cd "$PROJECT" && { cat pyproject.toml constraints.txt && pwd -P; } | cksum)
+}
+
+_setup_complete() {
+    local extra wanted
+    wanted=$(_setup_wanted)
+    [ -x "$PROJECT/.venv/bin/python" ] && [ ! -e "$PROJECT/.venv/.unfinished" ] || return
+    for extra in base ${1//,/ }; do
+        [ "$(cat "$PROJECT/.venv/.complete/$extra" 2>/dev/null)" = "$wanted" ] || return
+    done
+}
+
+_setup_install() {
+    local extras=$1 extra python interrupted=""
+    cd "$PROJECT" || exit
+    python=$(_setup_python) || exit
+    echo "setup: installing World Models${extras:+ with extras $extras} into $PROJECT/.venv"
+    echo "setup: $("$python" --version), versions as in constraints.txt; at first some 0.8 GB to download and 2.5 GB on disk"
+    case ",$extras," in *,gpu,*) echo "setup: the gpu extra adds CUDA's libraries: some 2.5 GB more to download, 5 GB on disk" ;; esac
+
+    # .unfinished stands while pip works: a pip that was killed may leave packages that only look whole.
+    if [ -e .venv/.unfinished ]; then
+        echo "setup: an earlier installation was cut short: starting afresh"
+    fi
+    if [ -e .venv/.unfinished ] || ! _setup_fits .venv/bin/python || ! .venv/bin/python -c "import pip" 2>/dev/null; then
+        "$python" -m venv --clear .venv || _setup_fail "could not make $PROJECT/.venv (see above)"
+    fi
+    rm -rf .venv/.complete
+    touch .venv/.unfinished || _setup_fail "cannot write to $PROJECT/.venv"
+    trap 'interrupted=yes' INT TERM
+    if ! .venv/bin/python -m pip install --no-input --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}"; then
+        [ -z "$interrupted" ] || { echo "setup: interrupted; the same command starts it again" >&2; exit 130; }
+        rm -f .venv/.unfinished # pip ended by itself, and so has undone what it began
+        _setup_fail "pip could not install the packages (see above): check the network and the disk, and run the same command again"
+    fi
+    trap - INT TERM
+    mkdir -p .venv/.complete
+    for extra in base ${extras//,/ }; do
+        _setup_wanted >".venv/.complete/$extra"
+    done
+    rm -f .venv/.unfinished
+    echo "setup: complete"
+}
+
+_setup_fits() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+}
+
+# Print the first Python that will do.
+_setup_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if _setup_fits "$candidate"; then
+            "$candidate" -c 'import ensurepip, venv' 2>/dev/null ||
+                _setup_fail "$candidate has no venv: install it (on Debian and Ubuntu: apt install python3-venv)"
+            echo "$candidate"
+            return
+        fi
+    done
+    candidate=${PYTHON:-python3}
+    command -v "$candidate" >/dev/null || _setup_fail "$candidate is missing: install Python 3.11, 3.12 or 3.13 with venv, or name one: PYTHON=/path/to/python3"
+    _setup_fail "$("$candidate" --version 2>&1) will not do: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3"
+}
+
+_setup_fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    setup "$@"
+    echo "setup: $PROJECT/.venv is complete; 'source $PROJECT/.venv/bin/activate' puts it on the PATH"
+fi

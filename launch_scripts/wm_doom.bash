@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The whole DoomTakeCover experiment in one command; --help says more.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+usage: bash launch_scripts/wm_doom.bash [quick|laptop|paper] [--run DIR] [key=value ...]
+
+World Models on ViZDoom's Take Cover: installs what is missing into .venv, records random play, trains V and M,
+evolves the controller C inside M's dream, and lets it play 100 episodes of the real game. Prints first what it is
+going to do and about how long each stage takes on this machine, and last where everything is.
+
+presets (on two cores):
+  quick    about 5 minutes: the whole pipeline on little data, to see that everything works
+  laptop   under an hour: an agent that survives; the default
+  paper    the published scale: days; for larger machines
+
+  --run DIR    the run folder; otherwise runs/doom (laptop), runs/doom-quick or runs/doom-paper in the project
+  key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
+
+The same command again goes on where it was interrupted, and skips what is complete.
+
+  see it train          .venv/bin/tensorboard --logdir runs/doom/tensorboard
+  every setting         .venv/bin/python -m STAGE configs/doom.yaml --help
+  one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
+
+environment:
+  EXTRAS=gpu,ray   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  PYTHON=...       the Python to make .venv with (3.11 to 3.13; default: python3)
+HELP
+}
+
+mistake() {
+    echo "wm_doom.bash: $1; --help says more" >&2
+    exit 2
+}
+
+preset="" run="" overrides=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage && exit ;;
+        --run) [ -n "${2:-}" ] || mistake "--run needs a folder" && run=$2 && shift ;;
+        --run=?*) run=${1#--run=} ;;
+        -*) mistake "unknown option '$1'" ;;
+        *=*) overrides+=("$1") ;;
+        quick | laptop | paper) [ -z "$preset" ] || mistake "two presets, '$preset' and '$1'" && preset=$1 ;;
+        *) mistake "unknown preset '$1': choose quick, laptop or paper" ;;
+    esac
+    shift
+done
+preset=${preset:-laptop}
+
+# A folder given by the user is meant from where the user is; the default lies in the project.
+case $run in
+    "") [ "$preset" = laptop ] && run=runs/doom || run=runs/doom-$preset ;;
+    /*) ;;
+    *) run=$PWD/$run ;;
+esac
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
+[ -e /dev/nvidiactl ] && extras=gpu || extras=""
+setup "${EXTRAS-$extras}"
+cd "$PROJECT"
+exec .venv/bin/python -m experiment configs/doom.yaml --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}

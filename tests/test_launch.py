@@ -1,0 +1,145 @@
+"""The launch scripts, as far as they can be tried without installing anything: on a copy with a stand-in for pip."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "launch_scripts"
+
+
+def bash(*arguments, cwd, **environment):
+    command = ["bash", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+
+
+@pytest.mark.parametrize("script", sorted([*SCRIPTS.glob("*.bash"), ROOT / ".ci" / "run"]), ids=lambda path: path.name)
+def test_syntax(script):
+    assert bash("-n", script, cwd=ROOT).returncode == 0
+
+
+def test_help_needs_no_installation(tmp_path):
+    shutil.copytree(SCRIPTS, tmp_path / "launch_scripts")
+    done = bash("launch_scripts/wm_doom.bash", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "quick" in done.stdout and "key=value" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [(["swift"], "'swift'"), (["--run"], "--run"), (["--fast"], "'--fast'"), (["quick", "paper"], "two presets")],
+)
+def test_mistakes_are_one_line(arguments, said, tmp_path):
+    done = bash(SCRIPTS / "wm_doom.bash", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project whose `python` makes a stand-in environment: its pip notes what it is asked for."""
+    folder = tmp_path / "project"
+    shutil.copytree(SCRIPTS, folder / "launch_scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    python = tmp_path / "python"
+    python.write_text(f"""#!/usr/bin/env bash
+case "$*" in
+    "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m pip install"*) echo "pip $*" >>log; sleep "${{PIP_SECONDS:-0}}"; exit "${{PIP_EXIT:-0}}" ;;
+    "-m experiment"*) echo "$*" ;;
+    "-c import pip") ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+""")
+    python.chmod(0o755)
+    return folder
+
+
+def log(project):
+    path = project / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def setup(project, extras="", **environment):
+    python = str(project.parent / "python")
+    return bash("launch_scripts/setup.bash", extras, cwd=project, **{"PYTHON": python} | environment)
+
+
+def test_setup_installs_once(project):
+    assert setup(project, "dev").returncode == 0
+    assert [line.split()[0] for line in log(project)] == ["venv", "pip"]
+    assert log(project)[1].endswith("-c constraints.txt -e .[dev]")
+    began = time.monotonic()
+    assert setup(project, "dev").returncode == 0
+    assert setup(project).returncode == 0  # no extras: a part of what is there
+    assert time.monotonic() - began < 1
+    assert len(log(project)) == 2
+    assert setup(project, "ray,notebooks").returncode == 0
+    assert log(project)[2].endswith("-e .[ray,notebooks]")
+    (project / "constraints.txt").write_text("numpy==2.4.6\n")
+    assert setup(project).returncode == 0
+    assert len(log(project)) == 4
+
+
+def test_setup_starts_afresh_after_being_killed(project):
+    environment = os.environ | {"PYTHON": str(project.parent / "python"), "PIP_SECONDS": "60"}
+    process = subprocess.Popen(
+        ["bash", "launch_scripts/setup.bash"],
+        cwd=project,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(line.startswith("pip") for line in log(project)):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, 9)
+    process.wait()
+    assert setup(project).returncode == 0
+    assert [line.split()[0] for line in log(project)] == ["venv", "pip", "venv", "pip"]
+
+
+def test_setup_says_that_pip_failed_and_keeps_the_environment(project):
+    done = setup(project, PIP_EXIT="1")
+    assert done.returncode == 1
+    assert "pip could not install" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert setup(project).returncode == 0
+    assert [line.split()[0] for line in log(project)] == ["venv", "pip", "pip"]
+
+
+def test_two_setups_at_once_install_once(project):
+    if not shutil.which("flock"):
+        pytest.skip("flock is missing")
+    environment = os.environ | {"PYTHON": str(project.parent / "python"), "PIP_SECONDS": "0.5"}
+    command = ["bash", "launch_scripts/setup.bash"]
+    both = [subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(30) for process in both] == [0, 0]
+    assert [line.split()[0] for line in log(project)] == ["venv", "pip"]
+
+
+def test_setup_without_python(project):
+    done = setup(project, PYTHON="/nowhere/python3")
+    assert done.returncode == 1
+    assert "/nowhere/python3 is missing" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_doom_passes_its_arguments_on(project, tmp_path):
+    python = str(project.parent / "python")
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    script = project / "launch_scripts" / "wm_doom.bash"
+
+    def command(*arguments):
+        return bash(script, *arguments, cwd=elsewhere, PYTHON=python, EXTRAS="").stdout.splitlines()[-1]
+
+    assert command() == "-m experiment configs/doom.yaml --preset laptop --run runs/doom"
+    assert command("quick") == "-m experiment configs/doom.yaml --preset quick --run runs/doom-quick"
+    expected = f"-m experiment configs/doom.yaml --preset paper --run {elsewhere}/my run vae.steps=3 rnn.steps=4"
+    assert command("paper", "vae.steps=3", "--run", "my run", "rnn.steps=4") == expected

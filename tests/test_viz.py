@@ -1,0 +1,125 @@
+"""Pictures are read back, and must show what went in."""
+
+import re
+import subprocess
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from viz.curves import Curves, Histogram, save_curves, save_histogram, save_panels
+from viz.strips import GAP, save_strip, strip
+from viz.video import CAPTION, save_video, side_by_side
+
+RED, BLUE = np.array([200, 30, 30], np.uint8), np.array([30, 30, 200], np.uint8)
+
+
+def plain(colour, *shape):
+    return np.broadcast_to(colour, (*shape, 3)).copy()
+
+
+def read_video(path):
+    """All frames of a video, (T, H, W, 3) uint8."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+def has_colour(picture, colour):
+    return bool((np.abs(picture.astype(int) - colour).max(axis=-1) < 12).any())
+
+
+def test_strip_shows_every_frame_beside_its_label(tmp_path):
+    rows = [plain(RED, 3, 10, 8), plain(BLUE, 2, 6, 8)]
+    save_strip(tmp_path / "strip.png", rows, ["real", "dreamed"], scale=2)
+    picture = np.asarray(Image.open(tmp_path / "strip.png"))
+    assert (picture == RED).all(axis=-1).sum() == 3 * 20 * 16
+    assert (picture == BLUE).all(axis=-1).sum() == 2 * 12 * 16
+    frames_begin = (picture == RED).all(axis=-1).any(axis=0).argmax()
+    assert picture.shape[1] - frames_begin == 3 * (16 + GAP) - GAP + 8
+    assert (picture[:, :frames_begin] < 100).any()  # the ink of the labels
+    assert [path.name for path in tmp_path.iterdir()] == ["strip.png"]
+
+
+@pytest.mark.parametrize(
+    "rows, labels", [([], []), ([plain(RED, 1, 8, 8)], ["a", "b"]), ([np.zeros((1, 8, 8, 3))], ["float"])]
+)
+def test_strip_refuses(rows, labels):
+    with pytest.raises(ValueError, match=r"label|uint8"):
+        strip(rows, labels)
+
+
+def test_curves_leave_out_nan_and_change_nothing_global(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    x = np.arange(40.0)
+    y = np.where(x % 5 == 4, x, np.nan)
+    series = {"dream": (x, 2 * x, 0 * x + 3), "game": (x, y, (y - 1, y + 2)), "not begun": ([], [])}
+    save_curves(
+        tmp_path / "curves.png", series, "generation", "tics", "Survival", logx=True, hlines={"solved": 30, "close": 31}
+    )
+    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    assert has_colour(picture, (0x00, 0x72, 0xB2)) and has_colour(picture, (0xD5, 0x5E, 0x00))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_histogram_states_its_figures(tmp_path):
+    samples = {"random": [1, 2, 3, 4], "none yet": []}
+    panel = Histogram(samples, "tics", "Survival", lines={"solved": 3.5})
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    panel.draw(axes)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["random: 2.5 ± 1.12 (n = 4)"]
+    save_histogram(tmp_path / "histogram.png", samples, "tics", "Survival")
+    save_panels(tmp_path / "panels.png", [panel, panel, Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")], title="All")
+    one, three = (Image.open(tmp_path / name).size for name in ("histogram.png", "panels.png"))
+    assert three == (2 * one[0], 2 * one[1])
+
+
+def test_video_plays_in_browsers_and_keeps_its_frames(tmp_path):
+    frames = np.stack([plain(RED if t % 2 else BLUE, 31, 47) for t in range(30)])
+    save_video(tmp_path / "video", frames, fps=35)
+    video = read_video(tmp_path / "video.mp4")
+    assert video.shape == (30, 32, 48, 3)
+    assert np.abs(video[:, :31, :47].astype(int) - frames).max() < 20
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    streams = subprocess.run([ffmpeg, "-i", str(tmp_path / "video.mp4")], capture_output=True, text=True).stderr
+    assert re.search(r"Video: h264 .*yuv420p.* 35 fps", streams)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.gif", "video.mp4"]
+
+
+def test_gif_of_a_long_video_is_subsampled_from_all_of_it(tmp_path):
+    levels = np.arange(0, 250, dtype=np.uint8)
+    frames = (plain(np.full(3, level, np.uint8), 16, 16) for level in levels)  # yields, as a long recording would
+    save_video(tmp_path / "video", frames, fps=35, gif_frames=25)
+    with Image.open(tmp_path / "video.gif") as gif:
+        shown = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            shown.append(np.asarray(gif.convert("RGB")).mean())
+        assert 20 <= gif.n_frames <= 26
+    assert shown[0] < 10 and shown[-1] > 225 and all(np.diff(shown) >= 0)
+
+
+def test_video_that_fails_leaves_nothing(tmp_path):
+    def broken():
+        yield plain(RED, 16, 16)
+        raise RuntimeError("the game died")
+
+    with pytest.raises(RuntimeError, match="the game died"):
+        save_video(tmp_path / "video", broken(), fps=35)
+    with pytest.raises(ValueError, match="at least one frame"):
+        save_video(tmp_path / "video", [], fps=35)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_side_by_side_scales_to_one_height_and_darkens_what_has_ended():
+    frames = list(side_by_side([plain(RED, 3, 8, 8), plain(BLUE, 2, 16, 24)], ["V", "the game"], scale=2))
+    assert [frame.shape for frame in frames] == [(CAPTION + 32, 32 + 4 + 48, 3)] * 3
+    assert (frames[0][CAPTION:, :32] == RED).all() and (frames[0][CAPTION:, 36:] == BLUE).all()
+    assert (frames[2][CAPTION:, 36:] == BLUE // 3).all()
