@@ -1,0 +1,35 @@
+"""`python -m vae`: train V on recorded rollouts."""
+
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
+
+STAGE = Stage(
+    name="vae",
+    sections=("env", "extract", "data", "vae"),
+    needs=("extract",),
+    makes=("vae_weights",),
+    text="""
+    Train V, the convolutional variational autoencoder that compresses each frame to a latent vector
+    (Ha & Schmidhuber 2018, section 2.1). Reads the rollouts; episodes of data.val_ratio are held out.
+
+    Writes, in the run folder: vae.weights.h5; metrics/vae.csv (means over 50 steps) and
+    metrics/vae_heldout.csv (each epoch: squared error and KL of held-out frames, active latent
+    dimensions, share of the fire pixels found); plots/vae_frames_epoch_*.png and
+    plots/vae_fireballs_epoch_*.png: frames above their reconstructions; TensorBoard events of the
+    numbers; checkpoints/vae.weights.h5 every 250 steps, from which an interrupted run goes on.
+    """,
+)
+
+
+def run(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train; see vae/training.py."""
+    from vae.training import train
+
+    return train(settings, run)
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,157 @@
+"""Training V (paper, section 2.1 and appendix A.1): model.fit on shuffled frames, and what it leaves behind.
+
+The steps are divided into epochs; each ends with validation on held-out episodes, a checkpoint and pictures.
+Batches, noise and learning rate depend on the step alone, so training that was cut short goes on as if it had
+not been: the checkpoint holds weights, optimiser state and step.
+"""
+
+import contextlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from experiment.hardware import prepare
+from experiment.metrics import Metrics
+from experiment.problem import Problem
+from experiment.progress import Progress
+from experiment.run import Run
+from experiment.schema import Experiment, Vae
+from extract.rollouts import Rollouts
+from vae.heldout import HeldOut
+from vae.model import VAE, load_weights, save_weights
+from vae.optimizer import FusedAdam, WarmupCosine
+
+LOG_STEPS = 50  # a row of metrics is the mean over this many steps
+CHECKPOINT_STEPS = 250  # half a minute on two cores
+
+
+def train(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train V for a run, going on from its checkpoint if there is one, and write its weights.
+
+    Returns throughput: frames trained on, seconds and frames a second, of this process.
+    Raises Problem if the loss is no longer a number, the disk is full, or the rollouts cannot be used.
+    """
+    machine = prepare(settings.hardware)
+    options = settings.vae
+    rollouts = Rollouts(run.rollouts)
+    train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
+    held_out = HeldOut(rollouts, held_out_ids)
+    model = compiled_vae(options)
+    checkpoint = run.checkpoints / "vae.weights.h5"
+    if checkpoint.exists():
+        load_weights(model, checkpoint)
+    first = int(model.optimizer.iterations)
+
+    seconds = 0.0
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        log = enter(Metrics(run.metrics / "vae.csv", run.tensorboard / "vae", resume_from=first))
+        validation = enter(Metrics(run.metrics / "vae_heldout.csv", run.tensorboard / "vae_heldout", resume_from=first))
+        bar = enter(Progress("training V", options.steps, "batches", done=first))
+        ends = np.linspace(0, options.steps, options.epochs + 1).round().astype(int)[1:]
+        for epoch, end in enumerate(ends, start=1):
+            step = int(model.optimizer.iterations)
+            if step >= end:
+                continue
+            # The noise of step n is number n of its generator, whatever was drawn in between.
+            model.noise.state.assign([options.seed, step])
+            batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
+            began = time.monotonic()
+            with contextlib.closing(batches):
+                model.fit(
+                    ((batch,) for batch in batches),
+                    steps_per_epoch=end - step,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint)],
+                )
+            seconds += time.monotonic() - began
+            numbers = held_out.evaluate(model)
+            validation.write(int(end), **numbers)
+            held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
+            bar.say(
+                f"V, epoch {epoch} of {options.epochs}: on held-out frames squared error "
+                f"{numbers['squared_error']:.2f}, KL {numbers['kl']:.1f} nats, {numbers['active']} of {options.z} "
+                f"dimensions active, {numbers['fire_found']:.0%} of the fire found"
+            )
+    final = VAE(options.z, options.kl_floor, options.seed)  # without optimiser state
+    final.set_weights(model.get_weights())
+    save_weights(final, run.vae_weights)
+    frames = (options.steps - first) * options.batch
+    return {"frames": frames, "frames_per_second": round(frames / max(seconds, 1e-9)), "precision": machine.precision}
+
+
+def compiled_vae(options: Vae) -> VAE:
+    """A new V with its optimiser, ready for fit or for loading a checkpoint."""
+    model = VAE(options.z, options.kl_floor, options.seed)
+    rate = (
+        options.learning_rate
+        if options.schedule == "constant"
+        else WarmupCosine(options.learning_rate, options.final_rate, options.steps)
+    )
+    model.compile(optimizer=FusedAdam(rate, epsilon=1e-8), jit_compile=False)  # XLA's convolutions are slow on CPUs
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends training with a Problem at the first step whose loss is not a number."""
+
+    def __init__(self, checkpoint: Path):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if logs and not math.isfinite(logs["loss"]):
+            raise Problem(diverged(int(self.model.optimizer.iterations), self.checkpoint))
+
+
+class Log(keras.callbacks.Callback):
+    """Counts steps in the progress bar and writes a row of means every LOG_STEPS steps."""
+
+    def __init__(self, metrics: Metrics, bar: Progress):
+        super().__init__()
+        self.metrics, self.bar = metrics, bar
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = int(self.model.optimizer.iterations)
+        self.bar.update(1, f"squared error {logs['squared_error']:.1f}, KL {logs['kl']:.1f}" if logs else "")
+        if logs and step % LOG_STEPS == 0:
+            self.metrics.write(step, **logs, learning_rate=float(self.model.optimizer.learning_rate))
+            self.model.reset_metrics()
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves weights, optimiser state and step every CHECKPOINT_STEPS steps and at the end of fit."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if int(self.model.optimizer.iterations) % CHECKPOINT_STEPS == 0:
+            self.save()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.save()
+
+    def save(self) -> None:
+        """Replace the checkpoint, unless a gradient has just made a weight infinite: then the old one is kept."""
+        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            raise Problem(diverged(int(self.model.optimizer.iterations), self.path))
+        save_weights(self.model, self.path)
+
+
+def diverged(step: int, checkpoint: Path) -> str:
+    """What the user is told when training has left the numbers."""
+    kept = (
+        f"the last good weights are kept in {checkpoint}" if checkpoint.exists() else "no weights were saved before it"
+    )
+    return (
+        f"training V: the loss is not a number at step {step}; {kept}. "
+        "Try a lower vae.learning_rate, or hardware.precision=float32, in another run folder (--run)"
+    )
