@@ -141,7 +141,7 @@ def new_game() -> vizdoom.DoomGame:
     return game
 
 
-class DoomEnv(gymnasium.Env[np.ndarray, np.int64]):
+class DoomEnv(gymnasium.Env[np.ndarray, Any]):
     """DoomTakeCover-v0: one game as a Gymnasium environment.
 
     Observation (64, 64, 3) uint8 RGB; actions 0 stay, 1 left, 2 right; reward 1 a tic; terminated by death,
@@ -164,7 +164,7 @@ class DoomEnv(gymnasium.Env[np.ndarray, np.int64]):
         self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else seed)
         return self._observation(), {"seed": self.game.seed}
 
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Play one tic. After the last the observation is still the one before."""
         self.game.step(int(action))
         return self._observation(), 1.0, self.game.dead, self.game.truncated, {}

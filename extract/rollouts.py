@@ -89,8 +89,15 @@ class ShardWriter:
     Raises Problem when the disk is full; nothing is left behind then.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: Path,
+        attributes: Mapping[str, Any],
+        block: int = BLOCK,
+        compression: Mapping[str, Any] = COMPRESSION,
+    ):
         self.path = path
+        self.block, self.compression = block, compression
         self.attributes = dict(attributes)
         self.played_lengths: list[int] = []
         self.starts: list[int] = []
@@ -125,8 +132,8 @@ class ShardWriter:
             shape=(0, *values.shape[1:]),
             maxshape=(None, *values.shape[1:]),
             dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
-            chunks=(BLOCK if frames else 8192, *values.shape[1:]),
-            **(COMPRESSION if frames else {}),
+            chunks=(self.block if frames else 8192, *values.shape[1:]),
+            **(self.compression if frames else {}),
         )
 
     def __exit__(self, *error: Any) -> bool | None:
@@ -173,6 +180,7 @@ class Shard(NamedTuple):
     seeds: np.ndarray  # (episodes,) int64
     played_lengths: np.ndarray  # (episodes played,) int64
     frame_shape: tuple[int, ...]
+    block: int  # frames in a chunk
     attributes: dict[str, Any]
 
 
@@ -201,8 +209,8 @@ def read_shard(path: Path) -> Shard:
         lists = {name: len(file[name]) for name in SERIES}
         if not len(starts) or starts[0] != 0 or (lengths <= 0).any() or set(lists.values()) != {rows}:
             raise KeyError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
-        shape = file["frames"].shape[1:]
-        return Shard(path, lengths, file["episode_seeds"][:], file["played_lengths"][:], shape, dict(file.attrs))
+        shape, block = file["frames"].shape[1:], file["frames"].chunks[0]
+        return Shard(path, lengths, file["episode_seeds"][:], file["played_lengths"][:], shape, block, dict(file.attrs))
 
 
 class Rollouts:
@@ -221,7 +229,7 @@ class Rollouts:
         if len(shapes) > 1:
             described = " but ".join(f"{path} has frames of {shape}" for shape, path in shapes.items())
             raise Problem(f"{described}: keep only shards of one kind in a folder")
-        self.frame_shape = self.shards[0].frame_shape
+        self.frame_shape, self.block = self.shards[0].frame_shape, self.shards[0].block
         self.lengths = np.concatenate([shard.lengths for shard in self.shards])  # (episodes,)
         self.starts = np.cumsum(self.lengths) - self.lengths  # (episodes,)
         self.episodes = len(self.lengths)
@@ -274,7 +282,7 @@ class Rollouts:
             if begin == end:
                 continue
             rows, places = ascending[begin:end] - offset, order[begin:end]
-            cuts = np.flatnonzero(np.diff(rows // BLOCK)) + 1  # where another block begins
+            cuts = np.flatnonzero(np.diff(rows // self.block)) + 1  # where another block begins
             with _opened(shard.path) as file:
                 for wanted, targets in zip(np.split(rows, cuts), np.split(places, cuts), strict=True):
                     result[targets] = file["frames"][wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
@@ -331,7 +339,7 @@ class Rollouts:
         rng = np.random.default_rng((seed, number))
         shards = np.searchsorted(self._shard_starts, chosen, side="right") - 1
         blocks, block = np.unique(
-            (chosen - self._shard_starts[shards]) // BLOCK + shards * self.frames, return_inverse=True
+            (chosen - self._shard_starts[shards]) // self.block + shards * self.frames, return_inverse=True
         )
         order = chosen[np.argsort(rng.permutation(len(blocks))[block], kind="stable")]
         for first in range(0, len(order), POOL):

@@ -1,0 +1,34 @@
+"""`python -m extract`: record rollouts of a random policy."""
+
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
+
+STAGE = Stage(
+    name="extract",
+    sections=("env", "extract"),
+    makes=("rollouts",),
+    # Finished shards are checked and skipped, so that one that was deleted is recorded again.
+    always=True,
+    text="""
+    Record episodes of a random policy in the real game, as many games at once as there are cores.
+
+    Writes RUN/rollouts/shard-*.h5: frames (64 x 64 RGB), actions, rewards and endings of whole episodes. A shard
+    appears when it is whole; run again after an interruption, and only the missing ones are recorded. The result
+    depends on the settings below alone, not on the number of workers. Prints how long the policy survives,
+    beside the paper's.
+    """,
+)
+
+
+def run(settings: Experiment, run: Run) -> dict[str, Any]:
+    """The stage."""
+    from extract.collect import collect
+
+    return collect(settings, run)
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
