@@ -112,7 +112,7 @@ def parse(stage: Stage, arguments: Sequence[str] | None = None) -> argparse.Name
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,10 +95,11 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
         ) from None
     if not ray.is_initialized():
         try:
+            check_reachable(address)
             ray.init(
                 address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
             )
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
     remote: Any = ray.remote(max_retries=MAX_DEATHS)(function)
     running = {remote.remote(task): index for index, task in enumerate(tasks)}
@@ -113,3 +115,10 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
                 f"Ray's workers died {MAX_DEATHS + 1} times while doing {function.__module__}.{function.__name__}: is a machine out of memory?"
             ) from None
         yield index, result
+
+
+def check_reachable(address: str) -> None:
+    """Raise OSError or ValueError if nothing listens at host:port; Ray itself would try for several minutes."""
+    if ":" in address and "://" not in address:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()

@@ -1,0 +1,86 @@
+"""Settings: presets and overrides take effect; every mistake is one line that names it."""
+
+from pathlib import Path
+
+import pytest
+
+from experiment.config import load_config, to_yaml
+from experiment.problem import UsageProblem
+
+DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
+
+
+def test_presets_and_overrides_apply_in_order():
+    assert load_config(DOOM).extract.episodes == load_config(DOOM, "laptop").extract.episodes == 5000
+    quick = load_config(DOOM, "quick", ["vae.steps=7", "controller.inputs=[z,h]"])
+    assert quick.extract.episodes == 200
+    assert quick.vae.steps == 7
+    assert quick.controller.inputs == ["z", "h"]
+
+
+def test_paper_preset_is_the_published_experiment():
+    paper = load_config(DOOM, "paper")
+    assert (paper.extract.episodes, paper.controller.population, paper.controller.episodes) == (10_000, 64, 16)
+    assert (paper.vae.z, paper.rnn.hidden, paper.rnn.mixtures, paper.rnn.done_weight) == (64, 512, 5, 10)
+    assert (paper.vae.learning_rate, paper.rnn.learning_rate, paper.controller.sigma) == (1e-4, 1e-3, 0.1)
+    assert not paper.controller.adaptive_cap
+    assert paper.controller.weight_decay == 0
+
+
+def test_resolved_config_reads_back(tmp_path):
+    settings = load_config(DOOM, "quick", ["dream.temperature=1.3"])
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    assert load_config(tmp_path / "config.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("vae.step=1", ["vae.step", "did you mean vae.steps"]),
+        ("nothing.like.it=1", ["nothing", "--help"]),
+        ("vae.steps=many", ["vae.steps", "many", "Integer"]),
+        ("vae.steps=-3", ["vae.steps=-3", "at least 1"]),
+        ("data.val_ratio=1", ["data.val_ratio=1", "below 1"]),
+        ("data.val_ratio=0.0001", ["data.val_ratio", "no episode"]),
+        ("controller.sigma=nan", ["controller.sigma=nan", "above 0"]),
+        ("controller.inputs=[z,q]", ["controller.inputs", "z, c, h"]),
+        ("controller.inputs=[]", ["controller.inputs", "z, c, h"]),
+        ("evaluate.temperatures=[1.0,0]", ["evaluate.temperatures", "above 0"]),
+        ("extract.policy=greedy", ["extract.policy", "greedy", "held"]),
+        ("extract.min_steps=2100", ["extract.min_steps=2100", "env.max_steps=2100"]),
+        ("vae=3", ["vae=3"]),
+        ("vae.steps", ["vae.steps", "section.key=value"]),
+        ("vae.steps=[", ["vae.steps=["]),
+    ],
+)
+def test_wrong_override_is_one_line_naming_it(override, words):
+    with pytest.raises(UsageProblem) as caught:
+        load_config(DOOM, None, [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("vae: {steps: 5", ["not valid YAML"]),
+        ("- a list", ["not an experiment"]),
+        ("vae: {stepz: 5}", ["vae.stepz", "did you mean"]),
+        ("presets: {quick: {vae: {steps: 0}}}", ["vae.steps=0"]),
+    ],
+)
+def test_wrong_file_is_one_line_naming_it(tmp_path, content, words):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageProblem) as caught:
+        load_config(path, "quick" if "presets" in content else None)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_missing_file_and_unknown_preset(tmp_path):
+    with pytest.raises(UsageProblem, match="there is no config"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(UsageProblem, match="no preset 'huge': choose one of quick, laptop, paper"):
+        load_config(DOOM, "huge")

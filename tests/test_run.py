@@ -1,0 +1,160 @@
+"""The run folder: stages know what they need, what they were made with, and what is complete."""
+
+import errno
+import json
+
+import pytest
+
+from experiment.config import load_config
+from experiment.files import PARTIAL, atomic, remove_partial, write_json
+from experiment.metrics import Metrics, read_metrics
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.stage import Stage, guard, parse, run_stage
+from tests.test_config import DOOM
+
+FIRST = Stage("first", "The first.", sections=("env", "extract"), makes=("vae_weights",))
+SECOND = Stage("second", "The second.", sections=("env", "extract", "vae"), needs=("first",))
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Begin a stage in one run folder with overrides; returns whether it is complete."""
+    run = Run(tmp_path / "run")
+
+    def begin(stage, *overrides):
+        return run.begin(stage.name, load_config(DOOM, None, overrides), stage.sections, stage.needs, stage.makes)
+
+    begin.run = run
+    return begin
+
+
+def test_stage_before_the_one_it_needs_is_refused(begin):
+    with pytest.raises(Problem, match="no complete 'first'.*python -m first"):
+        begin(SECOND)
+    begin(FIRST)  # begun is not complete
+    with pytest.raises(Problem, match="no complete 'first'"):
+        begin(SECOND)
+
+
+def test_complete_stage_is_skipped_until_its_product_is_gone(begin):
+    assert begin(FIRST) is False
+    begin.run.vae_weights.touch()
+    begin.run.complete("first")
+    assert begin(FIRST) is True
+    assert begin(SECOND) is False
+    begin.run.vae_weights.unlink()
+    assert begin(FIRST) is False
+
+
+def test_other_settings_are_refused_by_name(begin):
+    begin(FIRST)
+    begin.run.vae_weights.touch()
+    begin.run.complete("first")
+    for stage in (FIRST, SECOND):
+        with pytest.raises(Problem, match="'first' made with extract.seed=0, not 1"):
+            begin(stage, "extract.seed=1")
+    assert begin(FIRST, "vae.steps=3") is True, "a later stage's settings do not matter to an earlier one"
+    assert begin(FIRST, "workers.processes=2", "hardware.threads=1") is True, "nor does who does the work"
+
+
+def test_extendable_setting_reopens_a_stage(begin):
+    controller = Stage("controller", "", sections=("controller",))
+    begin(controller, "controller.generations=3")
+    begin.run.complete("controller")
+    assert begin(controller, "controller.generations=3") is True
+    assert begin(controller, "controller.generations=5") is False
+    with pytest.raises(Problem, match="controller.sigma"):
+        begin(controller, "controller.sigma=0.2")
+
+
+def test_run_stage_records_skips_and_locks(tmp_path, capsys):
+    calls = []
+
+    def work(settings, run):
+        calls.append(settings.vae.steps)
+        with pytest.raises(Problem, match="another process"), Run(run.path).lock():
+            pass
+        return {"frames_per_second": 12.5}
+
+    arguments = parse(SECOND, [str(DOOM), "--run", str(tmp_path / "r"), "vae.steps=4"])
+    stage = Stage("second", "", sections=("vae",))
+    run_stage(stage, work, arguments)
+    run_stage(stage, work, arguments)
+    assert calls == [4]
+    assert "nothing to do" in capsys.readouterr().out
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["stages"]["second"]["frames_per_second"] == 12.5
+    assert results["machine"]["cores"] >= 1
+
+
+def test_failed_stage_is_not_complete(tmp_path):
+    def work(settings, run):
+        raise Problem("no luck")
+
+    arguments = parse(FIRST, [str(DOOM), "--run", str(tmp_path)])
+    with pytest.raises(Problem):
+        run_stage(FIRST, work, arguments)
+    assert json.loads((tmp_path / "stages" / "first.json").read_text())["complete"] is False
+
+
+def test_guard_turns_faults_into_one_line_and_a_code(capsys):
+    def problem():
+        raise Problem("mend this")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert guard(problem) == 1
+    assert capsys.readouterr().err == "error: mend this\n"
+    assert guard(interrupt) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_damaged_record_is_named(begin):
+    begin(FIRST)
+    begin.run.record("first").write_text("{")
+    with pytest.raises(Problem, match="first.json is not valid JSON"):
+        begin(FIRST)
+
+
+def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "1\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_full_disk_is_a_problem_that_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(Problem, match=r"disk is full while writing .*a\.json"), atomic(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "1\n"
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / f"{PARTIAL}-x-shard.h5").touch()
+    (tmp_path / "deep" / "shard.h5").touch()
+    remove_partial(tmp_path)
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["shard.h5"]
+
+
+def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
+    path = tmp_path / "m.csv"
+    with Metrics(path) as metrics:
+        for step in (1, 2, 3):
+            metrics.write(step, loss=step / 2)
+    with open(path, "a") as file:
+        file.write("4,")  # killed while writing a row
+    with Metrics(path, resume_from=2) as metrics:
+        metrics.write(3, loss=9.0)
+        with pytest.raises(ValueError, match="other"):
+            metrics.write(4, other=1.0)
+    columns = read_metrics(path)
+    assert columns["step"].tolist() == [1, 2, 3]
+    assert columns["loss"].tolist() == [0.5, 1.0, 9.0]
