@@ -21,16 +21,16 @@ Progressed = Callable[[int], Any]
 
 def load_dream(settings: Experiment, run: Run) -> Dream:
     """The dream of a run's M, starting where its recorded episodes start."""
-    from rnn.training import load_rnn
     from vae.latents import Latents
+
+    from rnn.model import load_rnn
 
     return Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
 
 
 def load_agent(settings: Experiment, run: Run) -> Agent:
     """The agent of a run's V and M."""
-    from rnn.training import load_rnn
-
+    from rnn.model import load_rnn
     from vae.model import load_vae
 
     return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), settings.rnn.action)

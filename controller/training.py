@@ -55,10 +55,11 @@ def evolve(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {policy.size}: use another folder (--run)"
         )
     steps = seconds = 0.0
-    events = folder.path / "tensorboard"
     with (
-        Metrics(folder.metrics / "controller.csv", events / "controller", evolution.generation) as metrics,
-        Metrics(folder.metrics / "controller_real.csv", events / "controller_real", evolution.generation) as trials,
+        Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", evolution.generation) as metrics,
+        Metrics(
+            folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", evolution.generation
+        ) as trials,
         Progress("evolving C", wanted.generations, "generations", evolution.generation) as bar,
     ):
         while evolution.generation < wanted.generations:
