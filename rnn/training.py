@@ -1,0 +1,220 @@
+"""Training M (paper, section 2.2 and appendix A.2): teacher-forced on latents drawn anew for every batch.
+
+Start reading at `train`. The training is divided into epochs; each ends with validation on the held-out
+episodes, a checkpoint of everything that going on needs, and M's weights if they are the best so far.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiment.files import atomic
+from experiment.hardware import prepare
+from experiment.metrics import Metrics
+from experiment.problem import Problem
+from experiment.progress import Progress
+from experiment.run import Run
+from experiment.schema import Experiment, Rnn
+from rnn.model import MDNRNN, build_rnn
+from rnn.series import Batch, Series
+from rnn.unrolled import State, Targets, loss_of_hidden, run_sequence
+from rnn.validation import Validation, Validator, describe
+from vae.latents import Latents
+
+WARM_UP = 100
+"""Steps in which the cosine schedule rises to its height, at most; a tenth of a shorter training."""
+ROW_EVERY = 10
+"""Steps between two rows of the training losses."""
+CHECKPOINT = "rnn.weights.h5"
+
+
+class Learner(keras.Model):
+    """M in training: its weights, the state of the streams and the best held-out loss, saved and loaded as one."""
+
+    def __init__(self, model: MDNRNN, streams: int, window: int, done_weight: float):
+        super().__init__()
+        self.model, self.done_weight, self.frames = model, done_weight, streams * window
+        shape = (streams, model.hidden)
+        self.h = self.add_weight(shape, "zeros", "float32", trainable=False, name="h", autocast=False)
+        self.c = self.add_weight(shape, "zeros", "float32", trainable=False, name="c", autocast=False)
+        self.best = self.add_weight((), keras.initializers.Constant(math.inf), "float32", trainable=False, name="best")
+        self.built = True
+
+    def train_step(self, batch: Batch) -> dict[str, Any]:
+        """One step of Adam on a window, from the state that the window before left (truncated backpropagation)."""
+        state = State(tf.convert_to_tensor(self.h), tf.convert_to_tensor(self.c))
+        targets = Targets(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch[2:]))  # (T·B, ...)
+        with tf.GradientTape() as tape:
+            hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state)
+            loss, z_loss, done_loss = loss_of_hidden(self.model, hidden, targets, self.done_weight)
+        gradients = tape.gradient(loss, self.model.trainable_weights)
+        self.optimizer.apply(gradients, self.model.trainable_weights)
+        self.h.assign(state.h)
+        self.c.assign(state.c)
+        return {"loss": loss, "z_nll": z_loss, "done_loss": done_loss}
+
+
+class Keeper(keras.callbacks.Callback):
+    """Watches a training: shows and records losses, stops on NaN, validates and saves at the end of every epoch."""
+
+    def __init__(self, run: Run, validate: Callable[[], Validation], epochs: Metrics, losses: Metrics, bar: Progress):
+        super().__init__()
+        self.run, self.validate, self.epochs, self.losses, self.bar = run, validate, epochs, losses, bar
+        self.recent: list[dict[str, float]] = []  # since the last row of losses
+        self.seconds: list[float] = []  # of every step
+
+    @property
+    def step(self) -> int:
+        """Training steps done, those before an interruption included."""
+        return int(self.model.optimizer.iterations)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.seconds.append(time.perf_counter() - self.began)
+        if not math.isfinite(logs["loss"]):
+            kept = (
+                f"{self.run.rnn_weights} keeps the best weights before it"
+                if self.run.rnn_weights.exists()
+                else "nothing was saved yet"
+            )
+            raise Problem(
+                f"M's loss became {logs['loss']} at step {self.step} ({kept}): "
+                "use a lower rnn.learning_rate or rnn.clip, in another run folder (--run)"
+            )
+        self.recent.append(logs)
+        if self.step % ROW_EVERY == 0:
+            self.losses.write(self.step, **{name: float(np.mean([row[name] for row in self.recent])) for name in logs})
+            self.recent.clear()
+        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves M before the checkpoint: killed in between, the epoch is done again and ends the same."""
+        v = self.validate()
+        if better := v.loss < float(self.model.best):
+            self.model.best.assign(v.loss)
+            save(self.model.model, self.run.rnn_weights)
+        self.bar.say(
+            f"step {self.step:,}: held out z {v.z_nll:.4f} nats, done {v.done_loss:.4f} "
+            f"(precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings){', the best so far' if better else ''}"
+        )
+        numbers = {
+            "loss": v.loss,
+            "z_nll": v.z_nll,
+            "done_loss": v.done_loss,
+            "precision": v.precision,
+            "recall": v.recall,
+        }
+        self.epochs.write(self.step, **numbers, calibration_error=v.calibration.error())
+        save(self.model, self.run.checkpoints / CHECKPOINT)
+
+
+def train(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train M on a run's latents, or go on where an interrupted training was saved; returns its speed.
+
+    Reads latents.h5. Writes rnn.weights.h5 (the epoch with the lowest held-out loss), metrics/rnn.csv (held-out
+    figures, a row an epoch), metrics/rnn_losses.csv (training losses), checkpoints/. Raises Problem where the loss
+    becomes NaN.
+    """
+    prepare(settings.hardware)
+    m = settings.rnn
+    latents = Latents.load(run.latents)
+    train_episodes, held_out = latents.split(settings.data.val_ratio)
+    series = Series(latents, m.predict_done)
+    learner = Learner(build_rnn(settings), m.streams, m.window, m.done_weight)
+    learner.compile(optimizer(m), jit_compile=False)
+    step = resume(learner, run)
+    validator = Validator(learner.model, m.done_weight)
+
+    def batches() -> Iterator[Batch]:
+        return series.training(train_episodes, m.streams, m.window, m.seed, start=step)
+
+    def validate() -> Validation:
+        return validator(series.validation(held_out, min(m.streams, len(held_out)), m.window))
+
+    kept = step or None  # rows of an earlier, interrupted run
+    with (
+        Metrics(run.metrics / "rnn.csv", run.tensorboard / "rnn", kept) as epochs,
+        Metrics(run.metrics / "rnn_losses.csv", run.tensorboard / "rnn_losses", kept) as losses,
+        Progress("training M", total_steps(m) * learner.frames, "frames", step * learner.frames) as bar,
+    ):
+        keeper = Keeper(run, validate, epochs, losses, bar)
+        learner.fit(
+            dataset(batches, learner.model, m.streams, m.window),
+            epochs=m.epochs,
+            initial_epoch=step // epoch_steps(m),
+            steps_per_epoch=epoch_steps(m),
+            callbacks=[keeper],
+            verbose=0,
+        )
+    learner.model.load_weights(run.rnn_weights)
+    figures = validate()
+    print(describe(figures), flush=True)
+    run.update_results("evaluations", "rnn", figures.summary())
+    speed = {"frames_per_second": round(learner.frames / float(np.median(keeper.seconds)))} if keeper.seconds else {}
+    return {"frames": total_steps(m) * learner.frames, **speed}
+
+
+def epoch_steps(m: Rnn) -> int:
+    """Steps of an epoch; `rnn.steps` is rounded up to whole epochs."""
+    return math.ceil(m.steps / m.epochs)
+
+
+def total_steps(m: Rnn) -> int:
+    """Steps of the whole training."""
+    return epoch_steps(m) * m.epochs
+
+
+def optimizer(m: Rnn) -> keras.optimizers.Optimizer:
+    """Adam with the schedule and the clipping of the settings."""
+    rate: Any = m.learning_rate
+    if m.schedule == "cosine":
+        warm_up = min(WARM_UP, total_steps(m) // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            decay_steps=total_steps(m) - warm_up,
+            alpha=m.final_rate / m.learning_rate,
+            warmup_target=m.learning_rate,
+            warmup_steps=warm_up,
+        )
+    clipping = {"norm": "global_clipnorm", "value": "clipvalue"}[m.clip_by]
+    return keras.optimizers.Adam(rate, **{clipping: m.clip})
+
+
+def dataset(batches: Callable[[], Iterator[Batch]], model: MDNRNN, streams: int, window: int) -> tf.data.Dataset:
+    """Batches as TensorFlow reads them, made ahead in a thread."""
+    signature = Batch(
+        inputs=tf.TensorSpec((window, streams, model.input_size)),
+        keep=tf.TensorSpec((window, streams)),
+        z=tf.TensorSpec((window, streams, model.latent_size)),
+        z_mask=tf.TensorSpec((window, streams)),
+        done=tf.TensorSpec((window, streams)),
+        done_mask=tf.TensorSpec((window, streams)),
+    )
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Save a model's weights (and its optimizer's, if it has one), whole or not at all."""
+    with atomic(path) as temporary:
+        model.save_weights(temporary, overwrite=True)
+
+
+def resume(learner: Learner, run: Run) -> int:
+    """Load what an interrupted training had saved, if anything; returns the step it had reached."""
+    path = run.checkpoints / CHECKPOINT
+    learner.optimizer.build(learner.model.trainable_variables)
+    if not (path.exists() and run.rnn_weights.exists()):
+        return 0
+    try:
+        learner.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise Problem(f"{path} is damaged or of another M: delete it to train M from the start") from error
+    return int(learner.optimizer.iterations)

@@ -1,0 +1,143 @@
+"""How good M is on episodes it was not trained on: likelihood of z, and precision, recall and calibration of done."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rnn.mixture import log_likelihood
+from rnn.model import MDNRNN
+from rnn.series import Batch
+from rnn.unrolled import State, run_sequence
+
+BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Edges of the calibration table: endings are rare, so small probabilities are where it is decided."""
+
+
+class Calibration(NamedTuple):
+    """A reliability table: of the steps whose predicted probability lies between two BINS."""
+
+    steps: list[int]
+    predicted: list[float]
+    """Mean predicted probability of an ending; NaN where there are no steps."""
+    observed: list[float]
+    """Share of the steps at which the episode did end."""
+
+    def error(self) -> float:
+        """The expected calibration error: the mean of |predicted - observed| over all steps."""
+        gaps = np.abs(np.subtract(self.predicted, self.observed))
+        return float(np.nansum(gaps * self.steps) / max(sum(self.steps), 1))
+
+
+class Validation(NamedTuple):
+    """Figures of the held-out episodes."""
+
+    z_nll: float
+    """Mean of -log p(z[t+1]), nats per latent dimension."""
+    done_loss: float
+    """Mean weighted cross-entropy, as in training."""
+    precision: float
+    """Of the endings that M predicts (logit above 0, as in the dream), the share that are. NaN if it predicts none."""
+    recall: float
+    """Of the endings, the share that M predicts at the very step. NaN if there are none."""
+    endings: int
+    calibration: Calibration
+
+    @property
+    def loss(self) -> float:
+        """What checkpoints are chosen by: the training loss, z's plus done's, on held-out episodes."""
+        return self.z_nll + self.done_loss
+
+    def summary(self) -> dict[str, Any]:
+        """Everything, for results.json; None where there was nothing to measure."""
+        table = {name: [finite(value) for value in column] for name, column in self.calibration._asdict().items()}
+        numbers = {name: finite(getattr(self, name)) for name in ("loss", *self._fields[:-1])}
+        return {**numbers, "calibration_error": self.calibration.error(), "calibration": {"edges": BINS, **table}}
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for NaN, which JSON does not know."""
+    return value if math.isfinite(value) else None
+
+
+class Validator:
+    """Validates one model again and again; compiled once.
+
+    done_weight: that of training. It shifts M's logit by its logarithm; calibration looks at what is left
+    when that is taken off again.
+    """
+
+    def __init__(self, model: MDNRNN, done_weight: float):
+        self.model, self.done_weight = model, done_weight
+        self.predict = tf.function(self._predict)
+        self._read = tf.function(self._read, jit_compile=True)
+
+    def _predict(self, inputs: Any, keep: Any, z: Any, state: State) -> tuple[Any, Any, State]:
+        hidden, state = run_sequence(self.model, inputs, keep, state)
+        hidden = tf.reshape(hidden, (-1, self.model.hidden))  # (T·B, H)
+        product = tf.matmul(hidden, tf.cast(self.model.output_kernel, hidden.dtype))
+        return *self._read(product, tf.reshape(z, (-1, self.model.latent_size))), state
+
+    def _read(self, product: Any, z: Any) -> tuple[Any, Any]:
+        """The head's product (N, 3KZ [+1]) and z[t+1] (N, Z) to -log p (N,) and the done logit (N,)."""
+        mixture, logit = self.model.split(tf.cast(product, tf.float32) + self.model.output_bias)
+        nll = -tf.reduce_mean(log_likelihood(mixture, z), axis=1)
+        return nll, tf.zeros_like(nll) if logit is None else logit
+
+    def __call__(self, batches: Iterable[Batch]) -> Validation:
+        """Validate on batches that follow each other, from an empty state."""
+        state, nlls, logits, labels = None, [], [], []
+        for batch in batches:
+            if state is None:
+                zeros = tf.zeros((batch.keep.shape[1], self.model.hidden))
+                state = State(zeros, zeros)
+            nll, logit, state = self.predict(
+                tf.constant(batch.inputs), tf.constant(batch.keep), tf.constant(batch.z), state
+            )
+            known = (batch.done_mask.ravel() > 0) & self.model.predict_done
+            nlls.append(nll.numpy()[batch.z_mask.ravel() > 0])
+            logits.append(logit.numpy()[known])
+            labels.append(batch.done.ravel()[known] > 0)
+        return figures(np.concatenate(nlls), np.concatenate(logits), np.concatenate(labels), self.done_weight)
+
+
+def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: float) -> Validation:
+    """The figures of steps: -log p (any number of steps), done logits and whether the episode ended (N,)."""
+    entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
+    hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
+    return Validation(
+        z_nll=float(nll.mean()),
+        done_loss=float(np.mean(entropy * np.where(ended, done_weight, 1))) if len(logit) else 0.0,
+        precision=hits / alarms if alarms else math.nan,
+        recall=hits / endings if endings else math.nan,
+        endings=endings,
+        calibration=calibrate(1 / (1 + np.exp(np.log(done_weight) - logit)), ended),
+    )
+
+
+def calibrate(probability: np.ndarray, ended: np.ndarray) -> Calibration:
+    """The reliability table of predicted probabilities (N,) against what happened (N,) bool."""
+    place = np.digitize(probability, BINS[1:-1])  # (N,), 0 .. bins - 1
+    steps, predicted, observed = (
+        np.bincount(place, weights, minlength=len(BINS) - 1) for weights in (None, probability, ended)
+    )
+    with np.errstate(invalid="ignore"):
+        return Calibration(steps.tolist(), (predicted / steps).tolist(), (observed / steps).tolist())
+
+
+def describe(v: Validation) -> str:
+    """The figures as a few lines for a terminal, with the reliability table of `done`."""
+    lines = [f"M on held-out episodes: z {v.z_nll:.4f} nats per dimension, done loss {v.done_loss:.4f}"]
+    if v.endings:
+        lines += [
+            f"  of {v.endings} endings {v.recall:.0%} are predicted at the very step (recall), {v.precision:.0%} of the predictions are right (precision)",
+            "  predicted probability of an ending, and how often it came:",
+        ]
+        edges = zip(BINS[:-1], BINS[1:], *v.calibration, strict=True)
+        lines += [
+            f"    {low:5g} to {high:5g}: {p:.4f} {share:.4f} ({n:,} steps)" for low, high, n, p, share in edges if n
+        ]
+        lines.append(f"    expected calibration error {v.calibration.error():.5f}")
+    return "\n".join(lines)
