@@ -146,16 +146,17 @@ class Controller:
 class Evaluate:
     """The final figures."""
 
-    episodes: int = setting(100, "real episodes", least=2)
-    dreams: int = setting(100, "dreams", least=2)
-    random_episodes: int = setting(100, "real episodes of the random policy", least=2)
+    episodes: int = setting(100, "real episodes", least=2, extendable=True)
+    dreams: int = setting(100, "dreams", least=2, extendable=True)
+    random_episodes: int = setting(100, "real episodes of the random policy", least=2, extendable=True)
     seed: int = setting(
         1_000_000,
         "the first of the held-out seeds; extraction and trials never use seeds from here on",
         least=1_000_000,
+        extendable=True,
     )
-    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep")
-    videos: bool = setting(True, "whether to record videos")
+    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", extendable=True)
+    videos: bool = setting(True, "whether to record videos", extendable=True)
 
 
 @dataclass(frozen=True)
