@@ -66,7 +66,7 @@ def row(name: str, dream: Record | None, game: Record | None) -> Row:
     """A line of our own, from records."""
 
     def score(record: Record | None) -> Score | None:
-        return record and Score(record["mean"], record["std"], record["standard_error"])
+        return Score(record["mean"], record["std"], record["standard_error"]) if record else None
 
     return Row(name, score(dream), score(game))
 
@@ -93,8 +93,9 @@ def published_episodes() -> np.ndarray:
 
 def published_curve(name: str) -> dict[str, np.ndarray]:
     """The columns of a published training curve: 'doom_dream_population' or 'doom_dream_mean'."""
-    table = np.genfromtxt(PUBLISHED / f"{name}.csv", delimiter=",", names=True)
-    return {column: table[column] for column in table.dtype.names}
+    with open(PUBLISHED / f"{name}.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return {column: np.array([float(line[column]) for line in lines]) for column in lines[0]}
 
 
 def table(ours: Sequence[Row], published: Sequence[Row]) -> str:

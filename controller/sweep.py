@@ -1,0 +1,87 @@
+"""`python -m controller.sweep`: the paper's table of temperatures, with a controller evolved at each."""
+
+import argparse
+import dataclasses
+import textwrap
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, add_arguments, guard, run_stage, settings_help
+
+STAGE = Stage(
+    name="controller.sweep",
+    sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
+    needs=("controller",),
+    always=True,
+    text="""
+    For every temperature in evaluate.temperatures, evolve a controller in the dream at that temperature (the one
+    that the run has is used for its own), and measure it there and in the real game; then measure the run's own
+    controller in the dreams of all temperatures. Prints the paper's table beside ours.
+
+    Reads what `python -m controller` reads. Writes sweep/tau-*/ in the run folder, and results.json.
+    Interrupted, it goes on where it was; what is measured is not measured again.
+    """,
+)
+
+
+def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
+    """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
+    from controller.evaluation import measure_dream, measure_game
+    from controller.policy import policy_from
+    from controller.real import RealGame, load_dream
+    from controller.scores import Row, published_rows, row, table
+    from controller.training import evolve
+    from controller.weights import load_controller
+    from experiment.hardware import prepare
+
+    prepare(settings.hardware)
+    policy, dream = policy_from(settings), load_dream(settings, run)
+    own = settings.dream.temperature
+    rows: list[Row] = []
+    with RealGame(settings, run) as game:
+        for temperature in settings.evaluate.temperatures if evolve_each else ():
+            here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
+            name = f"tau-{temperature:g}"
+            keys = [] if temperature == own else ["sweep", name]
+            folder = run if temperature == own else Run(run.path / "sweep" / name)
+            if temperature != own:
+                print(f"evolving a controller at temperature {temperature:g}", flush=True)
+                evolve(here, folder, dream, policy)
+            controller = load_controller(folder.controller, policy)
+            in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
+            in_game = measure_game(game, controller, run, *keys, "game")
+            rows.append(row(f"ours, evolved at τ {temperature:g}", in_dream, in_game))
+    controller = load_controller(run.controller, policy)
+    for temperature in settings.evaluate.temperatures:
+        keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
+        record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
+        rows.append(row(f"this run's (evolved at τ {own:g}) at τ {temperature:g}", record, None))
+    print(table(rows, published_rows()), flush=True)
+    return {"temperatures": settings.evaluate.temperatures}
+
+
+def main() -> None:
+    """The command line: that of every stage, and --evaluate-only."""
+    parser = argparse.ArgumentParser(
+        prog="python -m controller.sweep",
+        description=textwrap.dedent(STAGE.text).strip(),
+        epilog=settings_help(STAGE.sections),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "--evaluate-only",
+        action="store_true",
+        help="evolve nothing: only the run's own controller, in the dreams of all temperatures",
+    )
+    arguments = parser.parse_args()
+    raise SystemExit(
+        guard(
+            lambda: run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
