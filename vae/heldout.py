@@ -72,7 +72,7 @@ def burning(frames: np.ndarray) -> np.ndarray:
 def pick_fireballs(frames: np.ndarray) -> np.ndarray:
     """The numbers of up to PICTURES frames with fireballs, from a small (far) one to a large (near) one."""
     size = burning(frames).sum(axis=(1, 2))  # (n,)
-    order = np.argsort(size, kind="stable")
+    order = np.lexsort((np.random.default_rng(0).permutation(len(size)), size))  # equal sizes from anywhere
     order = order[(size[order] >= FIRE_SIZES[0]) & (size[order] <= FIRE_SIZES[1])]
     wanted = np.geomspace(*FIRE_SIZES, PICTURES)
     nearest = np.searchsorted(size[order], wanted).clip(0, max(0, len(order) - 1))

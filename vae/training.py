@@ -59,7 +59,9 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 continue
             # The noise of step n is number n of its generator, whatever was drawn in between.
             model.noise.state.assign([options.seed, step])
-            batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
+            batches: Any = rollouts.batches(
+                train_ids, options.batch, options.frame_stride, options.seed, start_batch=step
+            )
             began = time.monotonic()
             with contextlib.closing(batches):
                 model.fit(

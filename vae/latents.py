@@ -1,0 +1,87 @@
+"""The latent series: what V makes of every recorded frame. This module is its only reader and writer.
+
+mu, logvar       float16 (F, Z), of all F frames, episodes one after the other
+actions          float32 (F,) or (F, A), as executed
+rewards          float32 (F,); terminated, truncated bool (F,)
+episode_starts   int64 (episodes,), the row where each episode begins
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from experiment.files import atomic
+from experiment.problem import Problem
+from extract.rollouts import SERIES, Sequences, split_episodes
+
+FORMAT = "world-models latents"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Everything of a latents file, in memory (about 270 bytes a frame at Z = 64)."""
+
+    mu: np.ndarray
+    logvar: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    episode_starts: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path) -> "Latents":
+        """Read a file. Raises Problem if it is missing, damaged or something else."""
+        if not path.exists():
+            raise Problem(f"{path} is missing: run `python -m vae.encode` first, with the same arguments")
+        remedy = "delete it and run `python -m vae.encode` again"
+        try:
+            with h5py.File(path, "r") as file:
+                if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
+                    raise Problem(f"{path} is not a latents file of version {VERSION}: {remedy}")
+                latents = cls(**{field.name: file[field.name][:] for field in fields(cls)})
+        except (OSError, RuntimeError, KeyError) as error:
+            raise Problem(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {remedy}") from error
+        if {len(getattr(latents, name)) for name in ("mu", "logvar", *SERIES)} != {latents.frames}:
+            raise Problem(f"{path} is damaged (its series differ in length): {remedy}")
+        return latents
+
+    @property
+    def frames(self) -> int:
+        """F, frames of all episodes."""
+        return len(self.mu)
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes there are."""
+        return len(self.episode_starts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(episodes,) int64, frames of each."""
+        return np.diff(self.episode_starts, append=self.frames)
+
+    def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Training and validation episodes, the same as Rollouts.split gives."""
+        return split_episodes(self.episodes, val_ratio, seed)
+
+
+def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], sequences: Sequences) -> None:
+    """Write a latents file atomically from mu and logvar in parts, (n, Z) each, and everything else recorded."""
+    frames, row = int(sequences.lengths.sum()), 0
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION})
+        for name in SERIES:
+            file[name] = getattr(sequences, name)
+        file["episode_starts"] = np.cumsum(sequences.lengths) - sequences.lengths
+        for mu, logvar in parts:
+            for name, values in (("mu", mu), ("logvar", logvar)):
+                series = file.require_dataset(name, (frames, values.shape[1]), np.float16)
+                series[row : row + len(values)] = values
+            row += len(mu)
+        if row != frames:
+            raise ValueError(f"{row} frames were encoded of {frames} recorded")
