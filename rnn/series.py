@@ -7,12 +7,11 @@ seed and the batch's number: a run that goes on at batch n sees what it would ha
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from vae.latents import Latents
+from vae.latents import Latents
 
 
 class Batch(NamedTuple):
@@ -38,12 +37,11 @@ class Series:
     predict_done: whether the restart flag is part of M's input.
     """
 
-    def __init__(self, latents: "Latents", predict_done: bool):
+    def __init__(self, latents: Latents, predict_done: bool):
         self.latents, self.predict_done = latents, predict_done
-        frames = len(latents.mu)
-        self.starts = np.asarray(latents.episode_starts)
-        self.ends = np.append(self.starts[1:], frames)  # (episodes,), exclusive
-        self.first, self.last = np.zeros(frames, bool), np.zeros(frames, bool)
+        self.starts = latents.episode_starts
+        self.ends = self.starts + latents.lengths  # (episodes,), exclusive
+        self.first, self.last = np.zeros(latents.frames, bool), np.zeros(latents.frames, bool)  # of an episode
         self.first[self.starts], self.last[self.ends - 1] = True, True
 
     def training(self, episodes: np.ndarray, streams: int, window: int, seed: int, start: int = 0) -> Iterator[Batch]:

@@ -26,9 +26,8 @@ from rnn.series import Batch, Series
 from rnn.unrolled import State, Targets, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe
 from vae.latents import Latents
+from vae.optimizer import FusedAdam, WarmupCosine
 
-WARM_UP = 100
-"""Steps in which the cosine schedule rises to its height, at most; a tenth of a shorter training."""
 ROW_EVERY = 10
 """Steps between two rows of the training losses."""
 CHECKPOINT = "rnn.weights.h5"
@@ -91,12 +90,20 @@ class Keeper(keras.callbacks.Callback):
             )
         self.recent.append(logs)
         if self.step % ROW_EVERY == 0:
-            self.losses.write(self.step, **{name: float(np.mean([row[name] for row in self.recent])) for name in logs})
-            self.recent.clear()
+            self.write_losses()
         self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}")
+
+    def write_losses(self) -> None:
+        """A row with the mean losses of the steps since the row before."""
+        if self.recent:
+            self.losses.write(
+                self.step, **{name: float(np.mean([row[name] for row in self.recent])) for name in self.recent[0]}
+            )
+            self.recent.clear()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves M before the checkpoint: killed in between, the epoch is done again and ends the same."""
+        self.write_losses()
         v = self.validate()
         if better := v.loss < float(self.model.best):
             self.model.best.assign(v.loss)
@@ -152,6 +159,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             initial_epoch=step // epoch_steps(m),
             steps_per_epoch=epoch_steps(m),
             callbacks=[keeper],
+            shuffle=False,
             verbose=0,
         )
     learner.model.load_weights(run.rnn_weights)
@@ -176,16 +184,9 @@ def optimizer(m: Rnn) -> keras.optimizers.Optimizer:
     """Adam with the schedule and the clipping of the settings."""
     rate: Any = m.learning_rate
     if m.schedule == "cosine":
-        warm_up = min(WARM_UP, total_steps(m) // 10)
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            decay_steps=total_steps(m) - warm_up,
-            alpha=m.final_rate / m.learning_rate,
-            warmup_target=m.learning_rate,
-            warmup_steps=warm_up,
-        )
+        rate = WarmupCosine(m.learning_rate, m.final_rate, total_steps(m), flat_share=0)
     clipping = {"norm": "global_clipnorm", "value": "clipvalue"}[m.clip_by]
-    return keras.optimizers.Adam(rate, **{clipping: m.clip})
+    return FusedAdam(rate, **{clipping: m.clip})
 
 
 def dataset(batches: Callable[[], Iterator[Batch]], model: MDNRNN, streams: int, window: int) -> tf.data.Dataset:
