@@ -12,19 +12,19 @@ the other computes. Finished dreams are dropped where that saves a tile.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rnn.mixture import sample
+from experiment.hardware import core_count
+from rnn.mixture import sample, split_mixture
 from rnn.model import MDNRNN, lstm
 
 Tensor = Any
 Act = Callable[..., Tensor]
-THREADS = 4
 BLOCK = 32  # steps between two looks at which dreams have ended
 TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is compiled once, in about a second
 
@@ -68,6 +68,26 @@ class Live(NamedTuple):
     row: Tensor  # (N,) int32, which of the population's dreams it is; the last may be there twice, to fill the tile
 
 
+class Moments(NamedTuple):
+    """What happened in some steps: z that C saw (..., Z), the raw action and the done logit that followed (...)."""
+
+    z: Tensor
+    raw: Tensor
+    done_logit: Tensor
+
+
+class Trace(NamedTuple):
+    """Whole dreams: lengths (P, E) int32; z (P, E, T, Z), raw and done_logit (P, E, T), where T is the longest.
+
+    What stands beyond a dream's length is not part of it.
+    """
+
+    lengths: np.ndarray
+    z: np.ndarray
+    raw: np.ndarray
+    done_logit: np.ndarray
+
+
 def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tuple[Tensor, Tensor]:
     """The random numbers of one step of E episodes: uniform in [0, 1) and standard normal, each (E, Z) float32.
 
@@ -92,22 +112,19 @@ def tile_sizes(rows: int) -> list[int]:
     return sizes
 
 
-def into_tiles(live: Live) -> list[Live]:
-    """Split N dreams into tiles; the last dream is repeated to fill the last tile."""
-    sizes = tile_sizes(len(live.row))
-    order = np.minimum(np.arange(sum(sizes)), len(live.row) - 1)
-    return [
-        tf.nest.map_structure(lambda part, i=i: tf.gather(part, i), live)
-        for i in np.split(order, np.cumsum(sizes)[:-1])
-    ]
+def into_tiles(dreams: Live, chosen: np.ndarray) -> list[Live]:
+    """Pack the dreams at some places into tiles; the last one is repeated to fill the last tile."""
+    sizes = tile_sizes(len(chosen))
+    order = chosen[np.minimum(np.arange(sum(sizes)), len(chosen) - 1)]
+    places = np.split(order, np.cumsum(sizes)[:-1])
+    return [tf.nest.map_structure(lambda part, at=at: tf.gather(part, at), dreams) for at in places]
 
 
-def survivors(tiles: list[Live]) -> Live:
-    """The dreams of these tiles that go on, each once."""
-    whole = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *tiles)
-    _, place = np.unique(whole.row, return_index=True)
-    place = place[whole.alive.numpy()[place]]
-    return tf.nest.map_structure(lambda part: tf.gather(part, place), whole)
+def survivors(tiles: list[Live]) -> np.ndarray:
+    """Where in the concatenated tiles the dreams that go on are, each once."""
+    alive, row = (np.concatenate(parts) for parts in zip(*((tile.alive, tile.row) for tile in tiles), strict=True))
+    places = np.unique(row, return_index=True)[1]
+    return places[alive[places]]
 
 
 class Dream:
@@ -119,10 +136,9 @@ class Dream:
 
     def __init__(self, model: MDNRNN, starts: Starts, action: Literal["executed", "raw"] = "executed"):
         self.model, self.starts, self.action = model, starts, action
-        self._compiled: dict[Act, Any] = {}
-        self.see = tf.function(self._see, jit_compile=True)
-        self.remember = tf.function(self._remember, jit_compile=True)
-        self.imagine = tf.function(self._imagine, jit_compile=True)
+        self._remember = tf.function(self.remember, jit_compile=True)
+        self._imagine = tf.function(self.imagine, jit_compile=True)
+        self._blocks: dict[tuple[Act, bool], Any] = {}
 
     def weights(self) -> Weights:
         """M's weights as they are now."""
@@ -131,28 +147,44 @@ class Dream:
             tf.cast(m.kernel, dtype), tf.identity(m.bias), tf.cast(m.output_kernel, dtype), tf.identity(m.output_bias)
         )
 
-    def first(self, seed: int, episodes: int) -> Tensor:
+    def first(self, seed: Tensor, episodes: int) -> Tensor:
         """z of the first frames of E dreams (E, Z): real starts drawn by the seed, z from their (mu, logvar)."""
         uniform, normal = noise(seed, -1, episodes, self.model.latent_size)
         chosen = tf.cast(uniform[:, 0] * len(self.starts.mu), tf.int32)  # (E,)
         mu, logvar = tf.gather(self.starts.mu, chosen), tf.gather(self.starts.logvar, chosen)
         return mu + tf.exp(logvar / 2) * normal
 
-    def _see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
-        """What M is given, (N, I+H)."""
+    def see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
+        """What M's gates are a product of, (N, I+H): z, the raw action (N,) as M knows it, restart (N,), and h."""
         seen = execute(raw) if self.action == "executed" else raw
         inputs = tf.concat([state.z, seen[:, None], restart[:, None], state.h], axis=1)
         return tf.cast(inputs, self.model.compute_dtype)
 
-    def _remember(self, product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gates' product (N, 4H) to the next h and c (N, H), and h in the dtype of products."""
+    def remember(self, product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the gates' product (N, 4H) to the next h and c (N, H), and h as the head's product takes it."""
         h, c = lstm(tf.cast(product, tf.float32) + bias, c)
         return h, c, tf.cast(h, self.model.compute_dtype)
 
-    def _imagine(self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor):
-        """The head's product (N, 3KZ+1) to the next z (N, Z) and the done logit (N,)."""
-        mixture, done_logit = self.model.split(tf.cast(product, tf.float32) + bias)
-        return sample(mixture, temperature, uniform, normal), done_logit
+    def imagine(
+        self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From the head's product (N, 3KZ+1) to the next z (N, Z) and the done logit (N,)."""
+        m = self.model
+        outputs = tf.cast(product, tf.float32) + bias
+        mixture = split_mixture(outputs[:, : m.mixture_size], m.mixtures, normalised=False)
+        return sample(mixture, temperature, uniform, normal), outputs[:, m.mixture_size]
+
+    def advance(
+        self, weights: Weights, inputs: Tensor, c: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
+    ) -> tuple[State, Tensor]:
+        """M's part of a step, from what it sees: the next State and the done logit (N,).
+
+        uniform and normal: (N, Z), the random numbers of `sample`.
+        """
+        h, c, factor = self._remember(tf.matmul(inputs, weights.kernel), weights.bias, c)
+        product = tf.matmul(factor, weights.output_kernel)
+        z, done_logit = self._imagine(product, weights.output_bias, temperature, uniform, normal)
+        return State(z, h, c), done_logit
 
     def step(
         self,
@@ -163,45 +195,52 @@ class Dream:
         temperature: Tensor,
         uniform: Tensor,
         normal: Tensor,
-    ):
-        """One step of N dreams: the next State and the done logit (N,).
+    ) -> tuple[State, Tensor]:
+        """One step of N dreams after C chose the raw actions (N,): the next State and the done logit (N,).
 
-        raw: C's action (N,); restart: (N,), 1 on a dream's first step; uniform and normal: (N, Z), see `noise`.
+        restart: (N,), 1 on a dream's first step, else 0; there h and c must be zero.
         """
-        product = tf.matmul(self.see(state, raw, restart), weights.kernel)  # (N, 4H)
-        h, c, factor = self.remember(product, weights.bias, state.c)
-        product = tf.matmul(factor, weights.output_kernel)  # (N, 3KZ+1)
-        z, done_logit = self.imagine(product, weights.output_bias, temperature, uniform, normal)
-        return State(z, h, c), done_logit
+        return self.advance(weights, self.see(state, raw, restart), state.c, temperature, uniform, normal)
 
-    def _block(self, act: Act) -> Any:
-        """The compiled function that takes a tile through some steps."""
-        if act in self._compiled:
-            return self._compiled[act]
+    def _block(self, act: Act, traced: bool) -> Any:
+        """The compiled function that takes a tile through some steps; if traced, it also returns their Moments (steps, N, ...)."""
+        if (act, traced) in self._blocks:
+            return self._blocks[act, traced]
         names = inspect.signature(act).parameters
 
         @tf.function(jit_compile=True)
-        def choose(parameters, state, step, episode):
+        def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> tuple[Tensor, Tensor]:
             known = {"step": step, "episode": episode}
-            return act(parameters, *state, **{name: known[name] for name in known if name in names})
+            raw = act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,)
+            return raw, self.see(state, raw, tf.fill(tf.shape(raw), tf.cast(step == 0, tf.float32)))
 
         @tf.function(reduce_retracing=True)
-        def block(weights, parameters, episodes, seed, temperature, steps, live):
+        def block(
+            weights: Weights,
+            parameters: Tensor,
+            episodes: Tensor,
+            seed: Tensor,
+            temperature: Tensor,
+            steps: Tensor,
+            live: Live,
+        ) -> tuple[Live, tuple[Tensor, ...]]:
             state, alive, lengths, row = live
             episode = row % episodes
             own = tf.gather(parameters, row // episodes)  # (N, D)
-            for step in steps:
-                uniform, normal = noise(seed, step, episodes, self.model.latent_size)
-                raw = choose(own, state, step, episode)
-                restart = tf.fill(tf.shape(alive), tf.cast(step == 0, tf.float32))
-                state, done_logit = self.step(
-                    weights, state, raw, restart, temperature, tf.gather(uniform, episode), tf.gather(normal, episode)
-                )
+            moments = tuple(tf.TensorArray(tf.float32, len(steps)) for _ in Moments._fields) if traced else ()
+            for i in tf.range(len(steps)):
+                uniform, normal = noise(seed, steps[i], episodes, self.model.latent_size)
+                uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
+                raw, inputs = choose(own, state, steps[i], episode)
+                following, done_logit = self.advance(weights, inputs, state.c, temperature, uniform, normal)
+                now = Moments(state.z, raw, done_logit)
+                moments = tuple(array.write(i, part) for array, part in zip(moments, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)
                 alive &= done_logit <= 0
-            return Live(state, alive, lengths, row)
+                state = following
+            return Live(state, alive, lengths, row), tuple(array.stack() for array in moments)
 
-        self._compiled[act] = block
+        self._blocks[act, traced] = block
         return block
 
     def rollout(
@@ -211,30 +250,68 @@ class Dream:
 
         parameters: (P, D) float32. The E starts and all random numbers are the same for every candidate.
 
-        `act(parameters, z, h, c)` is a function that tf.function can trace: the raw actions (N,) of N dreams,
-        from parameters (N, D), z (N, Z), h and c (N, H). If it names them it is also given `step`, int32 (),
-        and `episode`, int32 (N,): which of the E dreams each row is.
+        `act(parameters, z, h, c)` is a function that XLA can compile: the raw actions (N,) of N dreams, from
+        parameters (N, D), z (N, Z), h and c (N, H). If it names them it is also given `step`, int32 (), and
+        `episode`, int32 (N,): which of the E dreams each row is.
         """
-        block, weights = self._block(act), self.weights()
+        lengths = np.zeros(len(parameters) * episodes, "int32")
+        for tiles, _ in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=False):
+            for tile in tiles:
+                lengths[tile.row] = tile.lengths
+        return lengths.reshape(-1, episodes)
+
+    def trace(
+        self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
+    ) -> Trace:
+        """The same dreams as `rollout` gives the lengths of, step by step, for a few of them."""
+        total = len(parameters) * episodes
+        lengths = np.zeros(total, "int32")
+        whole = Moments(
+            *(np.zeros((total, max_steps, *size), "float32") for size in ((self.model.latent_size,), (), ()))
+        )
+        first = 0
+        for tiles, seen in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=True):
+            for tile, moments in zip(tiles, seen, strict=True):
+                lengths[tile.row] = tile.lengths
+                for array, part in zip(whole, moments, strict=True):
+                    array[tile.row, first : first + len(part)] = np.swapaxes(part, 0, 1)  # (N, steps, ...)
+            first += BLOCK
+        shape, longest = (-1, episodes), lengths.max()
+        parts = (array[:, :longest].reshape(*shape, *array[:, :longest].shape[1:]) for array in whole)
+        return Trace(lengths.reshape(shape), *parts)
+
+    def _live(
+        self,
+        act: Act,
+        parameters: np.ndarray,
+        episodes: int,
+        seed: int,
+        temperature: float,
+        max_steps: int,
+        traced: bool,
+    ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:
+        """Live through all dreams block by block: after each, the tiles and, if traced, the Moments of each."""
+        block, weights = self._block(act, traced), self.weights()
         total = len(parameters) * episodes
         z = tf.tile(self.first(seed, episodes), (len(parameters), 1))  # (N, Z), candidate-major
         h = tf.zeros((total, self.model.hidden))
-        everyone = Live(State(z, h, h), tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.range(total))
-        parameters, temperature = tf.constant(parameters, tf.float32), tf.constant(temperature, tf.float32)
-        seed, episodes = tf.constant(seed, tf.int64), tf.constant(episodes)
-
-        lengths = np.zeros(total, "int32")
-        tiles = into_tiles(everyone)
-        with ThreadPoolExecutor(THREADS) as pool:
+        dreams = Live(State(z, h, h), tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.range(total))
+        tiles = into_tiles(dreams, np.arange(total))
+        constants = (
+            weights,
+            tf.constant(parameters, tf.float32),
+            tf.constant(episodes),
+            tf.constant(seed, tf.int64),
+            tf.constant(temperature, tf.float32),
+        )
+        with ThreadPoolExecutor(core_count()) as pool:
             for first in range(0, max_steps, BLOCK):
                 steps = tf.range(first, min(first + BLOCK, max_steps))
-                advance = functools.partial(block, weights, parameters, episodes, seed, temperature, steps)
-                tiles = list(pool.map(advance, tiles))
-                for tile in tiles:
-                    lengths[tile.row] = tile.lengths
-                alive = sum(int(np.sum(tile.alive)) for tile in tiles)
-                if not alive:
-                    break
-                if sum(tile_sizes(alive)) < sum(len(tile.row) for tile in tiles):
-                    tiles = into_tiles(survivors(tiles))
-        return lengths.reshape(-1, int(episodes))
+                results = list(pool.map(functools.partial(block, *constants, steps), tiles))
+                tiles, moments = [live for live, _ in results], [moments for _, moments in results]
+                yield tiles, moments
+                going = survivors(tiles)
+                if not len(going):
+                    return
+                if sum(tile_sizes(len(going))) < sum(len(tile.row) for tile in tiles):
+                    tiles = into_tiles(tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *tiles), going)

@@ -20,11 +20,15 @@ class Mixture(NamedTuple):
     log_std: Tensor
 
 
-def split_mixture(outputs: Tensor, mixtures: int) -> Mixture:
-    """M's raw outputs (N, 3·K·Z), ordered (3, K, Z), as a normalised Mixture with parts (N, K, Z)."""
+def split_mixture(outputs: Tensor, mixtures: int, normalised: bool = True) -> Mixture:
+    """M's raw outputs (N, 3·K·Z), ordered (3, K, Z), as a Mixture with parts (N, K, Z).
+
+    normalised: False leaves log_mix short of a constant over K, which `sample` does not mind.
+    """
     outputs = ops.reshape(outputs, (-1, 3, mixtures, outputs.shape[-1] // (3 * mixtures)))  # (N, 3, K, Z)
     logits, mean, log_std = outputs[:, 0], outputs[:, 1], outputs[:, 2]  # each (N, K, Z)
-    return Mixture(logits - ops.logsumexp(logits, axis=1, keepdims=True), mean, log_std)
+    log_mix = logits - ops.logsumexp(logits, axis=1, keepdims=True) if normalised else logits
+    return Mixture(log_mix, mean, log_std)
 
 
 def log_likelihood(mixture: Mixture, z: Tensor) -> Tensor:
@@ -43,15 +47,15 @@ def sample(mixture: Mixture, temperature: Any, uniform: Tensor, normal: Tensor) 
     The component is chosen by inverting the cumulative weights of log_mix / temperature, so that one
     uniform number a latent dimension is enough; its noise is scaled by the square root of the temperature.
 
-    mixture: parts (N, K, Z). temperature: > 0. uniform in [0, 1) and standard normal: (N, Z) each.
+    mixture: parts (N, K, Z), log_mix normalised or not. temperature: > 0. uniform in [0, 1) and standard normal: (N, Z) each.
     Returns z, (N, Z).
     """
-    logits = mixture.log_mix / temperature
-    weights = ops.exp(logits - ops.max(logits, axis=1, keepdims=True))  # (N, K, Z)
-    cumulative = ops.cumsum(weights, axis=1)
-    threshold = uniform * cumulative[:, -1]  # (N, Z): weights need no normalising
-    component = ops.sum(ops.cast(cumulative[:, :-1] <= threshold[:, None, :], "int32"), axis=1)  # (N, Z), 0 .. K-1
-    chosen = component[:, None, :] == ops.arange(mixture.mean.shape[1])[:, None]  # (N, K, Z), one of K is true
-    mean = ops.sum(ops.where(chosen, mixture.mean, 0.0), axis=1)  # (N, Z)
-    log_std = ops.sum(ops.where(chosen, mixture.log_std, 0.0), axis=1)
+    peak = ops.max(mixture.log_mix, axis=1, keepdims=True)
+    cumulative = ops.cumsum(ops.exp((mixture.log_mix - peak) / temperature), axis=1)  # (N, K, Z)
+    threshold = uniform * cumulative[:, -1]  # (N, Z)
+    mean, log_std = mixture.mean[:, 0], mixture.log_std[:, 0]
+    for k in range(1, mixture.mean.shape[1]):
+        passed = cumulative[:, k - 1] <= threshold
+        mean = ops.where(passed, mixture.mean[:, k], mean)
+        log_std = ops.where(passed, mixture.log_std[:, k], log_std)
     return mean + ops.exp(log_std) * normal * temperature**0.5
