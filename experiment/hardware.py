@@ -24,6 +24,20 @@ class Machine:
     """'float32' or 'bfloat16': of matrix products and convolutions; variables and sums stay float32."""
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow without its start-up messages, which it writes to the terminal past every setting of its own."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 def prepare(settings: Hardware) -> Machine:
     """Set TensorFlow's threads and Keras's precision for this process; call it before building a model."""
     import keras

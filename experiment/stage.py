@@ -1,7 +1,6 @@
 """The command line that every stage has: `python -m STAGE CONFIG [--preset NAME] [--run DIR] [key=value ...]`."""
 
 import argparse
-import os
 import sys
 import textwrap
 import time
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 
 from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
+from experiment.hardware import describe_machine, import_tensorflow
 from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run
@@ -48,7 +48,6 @@ def main(stage: Stage, function: StageFunction) -> NoReturn:
 
 def guard(action: Callable[[], None]) -> int:
     """Do something for a user and return the exit code; what the user can mend is shown as one line."""
-    quiet_libraries()
     try:
         action()
     except Problem as problem:
@@ -58,12 +57,6 @@ def guard(action: Callable[[], None]) -> int:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         return 130
     return 0
-
-
-def quiet_libraries() -> None:
-    """Keep TensorFlow's start-up messages from the user; must come before TensorFlow is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
@@ -77,6 +70,7 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
             print(f"{stage.name}: complete in {run.path}, nothing to do")
             return
         remove_partial(run.path)
+        import_tensorflow()
         began = time.monotonic()
         figures = function(settings, run) or {}
         seconds = time.monotonic() - began
@@ -91,8 +85,6 @@ def record_time(run: Run, stage: str, figures: dict[str, Any]) -> None:
 
     `seconds` are those of the process that completed the stage; `resumed` says that another had begun it.
     """
-    from experiment.hardware import describe_machine
-
     run.update_results("machine", describe_machine())
     run.update_results("stages", stage, figures)
 
@@ -127,7 +119,7 @@ def settings_help(sections: Sequence[str]) -> str:
     """The settings that a stage depends on, with defaults, limits and meaning."""
     lines = ["settings (defaults of experiment/schema.py; CONFIG and its presets may say otherwise):"]
     for key, value, entry in flatten(Experiment()):
-        if key.split(".")[0] in (*sections, "hardware"):
+        if key.split(".")[0] in (*sections, "workers", "hardware"):
             shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]

@@ -1,0 +1,64 @@
+"""`python -m benchmarks [NAME ...]`: measure, print a table, and write it as JSON."""
+
+import argparse
+import importlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.measure import Measurement
+from experiment.files import write_json
+from experiment.hardware import describe_machine, import_tensorflow, matmul_peak, prepare
+from experiment.schema import Hardware
+from experiment.stage import guard
+
+NAMES = ("extraction", "networks", "dream", "agent")
+OUTPUT = Path(__file__).parent / "results" / "speed.json"
+TEXT = """
+Measure extraction, training of V and M, encoding, the dream and the real agent loop, each against a plain baseline
+in the same run; for matrix work also the share of the machine's own measured matrix-product peak. Takes some
+minutes; anything else that runs on the machine spoils it.
+"""
+
+
+def main() -> None:
+    """Run the benchmarks that were asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=TEXT.strip())
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where the JSON goes ({OUTPUT.name})")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+    import_tensorflow()
+    machine = prepare(Hardware())
+    peaks = {dtype: matmul_peak(dtype, seconds=2.0) for dtype in ("float32", "bfloat16")}
+    print(f"{describe_machine()['processor']}, {machine.threads} threads, {machine.precision}")
+    print(
+        "matrix product of 4,096 squared: "
+        + ", ".join(f"{dtype} {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items())
+    )
+    print(f"\n{'':<12} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
+    rows = []
+    for name in arguments.names or NAMES:
+        for row in importlib.import_module(f"benchmarks.{name}").measure():
+            share = row.rate * row.flop / peaks[machine.precision] if row.flop else None
+            rows.append({**asdict(row), "ratio": row.rate / row.baseline, "share_of_peak": share})
+            print(line(row, share), flush=True)
+    write_json(
+        arguments.output,
+        {"machine": describe_machine(), "precision": machine.precision, "matmul_peak": peaks, "rows": rows},
+    )
+    print(f"\nwritten to {arguments.output}")
+
+
+def line(row: Measurement, share: float | None) -> str:
+    """A row of the table."""
+    rate = f"{row.rate:,.0f} {row.unit}"
+    of_peak = f"{share:.0%}" if share else ""
+    return (
+        f"{row.name:<12} {rate:>20} {row.baseline:>10,.0f} {row.rate / row.baseline:>7.1f}x {of_peak:>8}   {row.plain}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))

@@ -1,0 +1,55 @@
+"""The real agent loop (game, V, M and C): many games as one batch against one game, step by step, eager."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.measure import Measurement, best_rate
+from controller.agent import Agent, AgentPlayer, play
+from controller.policy import policy_from
+from controller.real import to_action
+from envs.doom import DoomEnv, DoomVector
+from experiment.config import load_config
+from rnn.model import MDNRNN, build_rnn
+from vae.model import VAE
+
+MAX_STEPS = 150
+GAMES = 50
+
+
+def measure() -> Iterator[Measurement]:
+    """Tics a second of agents with fresh weights; what they do does not matter to the speed."""
+    settings = load_config("configs/doom.yaml")
+    vae, rnn, policy = VAE(settings.vae.z), build_rnn(settings), policy_from(settings)
+    agent = Agent(vae, rnn, policy)
+    parameters = np.random.default_rng(0).normal(0, 0.1, policy.size)
+    world = DoomVector(GAMES, MAX_STEPS)
+    seeds = range(GAMES)
+
+    def batched() -> float:
+        return float(play(world, AgentPlayer(agent, GAMES, parameters, seeds), seeds, to_action).lengths.sum())
+
+    rate = best_rate(batched)
+    world.close()
+    env = DoomEnv(MAX_STEPS)
+    plain = best_rate(lambda: plain_episode(env, vae, rnn, policy.act, parameters), repeats=2)
+    env.close()
+    yield Measurement("real agent", "tics", rate, plain, "one game, batch 1, eager")
+
+
+def plain_episode(env: DoomEnv, vae: VAE, rnn: MDNRNN, act: object, parameters: np.ndarray) -> int:
+    """One episode as earlier implementations play it; its tics."""
+    random = np.random.default_rng(0)
+    h = c = tf.zeros((1, rnn.hidden))
+    frame, _ = env.reset(seed=0)
+    steps, over = 0, False
+    while not over:
+        mu, logvar = vae.encode(tf.constant(frame)[None])
+        z = mu + tf.exp(logvar / 2) * random.standard_normal(mu.shape)
+        raw = act(tf.constant(parameters, tf.float32)[None], z, h, c)  # type: ignore[operator]
+        action = int(to_action(raw.numpy())[0])
+        frame, _, terminated, truncated, _ = env.step(action)
+        h, c = rnn.step(tf.concat([z, tf.sign(raw)[:, None], [[float(steps == 0)]]], axis=1), h, c)
+        steps, over = steps + 1, terminated or truncated
+    return steps

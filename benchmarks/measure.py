@@ -1,0 +1,36 @@
+"""What every benchmark gives, and how it is timed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the table."""
+
+    name: str
+    unit: str
+    """What is counted, such as 'frames'; rates are per second."""
+    rate: float
+    baseline: float
+    plain: str
+    """What the baseline is, in a few words."""
+    flop: float | None = None
+    """Floating-point operations of the matrix products of one unit, where the share of the peak is of interest."""
+
+
+def best_rate(action: Callable[[], float], repeats: int = REPEATS) -> float:
+    """Units a second of the fastest of several calls (the others were disturbed); the first call warms up uncounted.
+
+    action: does the work and returns how many units it was.
+    """
+    action()
+    rates = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        units = action()
+        rates.append(units / (time.perf_counter() - began))
+    return max(rates)

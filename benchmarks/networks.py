@@ -1,0 +1,145 @@
+"""V and M: our training and encoding against the same networks as Keras makes them out of the box, in float32."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from benchmarks.measure import Measurement, best_rate
+from experiment.config import load_config
+from rnn.mixture import log_likelihood
+from rnn.model import MDNRNN
+from rnn.series import Batch
+from rnn.training import Learner, optimizer
+from vae.training import compiled_vae
+
+STEPS = 20
+ENCODED = 8_000
+V_FRAME, V_ENCODED, M_FRAME = 234e6, 30e6, 10e6
+"""FLOP of the products of one frame: V training, V encoding, M training (forwards and backwards)."""
+
+
+def measure() -> Iterator[Measurement]:
+    """Frames a second in training V, encoding with V, training M."""
+    settings = load_config("configs/doom.yaml")
+    policy = keras.config.dtype_policy()
+    frames = np.random.default_rng(0).integers(0, 256, (settings.vae.batch, 64, 64, 3), "uint8")
+    many = np.resize(frames, (ENCODED, 64, 64, 3))
+
+    ours = compiled_vae(settings.vae)
+    rate = best_rate(lambda: fit(ours, frames))
+    encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
+    encode_rate = best_rate(lambda: encode_all(encode, many, settings.encode.batch))
+    keras.config.set_dtype_policy("float32")
+    plain = PlainVAE(settings.vae.z)
+    plain.compile(optimizer=keras.optimizers.Adam(1e-4))
+    yield Measurement(
+        "V training",
+        "frames",
+        rate,
+        best_rate(lambda: fit(plain, frames / np.float32(255))),
+        "Keras as it comes, float32",
+        V_FRAME,
+    )
+    eager = best_rate(lambda: encode_all(plain.encode_frames, many[:200] / np.float32(255), 1))
+    yield Measurement("encoding", "frames", encode_rate, eager, "frame by frame, eager, float32", V_ENCODED)
+
+    keras.config.set_dtype_policy(policy)
+    m = settings.rnn
+    batch = random_batch(m.window, m.streams, settings.vae.z)
+    learner = Learner(MDNRNN(settings.vae.z, 1, m.hidden, m.mixtures, True), m.streams, m.window, m.done_weight)
+    learner.compile(optimizer(m), jit_compile=False)
+    learner.optimizer.build(learner.model.trainable_weights)
+    step = tf.function(learner.train_step)
+    rate = best_rate(lambda: repeat(lambda: float(step(batch)["loss"]), 5) * learner.frames)
+    keras.config.set_dtype_policy("float32")
+    plain_m = PlainMDNRNN(settings.vae.z, m.hidden, m.mixtures)
+    plain_m.compile(optimizer=keras.optimizers.Adam(1e-3, clipvalue=1.0))
+    x, y = (np.swapaxes(part, 0, 1) for part in (batch.inputs, np.concatenate([batch.z, batch.done[..., None]], 2)))
+    plain_rate = best_rate(lambda: repeat(lambda: plain_m.train_on_batch(x, y), 3) * learner.frames)
+    yield Measurement("M training", "frames", rate, plain_rate, "keras.layers.LSTM, float32", M_FRAME)
+    keras.config.set_dtype_policy(policy)
+
+
+def fit(model: keras.Model, frames: np.ndarray) -> int:
+    """Train for STEPS steps on one batch; frames trained on."""
+    data = tf.data.Dataset.from_tensors((frames,)).repeat()
+    model.fit(data, steps_per_epoch=STEPS, verbose=0)
+    return STEPS * len(frames)
+
+
+def encode_all(encode: Any, frames: np.ndarray, batch: int) -> int:
+    """Encode frames batch by batch."""
+    for first in range(0, len(frames), batch):
+        mu, _ = encode(frames[first : first + batch])
+        mu.numpy()
+    return len(frames)
+
+
+def repeat(action: Any, times: int) -> int:
+    """Do something some times."""
+    for _ in range(times):
+        action()
+    return times
+
+
+def random_batch(window: int, streams: int, latent_size: int) -> Batch:
+    """A batch of noise in the shape that M is trained on."""
+    random = np.random.default_rng(0)
+    shape = (window, streams)
+    ones = np.ones(shape, "float32")
+    inputs = random.standard_normal((*shape, latent_size + 2), "float32")
+    return Batch(inputs, ones, inputs[..., :latent_size], ones, (random.random(shape) < 0.003).astype("float32"), ones)
+
+
+class PlainVAE(keras.Model):
+    """V of plain Keras layers."""
+
+    def __init__(self, latent_size: int):
+        super().__init__()
+        self.latent_size = latent_size
+        convolutions = [layers.Conv2D(filters, 4, strides=2, activation="relu") for filters in (32, 64, 128, 256)]
+        self.encoder = keras.Sequential([*convolutions, layers.Flatten(), layers.Dense(2 * latent_size)])
+        self.decoder = keras.Sequential(
+            [layers.Dense(1024), layers.Reshape((1, 1, 1024))]
+            + [
+                layers.Conv2DTranspose(f, size, strides=2, activation="relu")
+                for f, size in ((128, 5), (64, 5), (32, 6))
+            ]
+            + [layers.Conv2DTranspose(3, 6, strides=2, activation="sigmoid")]
+        )
+
+    def encode_frames(self, frames: Any) -> Any:
+        return tf.split(self.encoder(frames), 2, axis=1)
+
+    def call(self, frames: Any) -> Any:
+        mu, logvar = self.encode_frames(frames)
+        kl = -0.5 * tf.reduce_sum(1 + logvar - mu**2 - tf.exp(logvar), axis=1)
+        decoded = self.decoder(mu + tf.exp(logvar / 2) * tf.random.normal(tf.shape(mu)))
+        error = tf.reduce_sum((frames - decoded) ** 2, axis=(1, 2, 3))
+        self.add_loss(tf.reduce_mean(error + tf.maximum(kl, 0.5 * self.latent_size)))
+        return decoded
+
+
+class PlainMDNRNN(keras.Model):
+    """M of plain Keras layers."""
+
+    def __init__(self, latent_size: int, hidden: int, mixtures: int):
+        super().__init__()
+        self.latent_size, self.mixtures = latent_size, mixtures
+        self.lstm = layers.LSTM(hidden, return_sequences=True)
+        self.out = layers.Dense(3 * mixtures * latent_size + 1)
+
+    def call(self, inputs: Any) -> Any:
+        return self.out(self.lstm(inputs))
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
+        from rnn.mixture import split_mixture
+
+        y = tf.reshape(y, (-1, self.latent_size + 1))
+        outputs = tf.reshape(y_pred, (-1, y_pred.shape[-1]))
+        nll = -tf.reduce_mean(log_likelihood(split_mixture(outputs[:, :-1], self.mixtures), y[:, :-1]))
+        return nll + tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(y[:, -1], outputs[:, -1]))
