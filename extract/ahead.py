@@ -1,14 +1,14 @@
 """Reading ahead: the next items of an iterator are prepared in a thread while the caller works."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
+def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     """Yield the same items in the same order, up to `depth` of them prepared beforehand in one thread.
 
     An error in the thread is raised here, in the place of the item that it prevented. When this iterator

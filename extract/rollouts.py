@@ -15,7 +15,7 @@ in chunks of BLOCK (benchmarks/compression.py says why so).
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ PATTERN = "shard-*.h5"
 BLOCK = 32  # frames in one HDF5 chunk: what is read and unpacked at once
 POOL = 8192  # frames that shuffled reading holds and draws its batches from (100 MB of 64 x 64 RGB)
 AHEAD = 2048  # frames of finished batches waiting for the consumer
-COMPRESSION = hdf5plugin.Blosc2(cname="lz4", clevel=5, filters=hdf5plugin.Blosc2.SHUFFLE)
+COMPRESSION = hdf5plugin.Zstd(clevel=1)
 
 
 class Episode(NamedTuple):
@@ -260,13 +260,25 @@ class Rollouts:
 
     def read_frames(self, index: int) -> np.ndarray:
         """The frames of one episode, (T, height, width, channels) uint8."""
-        return self.read(np.arange(self.starts[index], self.starts[index] + self.lengths[index]))
+        return self.read_range(self.starts[index], self.starts[index] + self.lengths[index])
 
     def _place(self, first: int, last: int) -> tuple[int, int, int]:
         """The shard that frames first..last-1 (in the numbering of all) are in, and their rows there."""
         number = int(np.searchsorted(self._shard_starts, first, side="right")) - 1
         offset = int(self._shard_starts[number])
         return number, int(first) - offset, int(last) - offset
+
+    def read_range(self, first: int, last: int) -> np.ndarray:
+        """Frames first..last-1 of all, (last - first, height, width, channels) uint8."""
+        result = np.empty((last - first, *self.frame_shape), np.uint8)
+        done = 0
+        while done < len(result):
+            number, begin, end = self._place(first + done, last)
+            with _opened(self.shards[number].path) as file:
+                end = min(end, len(file["frames"]))
+                file["frames"].read_direct(result, np.s_[begin:end], np.s_[done : done + end - begin])
+            done += end - begin
+        return result
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Any frames by their numbers, in that order: (len(indices), height, width, channels) uint8.
@@ -288,16 +300,18 @@ class Rollouts:
                     result[targets] = file["frames"][wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
         return result
 
-    def in_order(self, batch: int, start: int = 0) -> Iterator[np.ndarray]:
+    def in_order(self, batch: int, start: int = 0) -> Generator[np.ndarray, None, None]:
         """Every frame from number `start` on, in order, `batch` at a time (the last may be shorter), read ahead."""
-        parts = (
-            self.read(np.arange(first, min(first + batch, self.frames))) for first in range(start, self.frames, batch)
-        )
-        return read_ahead(parts, depth=max(2, AHEAD // batch))
+        piece = max(1, AHEAD // batch) * batch
+        pieces = (self.read_range(i, min(i + piece, self.frames)) for i in range(start, self.frames, piece))
+        with contextlib.closing(read_ahead(pieces, depth=2)) as ready:
+            for frames in ready:
+                for i in range(0, len(frames), batch):
+                    yield frames[i : i + batch]
 
     def batches(
         self, episode_ids: np.ndarray, batch: int, stride: int = 1, seed: int = 0, start_batch: int = 0
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """Endless shuffled batches of every `stride`-th frame of some episodes, read ahead in a thread.
 
         Yields (batch, height, width, channels) uint8. The same arguments give the same batches, and
@@ -311,7 +325,7 @@ class Rollouts:
 
     def _batches(
         self, episode_ids: np.ndarray, batch: int, stride: int, seed: int, start_batch: int
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         skip = start_batch * batch
         rest = np.empty((0, *self.frame_shape), np.uint8)
         for number in itertools.count():
