@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.measure import Measurement
 from envs.doom import BUTTONS, VIEW_ROWS, new_game
+from envs.engine import Engine
 from experiment.config import load_config
 from experiment.run import Run
 from extract.collect import collect
@@ -32,9 +33,8 @@ def measure() -> Iterator[Measurement]:
 
 def plain_rate(folder: Path) -> float:
     """The original's way: an episode in lists, resized tic by tic, saved with np.savez_compressed."""
-    game = new_game()
-    game.set_doom_config_path(str(folder / "vizdoom.ini"))
-    game.init()
+    engine = Engine(new_game())
+    game = engine.game
     random = np.random.default_rng(0)
     tics, began = 0, time.perf_counter()
     for seed in range(PLAIN_EPISODES):
@@ -54,5 +54,5 @@ def plain_rate(folder: Path) -> float:
         np.savez_compressed(folder / f"{seed}.npz", obs=np.array(frames), action=np.array(actions))
         tics += len(frames)
     rate = tics / (time.perf_counter() - began)
-    game.close()
+    engine.close()
     return rate
