@@ -1,10 +1,74 @@
-"""V: its size, its loss, and the layers that are computed in another way than Keras does."""
+"""V: its size, its loss, what is computed in another way than Keras does, and training that meets with faults."""
+
+import errno
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from vae.model import VAE, PixelDeconv
+from experiment.metrics import read_metrics_rows
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Data, Encode, Experiment, Hardware, Vae
+from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from vae import training
+from vae.heldout import HeldOut, burning, pick_fireballs
+from vae.model import VAE, PixelDeconv, load_vae, save_weights
+from vae.optimizer import FusedAdam, WarmupCosine
+
+SETTINGS = Experiment(
+    data=Data(val_ratio=0.2),
+    vae=Vae(z=4, steps=8, epochs=2, batch=4, frame_stride=1),
+    encode=Encode(batch=7),
+    hardware=Hardware(precision="float32"),
+)
+
+
+def synthetic_episode(length: int, seed: int) -> Episode:
+    """A grey world with a 'fireball' that grows, and the death it brings."""
+    frames = np.random.default_rng(seed).integers(50, 80, (length, 64, 64, 3), dtype=np.uint8)
+    for t in range(length):
+        size = t * 10 // length
+        frames[t, 30 : 30 + size, 30 : 30 + size] = (255, 220, 120)
+    last = np.arange(length) == length - 1
+    return Episode(frames, np.zeros(length, np.float32), np.ones(length, np.float32), last, np.zeros(length, bool))
+
+
+def make_rollouts(run: Run) -> None:
+    for shard in range(2):
+        write_shard(
+            shard_path(run.rollouts, shard), [synthetic_episode(15 + shard + i, 3 * shard + i) for i in range(3)], {}
+        )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder with two small shards; training saves and records every few steps."""
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 3)
+    monkeypatch.setattr(training, "LOG_STEPS", 1)
+    run = Run(tmp_path / "run")
+    make_rollouts(run)
+    return run
+
+
+def start_and_kill(run: Run, patch: str, call: str) -> subprocess.Popen:
+    """A process that works on `run` until it sends itself SIGKILL, as `patch` tells it to."""
+    lines = [
+        "import os, signal",
+        "from pathlib import Path",
+        "from experiment.run import Run",
+        "from tests.test_vae import SETTINGS",
+        "from vae import encode, training",
+        "training.CHECKPOINT_STEPS, training.LOG_STEPS = 3, 1",
+        "def die(*_): os.kill(os.getpid(), signal.SIGKILL)",
+        patch,
+        f"{call}(SETTINGS, Run({str(run.path)!r}))",
+    ]
+    return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], cwd=Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize(("latent_size", "parameters"), [(64, 4_446_915), (32, 4_348_547)])
@@ -27,14 +91,132 @@ def test_loss_is_the_papers_with_the_floor_under_each_frames_kl():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_bytes_and_floats_are_the_same_frames():
+    vae = VAE(4)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(vae.encode(frames), vae.encode(frames / np.float32(255)), atol=1e-5)
+
+
 def test_pixel_deconv_equals_keras_transposed_convolution():
     x = np.random.default_rng(0).normal(size=(2, 1, 1, 16)).astype(np.float32)
-    fast, plain = (
-        PixelDeconv(8, 5, strides=2, activation="relu"),
-        keras.layers.Conv2DTranspose(8, 5, strides=2, activation="relu"),
-    )
+    fast = PixelDeconv(8, 5, strides=2, activation="relu")
+    plain = keras.layers.Conv2DTranspose(8, 5, strides=2, activation="relu")
     fast.build(x.shape)
     plain.build(x.shape)
     plain.set_weights([fast.kernel, np.arange(-4, 4)])
     fast.bias.assign(plain.bias)
     np.testing.assert_allclose(fast(x), plain(x), atol=1e-5)
+
+
+def test_fused_adam_equals_keras_adam():
+    results = []
+    for optimizer in (FusedAdam(0.01, epsilon=1e-8), keras.optimizers.Adam(0.01, epsilon=1e-8)):
+        rng = np.random.default_rng(0)
+        variables = [keras.Variable(rng.normal(size=shape).astype(np.float32)) for shape in ((3, 4), (5,))]
+        for _ in range(4):
+            gradients = [keras.ops.convert_to_tensor(rng.normal(size=v.shape).astype(np.float32)) for v in variables]
+            optimizer.apply(gradients, variables)
+        results.append(np.concatenate([np.ravel(v) for v in variables]))
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    rate = WarmupCosine(peak=1e-3, final=1e-5, steps=1000, flat_share=0.5)  # a tenth of 1,000 is less than 200
+    np.testing.assert_allclose(
+        [float(rate(step)) for step in (0, 49, 99, 500, 750, 1000)], [1e-5, 5e-4, 1e-3, 1e-3, 5.05e-4, 1e-5], rtol=1e-4
+    )
+
+
+def test_fireballs_are_found_and_shown_from_small_to_large():
+    frames = synthetic_episode(40, 0).frames
+    size = burning(frames).sum(axis=(1, 2))
+    np.testing.assert_array_equal(size, [(t * 10 // 40) ** 2 for t in range(40)])
+    shown = size[pick_fireballs(frames)]
+    assert len(shown) >= 5 and shown[0] == 4 and shown[-1] == 81 - 17 and (np.diff(shown) >= 0).all()
+    assert len(pick_fireballs(frames[:2])) == 0
+
+
+def test_held_out_numbers_are_those_of_a_plain_computation(run):
+    held_out = HeldOut(Rollouts(run.rollouts), np.array([1, 4]))
+    assert len(held_out.frames) == 16 + 17
+
+    class Plain:
+        """A V that reconstructs in grey and has one dimension that says something."""
+
+        def predict_on_batch(self, frames):
+            mu = np.zeros((len(frames), 3), np.float32)
+            mu[:, 1] = np.arange(len(frames))
+            return np.full(frames.shape, 0.5, np.float32), mu, np.zeros_like(mu)
+
+    numbers = held_out.evaluate(Plain())
+    assert numbers["active"] == 1 and numbers["fire_found"] == 0
+    np.testing.assert_allclose(numbers["kl"], np.mean(np.arange(33.0) ** 2) / 2)
+    np.testing.assert_allclose(numbers["squared_error"], np.square(held_out.frames / 255 - 0.5).sum() / 33, rtol=1e-5)
+
+
+def test_killed_training_comes_to_the_same_end(run, tmp_path):
+    killed = Run(tmp_path / "killed")
+    make_rollouts(killed)
+    # Step 6 is saved, step 7 lost.
+    patch = "training.Log.on_train_batch_end = lambda self, batch, logs=None: int(self.model.optimizer.iterations) == 7 and die()"
+    process = start_and_kill(killed, patch, "training.train")
+    training.train(SETTINGS, run)
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    assert (killed.checkpoints / "vae.weights.h5").exists() and not killed.vae_weights.exists()
+    figures = training.train(SETTINGS, killed)
+    assert figures["frames"] == 2 * SETTINGS.vae.batch, "only the last two steps were left to do"
+    for left, right in zip(
+        load_vae(run, SETTINGS).get_weights(), load_vae(killed, SETTINGS).get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    for name in ("vae.csv", "vae_heldout.csv"):
+        left, right = read_metrics_rows(run.metrics / name), read_metrics_rows(killed.metrics / name)
+        assert left[-1]["step"] == right[-1]["step"] == "8"
+        np.testing.assert_allclose(float(left[-1]["squared_error"]), float(right[-1]["squared_error"]), rtol=1e-4)
+    assert {path.name for path in run.plots.iterdir()} == {
+        f"vae_{kind}_epoch_{n:02d}.png" for kind in ("frames", "fireballs") for n in (1, 2)
+    }
+
+
+def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monkeypatch):
+    def poisoned(self, *arguments, start_batch=0, **_):
+        while True:
+            yield np.full((4, 64, 64, 3), np.nan if start_batch >= 4 else 0.5, np.float32)
+            start_batch += 1
+
+    monkeypatch.setattr(Rollouts, "batches", poisoned)
+    with pytest.raises(Problem, match=r"not a number at step 5; the last good weights are kept in .*vae\.weights\.h5"):
+        training.train(SETTINGS, run)
+    model = training.compiled_vae(SETTINGS.vae)
+    model.load_weights(run.checkpoints / "vae.weights.h5")
+    assert int(model.optimizer.iterations) == 4
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+    assert not run.vae_weights.exists()
+
+
+def test_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    path = tmp_path / "vae.weights.h5"
+    model = VAE(4)
+    save_weights(model, path)
+    before = path.read_bytes()
+
+    def fail(self, filepath):
+        Path(filepath).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(VAE, "save_weights", fail)
+    with pytest.raises(Problem, match=r"disk is full while writing .*vae\.weights\.h5"):
+        save_weights(model, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_that_do_not_fit_are_a_problem(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(Problem, match=r"vae\.weights\.h5 is missing"):
+        load_vae(run, SETTINGS)
+    save_weights(VAE(6), run.vae_weights)
+    with pytest.raises(Problem, match=r"vae\.weights\.h5 has \(1024, 6\) .*vae\.z=4 needs \(1024, 4\)"):
+        load_vae(run, SETTINGS)
+    run.vae_weights.write_bytes(run.vae_weights.read_bytes()[:100_000])
+    with pytest.raises(Problem, match=r"vae\.weights\.h5 is damaged"):
+        load_vae(run, SETTINGS)

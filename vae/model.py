@@ -8,6 +8,7 @@ the draw of z, the sigmoid and the loss are float32 always.
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 from keras import layers, ops
 
@@ -128,8 +129,23 @@ def load_weights(model: VAE, path: Path) -> None:
     try:
         model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise Problem(f"{path} does not hold the weights of V with z={model.latent_size}: {reason}") from error
+        remedy = "delete it and run `python -m vae` again, or use another run folder (--run)"
+        stored, needed = stored_shape(path), tuple(model.mu.kernel.shape)
+        if stored and stored != needed:
+            raise Problem(
+                f"{path} has {stored} weights for mu, where vae.z={model.latent_size} needs {needed}: {remedy}"
+            ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise Problem(f"{path} is damaged or does not hold V's weights ({reason}): {remedy}") from error
+
+
+def stored_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of mu's kernel in a weights file; None if it has no such thing."""
+    try:
+        with h5py.File(path) as file:
+            return file["layers/dense/vars/0"].shape
+    except (KeyError, OSError):
+        return None
 
 
 def load_vae(run: Run, settings: Experiment) -> VAE:
