@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import cv2
 import gymnasium
 import numpy as np
 import vizdoom
 from gymnasium.vector.utils import batch_space
 
 from envs.engine import DIED, Engine
+from envs.shrink import Shrink
 from experiment.hardware import core_count
 from experiment.problem import Problem
 
+SCREEN = (120, 160, 3)
+VIEW_ROWS = 100  # below them is the status bar
 FRAME = (64, 64, 3)
-VIEW_ROWS = 100  # of 120; below them is the status bar
 MAX_STEPS = 2100
 THRESHOLD = 1 / 3
 ATTEMPTS = 3
@@ -50,13 +51,14 @@ class Game:
 
     def __init__(self, max_steps: int = MAX_STEPS):
         self.max_steps = max_steps
-        self.screen = np.zeros((120, 160, 3), np.uint8)
+        self.screen = np.zeros(SCREEN, np.uint8)
         """The whole screen as last seen. After the last tic of an episode there is no new one."""
         self.seed = 0
         self.actions: list[int] = []
         """The episode's discrete actions so far."""
         self.dead = False
         self.engine: Engine | None = None
+        self._shrink = Shrink((VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
@@ -80,7 +82,7 @@ class Game:
 
     def view(self, frame: np.ndarray) -> None:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
-        cv2.resize(self.screen[:VIEW_ROWS], FRAME[:2], dst=frame, interpolation=cv2.INTER_AREA)
+        self._shrink(self.screen[:VIEW_ROWS], frame)
 
     def close(self) -> None:
         """End the game's process."""
