@@ -185,7 +185,9 @@ def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monk
             start_batch += 1
 
     monkeypatch.setattr(Rollouts, "batches", poisoned)
-    with pytest.raises(Problem, match=r"not a number at step 5; the last good weights are kept in .*vae\.weights\.h5"):
+    with pytest.raises(
+        Problem, match=r"loss not a number at step 5; the last good weights are kept in .*vae\.weights\.h5"
+    ):
         training.train(SETTINGS, run)
     model = training.compiled_vae(SETTINGS.vae)
     model.load_weights(run.checkpoints / "vae.weights.h5")

@@ -57,7 +57,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     def batches() -> Iterator[tuple[int, np.ndarray]]:
         for shard in missing:
             for first in range(starts[shard], ends[shard], settings.encode.batch):
-                yield shard, rollouts.read(np.arange(first, min(first + settings.encode.batch, ends[shard])))
+                yield shard, rollouts.read_range(first, min(first + settings.encode.batch, ends[shard]))
 
     began = time.monotonic()
     with Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar:

@@ -59,9 +59,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 continue
             # The noise of step n is number n of its generator, whatever was drawn in between.
             model.noise.state.assign([options.seed, step])
-            batches: Any = rollouts.batches(
-                train_ids, options.batch, options.frame_stride, options.seed, start_batch=step
-            )
+            batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
             began = time.monotonic()
             with contextlib.closing(batches):
                 model.fit(
@@ -69,12 +67,13 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                     steps_per_epoch=end - step,
                     verbose=0,
                     shuffle=False,
-                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint)],
+                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
                 )
             seconds += time.monotonic() - began
             numbers = held_out.evaluate(model)
             validation.write(int(end), **numbers)
             held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
+            save_weights(model, checkpoint)  # last, so that an epoch cut short in its validation is validated again
             bar.say(
                 f"V, epoch {epoch} of {options.epochs}: on held-out frames squared error "
                 f"{numbers['squared_error']:.2f}, KL {numbers['kl']:.1f} nats, {numbers['active']} of {options.z} "
@@ -101,7 +100,7 @@ def compiled_vae(options: Vae) -> VAE:
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends training with a Problem at the first step whose loss is not a number."""
+    """Ends training with a Problem at the first step whose loss, or weights when they are to be saved, are no numbers."""
 
     def __init__(self, checkpoint: Path):
         super().__init__()
@@ -109,7 +108,27 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if logs and not math.isfinite(logs["loss"]):
-            raise Problem(diverged(int(self.model.optimizer.iterations), self.checkpoint))
+            self.stop("loss")
+        if int(self.model.optimizer.iterations) % CHECKPOINT_STEPS == 0:
+            self.check_weights()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """A last gradient may have spoilt the weights without having shown in any loss yet."""
+        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            self.stop("weights")
+
+    def stop(self, what: str) -> None:
+        """Raise the Problem; nothing is saved after it."""
+        kept = "no weights had been saved"
+        if self.checkpoint.exists():
+            kept = f"the last good weights are kept in {self.checkpoint}"
+        raise Problem(
+            f"training V: {what} not a number at step {int(self.model.optimizer.iterations)}; {kept}. "
+            "Try a lower vae.learning_rate, or hardware.precision=float32, in another run folder (--run)"
+        )
 
 
 class Log(keras.callbacks.Callback):
@@ -128,32 +147,13 @@ class Log(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves weights, optimiser state and step every CHECKPOINT_STEPS steps and at the end of fit."""
+    """Saves weights, optimiser state and step every CHECKPOINT_STEPS steps before step `before`."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, before: int):
         super().__init__()
-        self.path = path
+        self.path, self.before = path, before
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if int(self.model.optimizer.iterations) % CHECKPOINT_STEPS == 0:
-            self.save()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.save()
-
-    def save(self) -> None:
-        """Replace the checkpoint, unless a gradient has just made a weight infinite: then the old one is kept."""
-        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            raise Problem(diverged(int(self.model.optimizer.iterations), self.path))
-        save_weights(self.model, self.path)
-
-
-def diverged(step: int, checkpoint: Path) -> str:
-    """What the user is told when training has left the numbers."""
-    kept = (
-        f"the last good weights are kept in {checkpoint}" if checkpoint.exists() else "no weights were saved before it"
-    )
-    return (
-        f"training V: the loss is not a number at step {step}; {kept}. "
-        "Try a lower vae.learning_rate, or hardware.precision=float32, in another run folder (--run)"
-    )
+        step = int(self.model.optimizer.iterations)
+        if step % CHECKPOINT_STEPS == 0 and step < self.before:
+            save_weights(self.model, self.path)
