@@ -2,8 +2,8 @@
 
 In every tic V encodes all frames in one batch, C acts on the sampled z and M's state, and M takes one LSTM
 step; the games step together. What an episode gives depends on its seed and the weights alone: the noise of
-z is drawn from a generator of its own, and a row's numbers are the same in any batch (of two or more; a
-lone row is computed twice, because a product with one row is rounded differently).
+z is drawn from a generator of its own, and on a CPU a row's numbers are the same in any batch (of two or more;
+a lone row is computed twice, because a product with one row is rounded differently).
 """
 
 from collections.abc import Callable, Sequence
@@ -159,6 +159,7 @@ def play(
 ) -> Played:
     """Play one episode per seed to its end, as many side by side as the world has games.
 
+    world: with at most as many games as seeds, unless all of its games were begun before.
     seeds: n, of the worlds. to_action: from raw actions to what the world's step takes.
     progress: called with the number of episodes that just ended.
     A game that has ended starts the next seed at once; when none is left, its row leaves the batch.

@@ -96,6 +96,10 @@ def evolve(
             evolution.save(state)
             save_controller(folder.controller, policy, evolution)
             bar.update(1, note=note)
+            if lengths.min() == settings.dream.max_steps:
+                bar.say(
+                    "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
+                )
     save_controller(folder.controller, policy, evolution)  # also where the last process died between two files
     return {
         "generations": evolution.generation,
