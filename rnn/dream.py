@@ -20,8 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from experiment.hardware import core_count
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment
 from rnn.mixture import sample, split_mixture
-from rnn.model import MDNRNN, lstm
+from rnn.model import MDNRNN, load_rnn, lstm
+from vae.latents import Latents
 
 Tensor = Any
 Act = Callable[..., Tensor]
@@ -36,10 +40,15 @@ class Starts(NamedTuple):
     logvar: np.ndarray
 
     @classmethod
-    def of(cls, latents: Any) -> "Starts":
-        """The starts of every episode of a `vae.latents.Latents`."""
+    def of(cls, latents: Latents) -> "Starts":
+        """Where every recorded episode starts."""
         first = np.asarray(latents.episode_starts)
         return cls(np.asarray(latents.mu[first], "float32"), np.asarray(latents.logvar[first], "float32"))
+
+
+def load_dream(settings: Experiment, run: Run) -> "Dream":
+    """The dream of a run's M, starting where its recorded episodes start. Raises Problem if either is missing."""
+    return Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
 
 
 class Weights(NamedTuple):
@@ -135,6 +144,10 @@ class Dream:
     """
 
     def __init__(self, model: MDNRNN, starts: Starts, action: Literal["executed", "raw"] = "executed"):
+        if not model.predict_done:
+            raise Problem(
+                "this M does not predict when an episode ends, so it cannot dream: train it with rnn.predict_done=true"
+            )
         self.model, self.starts, self.action = model, starts, action
         self._remember = tf.function(self.remember, jit_compile=True)
         self._imagine = tf.function(self.imagine, jit_compile=True)
@@ -202,6 +215,19 @@ class Dream:
         """
         return self.advance(weights, self.see(state, raw, restart), state.c, temperature, uniform, normal)
 
+    def _signature(self) -> tuple[Any, ...]:
+        """The arguments of a block, for any number of rows, candidates, parameters and steps."""
+
+        def of(*shape: int | None, dtype: Any = tf.float32) -> tf.TensorSpec:
+            return tf.TensorSpec(shape, dtype)
+
+        m, dtype = self.model, self.model.compute_dtype
+        weights = Weights(*(of(*w.shape, dtype=dtype if len(w.shape) == 2 else tf.float32) for w in m.weights))
+        state = State(of(None, m.latent_size), of(None, m.hidden), of(None, m.hidden))
+        live = Live(state, of(None, dtype=tf.bool), of(None, dtype=tf.int32), of(None, dtype=tf.int32))
+        episodes, seed, temperature = of(dtype=tf.int32), of(dtype=tf.int64), of()
+        return weights, of(None, None), episodes, seed, temperature, of(None, dtype=tf.int32), live
+
     def _block(self, act: Act, traced: bool) -> Any:
         """The compiled function that takes a tile through some steps; if traced, it also returns their Moments (steps, N, ...)."""
         if (act, traced) in self._blocks:
@@ -214,7 +240,7 @@ class Dream:
             raw = act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,)
             return raw, self.see(state, raw, tf.fill(tf.shape(raw), tf.cast(step == 0, tf.float32)))
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(input_signature=self._signature())
         def block(
             weights: Weights,
             parameters: Tensor,

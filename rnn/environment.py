@@ -1,0 +1,232 @@
+"""The dream as Gymnasium environments, with the actions, rewards and seeds of the real game.
+
+`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream, `gymnasium.make_vec` with the same
+arguments many side by side. An observation is what C sees: z of the moment, and M's memory c and h.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from experiment.config import load_config
+from experiment.problem import Problem
+from experiment.run import Run
+from rnn.dream import State, load_dream
+from vae.model import load_vae
+
+FPS = 35
+RAW = np.array([0, -1, 1], "float32")
+"""Discrete actions 0 (stay), 1 (left) and 2 (right) as the numbers that M is given."""
+
+
+class Dreams:
+    """N dreams of a run's M, each with a generator of its own: what both environments are made of.
+
+    observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
+    the run unless given. Raises Problem if the run has no trained M, or one that cannot dream.
+    """
+
+    def __init__(
+        self, run: Path | str, number: int, observation: str, temperature: float | None, max_steps: int | None
+    ):
+        if not observation or set(observation) - set("zch"):
+            raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
+        self.run = Run(run)
+        self.settings = load_config(self.run.config)
+        self.set_temperature(self.settings.dream.temperature if temperature is None else temperature)
+        self.max_steps = max_steps or self.settings.dream.max_steps
+        self.observation = observation
+        self.dream = load_dream(self.settings, self.run)
+        self.weights = self.dream.weights()
+        latent_size, hidden = self.dream.model.latent_size, self.dream.model.hidden
+        self.state = State(*(np.zeros((number, size), "float32") for size in (latent_size, hidden, hidden)))
+        self.generators = [np.random.default_rng(0)] * number
+        self.steps = np.zeros(number, "int64")
+        self.died = np.zeros(number, bool)
+        self._step = tf.function(self.dream.step)
+
+    @property
+    def space(self) -> gymnasium.spaces.Box:
+        """The observation space of one dream."""
+        return gymnasium.spaces.Box(-np.inf, np.inf, self.observe().shape[1:], np.float32)
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """(N,) bool, dreams that lasted max_steps."""
+        return ~self.died & (self.steps >= self.max_steps)
+
+    @property
+    def over(self) -> np.ndarray:
+        """(N,) bool, dreams that have ended, either way."""
+        return self.died | self.truncated
+
+    def set_temperature(self, temperature: float) -> None:
+        """Dream at this temperature from now on. Raises Problem if it is not above 0."""
+        if not temperature > 0:
+            raise Problem(f"the temperature of a dream is {temperature}: expected a number above 0")
+        self.temperature = temperature
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Start some dreams (their numbers) at the first frames of real episodes, drawn by their generators."""
+        starts = self.dream.starts
+        for row in rows:
+            generator = self.generators[row]
+            chosen = generator.integers(len(starts.mu))
+            normal = generator.standard_normal(starts.mu.shape[1], "float32")
+            self.state.z[row] = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
+            self.state.h[row] = self.state.c[row] = 0
+            self.steps[row], self.died[row] = 0, False
+
+    def advance(self, actions: np.ndarray, rows: np.ndarray) -> None:
+        """One step of some dreams (their numbers), with discrete actions for all dreams (N,).
+
+        All N are computed, so that the shapes stay the same. One is computed twice, because a product with one
+        row is rounded differently from a product with more.
+        """
+        uniform, normal = np.zeros((2, *self.state.z.shape), "float32")  # (N, Z)
+        for row in rows:
+            self.generators[row].random(out=uniform[row], dtype="float32")
+            self.generators[row].standard_normal(out=normal[row], dtype="float32")
+        restart = (self.steps == 0).astype("float32")
+        batch = [*self.state, RAW[actions], restart, uniform, normal]
+        z, h, c, *others = batch if len(restart) > 1 else [np.repeat(part, 2, axis=0) for part in batch]
+        raw, restart, uniform, normal = others
+        temperature = np.float32(self.temperature)
+        state, done_logit = self._step(self.weights, State(z, h, c), raw, restart, temperature, uniform, normal)
+        for kept, new in zip(self.state, state, strict=True):
+            kept[rows] = new.numpy()[rows]
+        self.died[rows] = done_logit.numpy()[rows] > 0
+        self.steps[rows] += 1
+
+    def observe(self) -> np.ndarray:
+        """What is seen of all dreams, (N, X) float32, a new array."""
+        return np.concatenate([getattr(self.state, letter) for letter in self.observation], axis=1)
+
+    def draw(self) -> np.ndarray:
+        """What the dreams look like, decoded by V: (N, 64, 64, 3) uint8."""
+        return np.asarray(self._vae.decode(self.state.z) * 255 + 0.5).astype(np.uint8)
+
+    @cached_property
+    def _vae(self) -> Any:
+        return load_vae(self.run, self.settings)
+
+
+class DreamEnv(gymnasium.Env[np.ndarray, Any]):
+    """DoomDream-v0: one dream.
+
+    Observation float32 (X,); actions 0 stay, 1 left, 2 right; reward 1 a step; terminated when M's done logit
+    is above 0, truncated after max_steps. `render` gives V's picture of z, (64, 64, 3) uint8.
+    `reset(options={"temperature": 1.3})` sets the temperature from then on.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
+
+    def __init__(
+        self,
+        run: Path | str,
+        temperature: float | None = None,
+        max_steps: int | None = None,
+        observation: str = "zch",
+        render_mode: str | None = None,
+    ):
+        self.dreams = Dreams(run, 1, observation, temperature, max_steps)
+        self.observation_space = self.dreams.space
+        self.action_space = gymnasium.spaces.Discrete(len(RAW))
+        self.render_mode = render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin a dream."""
+        super().reset(seed=seed)
+        self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
+        self.dreams.generators = [self.np_random]
+        self.dreams.begin(np.arange(1))
+        return self.dreams.observe()[0], {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Dream one step."""
+        self.dreams.advance(np.array([action]), np.arange(1))
+        return self.dreams.observe()[0], 1.0, bool(self.dreams.died[0]), bool(self.dreams.truncated[0]), {}
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The dreamed frame, (64, 64, 3) uint8."""
+        return self.dreams.draw()[0]
+
+
+class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i.
+
+    Observations (N, X) float32, actions (N,). autoreset_mode: what happens to a dream that is over.
+    NEXT_STEP: the next step begins another in its place, with reward 0. SAME_STEP: the same step does, and
+    info["final_obs"] has what was seen last. DISABLED: it stays as it is, with reward 0, until
+    `reset(options={"reset_mask": finished})`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        run: Path | str,
+        temperature: float | None = None,
+        max_steps: int | None = None,
+        observation: str = "zch",
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ):
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = DreamEnv.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.dreams = Dreams(run, num_envs, observation, temperature, max_steps)
+        self.single_observation_space = self.dreams.space
+        self.single_action_space = gymnasium.spaces.Discrete(len(RAW))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.dreams.generators = [seeding.np_random()[0] for _ in range(num_envs)]
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin all dreams, or those where options["reset_mask"], (N,) bool, says so; returns all observations.
+
+        seed: s for s, s + 1, s + 2..., or a list with a seed or None for each; None goes on with what came before.
+        """
+        self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
+        rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        for row in rows.tolist():
+            if seeds[row] is not None:
+                self.dreams.generators[row] = seeding.np_random(seeds[row])[0]
+        self.dreams.begin(rows)
+        return self.dreams.observe(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Dream one step in every dream that is not over."""
+        over = self.dreams.over
+        info: dict[str, Any] = {}
+        if not over.all():
+            self.dreams.advance(np.asarray(actions), np.flatnonzero(~over))
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            self.dreams.begin(np.flatnonzero(over))
+        observation, died, truncated = self.dreams.observe(), self.dreams.died.copy(), self.dreams.truncated
+        ended = died | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
+            final = np.full(self.num_envs, None, object)
+            for row in np.flatnonzero(ended):
+                final[row] = observation[row]
+            info = {"final_obs": final, "_final_obs": ended}
+            self.dreams.begin(np.flatnonzero(ended))
+            observation = self.dreams.observe()
+        return observation, (~over).astype(np.float64), died, truncated, info
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """The dreamed frames, each (64, 64, 3) uint8."""
+        return tuple(self.dreams.draw())
