@@ -22,7 +22,7 @@ import numpy as np
 
 from experiment.files import write_json
 from experiment.schema import Env, Extract
-from extract.rollouts import Episode, Rollouts, ShardWriter, shard_path
+from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 
 RESULTS = Path(__file__).parent / "results" / "compression.json"
 FRAMES = 10_000
@@ -88,7 +88,7 @@ def measure(episodes: list[Episode], compression: Mapping[str, Any], block: int)
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         for index in range(SHARDS):
-            with ShardWriter(shard_path(Path(folder), index), {}, block, compression) as shard:
+            with new_shard(shard_path(Path(folder), index), {}, block, compression) as shard:
                 for episode in episodes[index::SHARDS]:
                     shard.append(episode)
         writing = time.process_time() - began

@@ -23,6 +23,7 @@ DIED = (
 )
 """What ViZDoom raises when the engine's process is gone."""
 
+# Ctrl-C is for this program to answer, not for the engine: `trap` makes it ignored there.
 LAUNCH = """#!/bin/sh
 cd {folder} || exit 1
 for argument; do
@@ -30,6 +31,7 @@ for argument; do
   previous=$argument
 done
 echo $$ > pid || exit 1
+trap '' INT
 exec {engine} "$@"
 """
 

@@ -12,6 +12,8 @@ from typing import Any
 from experiment.problem import Problem
 
 PARTIAL = ".partial"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How the system says that nothing more can be written: no space, quota used up, file size limit."""
 
 
 @contextlib.contextmanager
@@ -50,7 +52,7 @@ def is_disk_full(error: BaseException) -> bool:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and (seen.errno == errno.ENOSPC or "No space left" in str(seen)):
+        if isinstance(seen, OSError) and (seen.errno in FULL or "No space left" in str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

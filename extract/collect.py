@@ -18,7 +18,7 @@ from experiment.run import Run
 from experiment.schema import Env, Experiment, Extract
 from experiment.workers import run_tasks
 from extract.policies import Policy, describe_policy, make_policy
-from extract.rollouts import PATTERN, Episode, ShardWriter, read_shard, shard_path
+from extract.rollouts import PATTERN, Episode, new_shard, read_shard, shard_path
 
 SEEDS = 1_000_000
 """Episodes are recorded with seeds below this; evaluation uses those from here on (evaluate.seed)."""
@@ -114,7 +114,7 @@ def record(task: ShardTask) -> np.ndarray:
     """Play and write one shard; return the lengths of all episodes played, also of those too short to be kept."""
     env, policy = DoomEnv(task.env.max_steps), make_policy(task.extract)
     attributes = {**task.origin, "environment": f"DoomTakeCover-v0, vizdoom {metadata.version('vizdoom')}"}
-    with contextlib.closing(env), ShardWriter(task.path, attributes) as shard:
+    with contextlib.closing(env), new_shard(task.path, attributes) as shard:
         for seed in task.seeds():
             episode = play(env, policy, int(seed), np.random.default_rng((task.extract.seed, int(seed))))
             shard.played_lengths.append(len(episode.actions))

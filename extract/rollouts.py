@@ -23,9 +23,9 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from experiment.files import atomic
 from experiment.problem import Problem
 from extract.ahead import read_ahead
+from extract.hdf5 import Disk, written
 
 FORMAT = "world-models rollouts"
 VERSION = 1
@@ -80,54 +80,50 @@ def split_episodes(episodes: int, val_ratio: float, seed: int = 0) -> tuple[np.n
     return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
 
 
-class ShardWriter:
-    """Writes one shard, an episode at a time; the file appears under its name only when it is whole.
-
-    with ShardWriter(path, {"policy": "held"}) as shard:
-        shard.append(episode)
+@contextlib.contextmanager
+def new_shard(
+    path: Path, attributes: Mapping[str, Any], block: int = BLOCK, compression: Mapping[str, Any] = COMPRESSION
+) -> Iterator["ShardWriter"]:
+    """A shard to append episodes to; the file appears under its name when the block ends well.
 
     Raises Problem when the disk is full; nothing is left behind then.
     """
+    # The cache holds the chunk that one episode ends in and the next one begins in.
+    with written(path, rdcc_nbytes=16 << 20) as (file, disk):
+        shard = ShardWriter(file, disk, block, compression)
+        yield shard
+        shard.finish(attributes)
 
-    def __init__(
-        self,
-        path: Path,
-        attributes: Mapping[str, Any],
-        block: int = BLOCK,
-        compression: Mapping[str, Any] = COMPRESSION,
-    ):
-        self.path = path
+
+class ShardWriter:
+    """What new_shard gives: appends episodes, and notes the lengths of all that were played."""
+
+    def __init__(self, file: h5py.File, disk: Disk, block: int, compression: Mapping[str, Any]):
+        self.file, self.disk = file, disk
         self.block, self.compression = block, compression
-        self.attributes = dict(attributes)
         self.played_lengths: list[int] = []
+        """May be filled by the caller with the lengths of all episodes played, kept or not."""
         self.starts: list[int] = []
         self.seeds: list[int] = []
         self.rows = 0
-
-    def __enter__(self) -> "ShardWriter":
-        self._cleanup = contextlib.ExitStack()
-        self._cleanup.enter_context(_disk_errors(self.path))
-        temporary = self._cleanup.enter_context(atomic(self.path))
-        # The cache holds the chunk that one episode ends in and the next one begins in.
-        self._file = self._cleanup.enter_context(h5py.File(temporary, "w", libver="latest", rdcc_nbytes=16 << 20))
-        return self
 
     def append(self, episode: Episode) -> None:
         """Add an episode after those already there. All must have the same frame and action shapes."""
         first, last = self.rows, self.rows + len(episode.actions)
         for name in ("frames", *SERIES):
             values = np.asarray(getattr(episode, name))
-            if name not in self._file:
+            if name not in self.file:
                 self._create(name, values)
-            self._file[name].resize(last, axis=0)
-            self._file[name][first:last] = values
+            self.file[name].resize(last, axis=0)
+            self.file[name][first:last] = values
         self.starts.append(first)
         self.seeds.append(episode.seed)
         self.rows = last
+        self.disk.check()
 
     def _create(self, name: str, values: np.ndarray) -> None:
         frames = name == "frames"
-        self._file.create_dataset(
+        self.file.create_dataset(
             name,
             shape=(0, *values.shape[1:]),
             maxshape=(None, *values.shape[1:]),
@@ -136,40 +132,22 @@ class ShardWriter:
             **(self.compression if frames else {}),
         )
 
-    def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is not None:
-            return self._cleanup.__exit__(*error)
-        with self._cleanup:
-            if not self.starts:
-                raise ValueError(f"{self.path}: a shard needs at least one episode")
-            self._file["episode_starts"] = np.asarray(self.starts, np.int64)
-            self._file["episode_seeds"] = np.asarray(self.seeds, np.int64)
-            self._file["played_lengths"] = np.asarray(self.played_lengths or self._lengths(), np.int64)
-            self._file.attrs.update({**self.attributes, "format": FORMAT, "version": VERSION})
-        return None
-
-    def _lengths(self) -> np.ndarray:
-        return np.diff([*self.starts, self.rows])
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Write what describes the episodes."""
+        if not self.starts:
+            raise ValueError("a shard needs at least one episode")
+        lengths = np.diff([*self.starts, self.rows])
+        self.file["episode_starts"] = np.asarray(self.starts, np.int64)
+        self.file["episode_seeds"] = np.asarray(self.seeds, np.int64)
+        self.file["played_lengths"] = np.asarray(self.played_lengths or lengths, np.int64)
+        self.file.attrs.update({**attributes, "format": FORMAT, "version": VERSION})
 
 
 def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str, Any]) -> None:
     """Write whole episodes into one shard, atomically; holds one episode in memory at a time."""
-    with ShardWriter(path, attributes) as shard:
+    with new_shard(path, attributes) as shard:
         for episode in episodes:
             shard.append(episode)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """HDF5 reports a full disk as a RuntimeError when it closes a file: make it the OSError that it is."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "No space left" in str(error):
-            raise Problem(
-                f"the disk is full while writing {path}: free some space and run the same command again"
-            ) from error
-        raise
 
 
 class Shard(NamedTuple):
