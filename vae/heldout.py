@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from extract.rollouts import Rollouts
-from vae.model import VAE
+from vae.model import VAE, kl_divergence
 from viz.strips import save_strip
 
 SAMPLE = 2000  # frames the numbers are measured on
 PICTURES = 12  # frames in a strip
 BATCH = 500
-ACTIVE_VARIANCE = 0.01  # a latent dimension is active if its mu varies more than this (Burda et al. 2016)
+ACTIVE_NATS = 0.1  # a latent dimension is active if its KL is more than this on average
 FIRE_SIZES = (4, 80)  # pixels of the smallest and the largest fireball shown, of 4,096
 
 
@@ -33,18 +33,17 @@ class HeldOut:
 
         fire_found: of the pixels that burn in the frames, the share that burns in the reconstructions too.
         """
-        squared_error, kl, found, mus = 0.0, 0.0, 0, []
+        squared_error, kl, found = 0.0, np.zeros(model.latent_size), 0
         for first in range(0, len(self.frames), BATCH):
             frames = self.frames[first : first + BATCH]
             reconstruction, mu, logvar = (np.asarray(part) for part in model.predict_on_batch(frames))
             squared_error += float(np.square(frames / np.float32(255) - reconstruction).sum())
-            kl += float(-0.5 * (1 + logvar - np.square(mu) - np.exp(logvar)).sum())
+            kl += np.asarray(kl_divergence(mu, logvar)).sum(axis=0)
             found += int((burning(frames) & burning(to_bytes(reconstruction))).sum())
-            mus.append(mu)
         return {
             "squared_error": squared_error / len(self.frames),
-            "kl": kl / len(self.frames),
-            "active": int((np.concatenate(mus).var(axis=0) > ACTIVE_VARIANCE).sum()),
+            "kl": kl.sum() / len(self.frames),
+            "active": int((kl / len(self.frames) > ACTIVE_NATS).sum()),
             "fire_found": found / max(1, int(burning(self.frames).sum())),
         }
 
