@@ -27,9 +27,12 @@ STAGE = Stage(
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train M, then check its dream against the game."""
+    from rnn.survival import compare
     from rnn.training import train
 
-    return train(settings, run)
+    figures = train(settings, run)
+    compare(settings, run)
+    return figures
 
 
 if __name__ == "__main__":

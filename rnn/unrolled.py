@@ -89,8 +89,9 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: State) -> t
                 dh = tf.matmul(gates[t], recurrent, transpose_b=True) * keep_low[t]
                 dc *= keep[t]
             gate, before = tf.concat(gates, axis=0), tf.concat(seen, axis=0)  # (T·B, 4H), (T·B, I+H)
-            by_kernel = tf.cast(tf.matmul(before, gate, transpose_a=True), tf.float32)
-            return by_kernel, tf.reduce_sum(tf.cast(gate, tf.float32), axis=0)
+            by_kernel = tf.matmul(before, gate, transpose_a=True)  # (I+H, 4H)
+            by_bias = tf.matmul(tf.ones((1, gate.shape[0]), dtype), gate)[0]  # (4H,): a sum over rows, but in threads
+            return tf.cast(by_kernel, tf.float32), tf.cast(by_bias, tf.float32)
 
         return (tf.stack(hidden), tf.cast(h, tf.float32), c), gradient
 

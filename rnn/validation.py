@@ -72,13 +72,13 @@ class Validator:
     def __init__(self, model: MDNRNN, done_weight: float):
         self.model, self.done_weight = model, done_weight
         self.predict = tf.function(self._predict)
-        self._read = tf.function(self._read, jit_compile=True)
+        self.read = tf.function(self._read, jit_compile=True)
 
     def _predict(self, inputs: Any, keep: Any, z: Any, state: State) -> tuple[Any, Any, State]:
         hidden, state = run_sequence(self.model, inputs, keep, state)
         hidden = tf.reshape(hidden, (-1, self.model.hidden))  # (T·B, H)
         product = tf.matmul(hidden, tf.cast(self.model.output_kernel, hidden.dtype))
-        return *self._read(product, tf.reshape(z, (-1, self.model.latent_size))), state
+        return *self.read(product, tf.reshape(z, (-1, self.model.latent_size))), state
 
     def _read(self, product: Any, z: Any) -> tuple[Any, Any]:
         """The head's product (N, 3KZ [+1]) and z[t+1] (N, Z) to -log p (N,) and the done logit (N,)."""
