@@ -74,7 +74,7 @@ def test_histogram_states_its_figures(tmp_path):
     panel.draw(axes)
     legend = axes.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["random: 2.5 ± 1.12 (n = 4)"]
+    assert [text.get_text() for text in legend.get_texts()] == ["random: 2.50 ± 1.29 (n = 4)"]
     save_histogram(tmp_path / "histogram.png", samples, "tics", "Survival")
     save_panels(tmp_path / "panels.png", [panel, panel, Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")], title="All")
     one, three = (Image.open(tmp_path / name).size for name in ("histogram.png", "panels.png"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiment.files import atomic
 
@@ -46,13 +46,16 @@ class Curves:
             kept = np.isfinite(x) & np.isfinite(y)
             x, y, colour = x[kept], y[kept], PALETTE[i % len(PALETTE)]
             marker = "o" if len(x) <= 30 else None
-            axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=4, label=label, zorder=3)
+            width = 1.8 if len(x) <= 500 else 1.0
+            axes.plot(x, y, color=colour, linewidth=width, marker=marker, markersize=4, label=label, zorder=3)
             if band:
                 spread = np.asarray(band[0], float)
                 low, high = (y - spread[kept], y + spread[kept]) if spread.ndim == 1 else spread[:, kept]
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
         if self.logx:
             axes.set_xscale("log")
+        elif all(float(x).is_integer() for line in axes.lines for x in np.asarray(line.get_xdata())):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))  # no generation 2.5
         _decorate(axes, self.xlabel, self.ylabel, self.title, labels=list(self.series))
         for y in self.hlines.values():
             axes.axhline(y, color=FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
@@ -63,7 +66,7 @@ class Curves:
 class Histogram:
     """Several samples in common bins, each as shares of its own size.
 
-    samples: label -> (n,); the legend adds mean ± standard deviation and n.
+    samples: label -> (n,); the legend adds mean ± standard deviation (of the sample) and n. Bins begin at 0 or below.
     lines: label -> x of a dashed upright, such as the score that counts as solved, named at its top.
     """
 
@@ -76,7 +79,7 @@ class Histogram:
     def draw(self, axes: Axes) -> None:
         samples = {label: np.asarray(values, float).ravel() for label, values in self.samples.items()}
         samples = {label: values for label, values in samples.items() if values.size}
-        together = np.concatenate([*samples.values(), np.array(list(self.lines.values()), float)])
+        together = np.concatenate([*samples.values(), [0.0, *self.lines.values()]])
         edges = np.histogram_bin_edges(together, bins=self.bins)
         labels = [f"{label}: {_figures(values)}" for label, values in samples.items()]
         for i, (values, label) in enumerate(zip(samples.values(), labels, strict=True)):
@@ -167,4 +170,6 @@ def _name_levels(axes: Axes, levels: Mapping[str, float]) -> None:
 
 
 def _figures(values: np.ndarray) -> str:
-    return f"{values.mean():,.4g} ± {values.std():,.3g} (n = {len(values):,})"
+    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+    decimals = 0 if abs(values.mean()) >= 100 else 2
+    return f"{values.mean():,.{decimals}f} ± {deviation:,.{decimals}f} (n = {len(values):,})"
