@@ -108,7 +108,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
                 "dream": f"a dream, τ {temperature:g}, {len(z):,} tics",
             }
             save_videos(run, game.agent.vae, recording, z, labels)
-    name = f"this run, CMA-ES mean of generation {controller.generation}, τ {temperature:g}"
+    name = f"this run, CMA-ES mean of generation {controller.generation}, τ {temperature:.2f}"
     ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
     print(table(ours, published_rows()))
     print(f"n = {in_game['n']} games, {in_dream['n']} dreams, {random['n']} random games; all returns in {run.results}")

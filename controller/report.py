@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from controller.policy import LinearPolicy
-from controller.scores import Record, published_curve, published_episodes
+from controller.scores import Record, published_curve, published_episodes, published_table
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from rnn.dream import Dream, State, noise
-from viz.curves import Curves, save_histogram, save_panels
+from viz.curves import Curves, save_curves, save_histogram, save_panels
 from viz.video import save_video, side_by_side
 
 FPS = 35
@@ -74,6 +74,24 @@ def save_losses(run: Run) -> None:
             panels.append(Curves(series, "training steps", unit, title))
     if panels:
         save_panels(run.plots / "losses.png", panels)
+
+
+def save_temperatures(run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
+    """plots/temperatures.png: survival in dream and game of controllers evolved at each temperature, and the paper's.
+
+    measured: temperature -> (in its dream, in the game).
+    """
+    paper = [line for line in published_table() if line["temperature"]]
+    series: dict[str, Any] = {}
+    for i, place in enumerate(("dream", "game")):
+        records = [measured[temperature][i] for temperature in sorted(measured)]
+        errors = np.array([record["standard_error"] for record in records])
+        series[f"ours, {place} (band: standard error)"] = sorted(measured), [r["mean"] for r in records], errors
+        series[f"paper, {place}"] = [float(line["temperature"]) for line in paper], [line[place].mean for line in paper]
+    save_curves(
+        run.plots / "temperatures.png", series, "temperature τ of the dream that C was evolved in", "survival (tics)",
+        "Survival against the temperature of the dream", hlines={"solved": float(SOLVED), "random": 210.0},
+    )  # fmt: skip
 
 
 def decode(vae: Any, z: np.ndarray) -> np.ndarray:

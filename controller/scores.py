@@ -73,17 +73,23 @@ def row(name: str, dream: Record | None, game: Record | None) -> Row:
 
 def published_rows() -> list[Row]:
     """The paper's table for DoomTakeCover, and the 100 episodes that were published with the code."""
+    rows = [
+        Row(line["row"] + (f", τ {line['temperature']}" if line["temperature"] else ""), line["dream"], line["game"])
+        for line in published_table()
+    ]
+    episodes = published_episodes()
+    return [*rows, Row("the original's 100 published episodes", None, Score(episodes.mean(), episodes.std(ddof=1)))]
+
+
+def published_table() -> list[dict[str, Any]]:
+    """The paper's table, a line each: row (str), temperature (str, empty for none), dream and game (Score or None)."""
 
     def score(line: dict[str, str], place: str) -> Score | None:
         mean, std = line[f"{place}_mean"], line[f"{place}_std"]
         return Score(float(mean), float(std)) if mean else None
 
     with open(PUBLISHED / "doom_table.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    names = [f"{line['row']}, τ {line['temperature']}" if line["temperature"] else line["row"] for line in lines]
-    rows = [Row(name, score(line, "dream"), score(line, "game")) for name, line in zip(names, lines, strict=True)]
-    episodes = published_episodes()
-    return [*rows, Row("the original's 100 published episodes", None, Score(episodes.mean(), episodes.std(ddof=1)))]
+        return [{**line, "dream": score(line, "dream"), "game": score(line, "game")} for line in csv.DictReader(file)]
 
 
 def published_episodes() -> np.ndarray:

@@ -19,7 +19,7 @@ STAGE = Stage(
     that the run has is used for its own), and measure it there and in the real game; then measure the run's own
     controller in the dreams of all temperatures. Prints the paper's table beside ours.
 
-    Reads what `python -m controller` reads. Writes sweep/tau-*/ in the run folder, and results.json.
+    Reads what `python -m controller` reads. Writes sweep/tau-*/ in the run folder, results.json and plots/temperatures.png.
     Interrupted, it goes on where it was; what is measured is not measured again.
     """,
 )
@@ -30,7 +30,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     from controller.evaluation import measure_dream, measure_game
     from controller.policy import policy_from
     from controller.real import RealGame, load_dream
-    from controller.scores import Row, published_rows, row, table
+    from controller.report import save_temperatures
+    from controller.scores import Record, Row, published_rows, row, table
     from controller.training import evolve
     from controller.weights import load_controller
     from experiment.hardware import prepare
@@ -39,6 +40,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature
     rows: list[Row] = []
+    measured: dict[float, tuple[Record, Record]] = {}
     with RealGame(settings, run) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
             here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
@@ -51,12 +53,15 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
             in_game = measure_game(game, controller, run, *keys, "game")
-            rows.append(row(f"ours, evolved at τ {temperature:g}", in_dream, in_game))
+            measured[temperature] = in_dream, in_game
+            rows.append(row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
         record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
-        rows.append(row(f"this run's (evolved at τ {own:g}) at τ {temperature:g}", record, None))
+        rows.append(row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
+    if measured:
+        save_temperatures(run, measured)
     print(table(rows, published_rows()), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 
@@ -75,7 +80,7 @@ def main() -> None:
         action="store_true",
         help="evolve nothing: only the run's own controller, in the dreams of all temperatures",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     raise SystemExit(
         guard(
             lambda: run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)

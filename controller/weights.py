@@ -33,6 +33,7 @@ def save_controller(path: Path, policy: LinearPolicy, evolution: Evolution) -> N
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file["mean"], file["best"] = evolution.mean, evolution.best
         file.attrs.update(generation=evolution.generation, sigma=evolution.sigma)
+        file.attrs.update(population_return=evolution.last_mean_return or 0.0)
         file.attrs.update(best_generation=evolution.best_generation, best_return=evolution.best_return)
         file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions)
 

@@ -121,12 +121,13 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
 
     sweep(SETTINGS, run, evolve_each=True)
     text = capsys.readouterr().out
-    assert "ours, evolved at τ 0.5" in text
-    assert "ours, evolved at τ 1.15" in text
+    assert "ours, evolved at τ 0.50 " in text
+    assert "ours, evolved at τ 1.15 " in text
     after = read_json(run.results)["evaluations"]
     assert after["dream"] == evaluated["dream"]  # the run's own temperature is taken from what is there
     assert after["sweep"]["tau-0.5"]["game"]["n"] == 3
     assert after["dreams"]["tau-0.5"]["temperature"] == 0.5
     assert (run.path / "sweep" / "tau-0.5" / "controller.h5").exists()
+    assert (run.plots / "temperatures.png").stat().st_size > 1000
     sweep(SETTINGS, run, evolve_each=True)
     assert read_json(run.results)["evaluations"] == after
