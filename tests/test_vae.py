@@ -4,6 +4,7 @@ import errno
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -186,12 +187,13 @@ def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monk
             yield np.full((4, 64, 64, 3), np.nan if start_batch >= 4 else 0.5, np.float32)
             start_batch += 1
 
+    settings = replace(SETTINGS, vae=replace(SETTINGS.vae, schedule="constant"))
     monkeypatch.setattr(Rollouts, "batches", poisoned)
     with pytest.raises(
         Problem, match=r"loss not a number at step 5; the last good weights are kept in .*vae\.weights\.h5"
     ):
-        training.train(SETTINGS, run)
-    model = training.compiled_vae(SETTINGS.vae)
+        training.train(settings, run)
+    model = training.compiled_vae(settings.vae)
     model.load_weights(run.checkpoints / "vae.weights.h5")
     assert int(model.optimizer.iterations) == 4
     assert all(np.isfinite(weights).all() for weights in model.get_weights())

@@ -3,16 +3,23 @@
 Shard by shard: what is done of a killed run is not done again.
 """
 
+import itertools
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from experiment.files import atomic
+from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, main
+from extract.ahead import read_ahead
+from extract.rollouts import Rollouts
+from vae.latents import write_latents
 
 STAGE = Stage(
     name="vae.encode",
@@ -31,14 +38,9 @@ STAGE = Stage(
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Encode all shards of a run and write its latents.h5. Returns throughput, of this process."""
-    import numpy as np
     import tensorflow as tf
 
     from experiment.hardware import prepare
-    from experiment.progress import Progress
-    from extract.ahead import read_ahead
-    from extract.rollouts import Rollouts
-    from vae.latents import write_latents
     from vae.model import load_vae
 
     prepare(settings.hardware)
@@ -49,49 +51,40 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     # Named after the weights, so that parts made with others are never taken for these.
     folder = run.checkpoints / f"vae.encode-{zlib.crc32(run.vae_weights.read_bytes()):08x}"
     paths = [folder / f"{shard.path.stem}.npz" for shard in rollouts.shards]
-    ends = np.cumsum([shard.lengths.sum() for shard in rollouts.shards])  # (shards,)
-    starts = ends - [shard.lengths.sum() for shard in rollouts.shards]
-    missing = [shard for shard, path in enumerate(paths) if not path.exists()]
-    todo = int(sum(ends[shard] - starts[shard] for shard in missing))
-
-    def batches() -> Iterator[tuple[int, np.ndarray]]:
-        for shard in missing:
-            for first in range(starts[shard], ends[shard], settings.encode.batch):
-                yield shard, rollouts.read_range(first, min(first + settings.encode.batch, ends[shard]))
+    lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
+    starts, size = np.cumsum(lengths) - lengths, settings.encode.batch
+    ranges = {  # of each shard still to do, the first and last frame of its batches
+        path: [(first, min(first + size, start + length)) for first in range(start, start + length, size)]
+        for path, start, length in zip(paths, starts, lengths, strict=True)
+        if not path.exists()
+    }
+    todo = sum(last - first for parts in ranges.values() for first, last in parts)
+    ahead = read_ahead((rollouts.read_range(*part) for parts in ranges.values() for part in parts), depth=4)
 
     began = time.monotonic()
     with Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar:
-        mus, logvars, rows = [], [], 0
-        for shard, frames in read_ahead(batches(), depth=4):
-            mu, logvar = encode(frames)
-            mus.append(mu.numpy().astype(np.float16))
-            logvars.append(logvar.numpy().astype(np.float16))
-            rows += len(frames)
-            bar.update(len(frames))
-            if rows == ends[shard] - starts[shard]:
-                save_part(paths[shard], np.concatenate(mus), np.concatenate(logvars))
-                mus, logvars, rows = [], [], 0
+        for path, parts in ranges.items():
+            encoded = []
+            for frames in itertools.islice(ahead, len(parts)):
+                encoded.append([series.numpy().astype(np.float16) for series in encode(frames)])
+                bar.update(len(frames))
+            mu, logvar = (np.concatenate(series) for series in zip(*encoded, strict=True))
+            save_part(path, mu, logvar)
     seconds = time.monotonic() - began
     write_latents(run.latents, (load_part(path) for path in paths), rollouts.sequences())
     for leftover in run.checkpoints.glob("vae.encode-*"):
         shutil.rmtree(leftover)
-    return {"frames": todo, "frames_per_second": round(todo / max(seconds, 1e-9))}
+    return {"frames": int(todo), "frames_per_second": round(todo / max(seconds, 1e-9))}
 
 
-def save_part(path: Path, mu: Any, logvar: Any) -> None:
+def save_part(path: Path, mu: np.ndarray, logvar: np.ndarray) -> None:
     """Write what has been encoded of one shard, atomically."""
-    import numpy as np
-
-    from experiment.files import atomic
-
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, mu=mu, logvar=logvar)
 
 
-def load_part(path: Path) -> tuple[Any, Any]:
+def load_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """mu and logvar, (n, Z) float16 each, of one shard."""
-    import numpy as np
-
     with np.load(path) as part:
         return part["mu"], part["logvar"]
 

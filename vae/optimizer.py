@@ -33,7 +33,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 class FusedAdam(keras.optimizers.Adam):
     """Adam with TensorFlow's fused kernel: one pass over each variable instead of ten.
 
-    On two cores that is a sixth of V's training step. The same numbers as keras.optimizers.Adam.
+    On two cores that is an eighth of V's training step. The same numbers as keras.optimizers.Adam.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

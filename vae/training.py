@@ -6,8 +6,10 @@ not been: the checkpoint holds weights, optimiser state and step.
 """
 
 import contextlib
+import itertools
 import math
 import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +63,13 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             model.noise.state.assign([options.seed, step])
             batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
             began = time.monotonic()
-            with contextlib.closing(batches):
-                model.fit(
-                    ((batch,) for batch in batches),
-                    steps_per_epoch=end - step,
-                    verbose=0,
-                    shuffle=False,
-                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
-                )
+            model.fit(
+                supply(batches, end - step),
+                steps_per_epoch=end - step,
+                verbose=0,
+                shuffle=False,
+                callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
+            )
             seconds += time.monotonic() - began
             numbers = held_out.evaluate(model)
             validation.write(int(end), **numbers)
@@ -97,6 +98,13 @@ def compiled_vae(options: Vae) -> VAE:
     model.compile(optimizer=FusedAdam(rate, epsilon=1e-8), jit_compile=False)  # XLA's convolutions are slow on CPUs
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def supply(batches: Generator[np.ndarray, None, None], count: int) -> Iterator[tuple[np.ndarray]]:
+    """The next `count` batches as fit wants them; then the reader is closed, by the thread that reads from it."""
+    with contextlib.closing(batches):
+        for frames in itertools.islice(batches, count):
+            yield (frames,)
 
 
 class StopOnNaN(keras.callbacks.Callback):
