@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.doom import DoomEnv, to_discrete
 from experiment.hardware import core_count
-from experiment.problem import Problem, UsageProblem
+from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Env, Experiment, Extract
@@ -58,10 +58,6 @@ def collect(settings: Experiment, run: Run) -> dict[str, Any]:
     hardly ever as long as extract.min_steps asks.
     """
     extract = settings.extract
-    if extract.min_steps >= settings.env.max_steps:
-        raise UsageProblem(
-            f"extract.min_steps={extract.min_steps} must be below env.max_steps={settings.env.max_steps}: no episode could be kept"
-        )
     tasks = plan(settings, run.rollouts)
     missing = [task for task in tasks if not task.path.exists()]
     played = [check(task) for task in tasks if task.path.exists()]

@@ -1,0 +1,191 @@
+"""The game: the same seed and actions give the same episode, whatever happens to its process; nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import gymnasium
+import numpy as np
+import pytest
+import vizdoom
+from gymnasium.utils.env_checker import check_env
+
+import envs  # noqa: F401 (registers the environments)
+from envs.doom import DoomEnv, DoomVector, execute, to_discrete
+from envs.shrink import Shrink
+from experiment.problem import Problem
+
+ACTIONS = np.random.default_rng(0).integers(0, 3, (60, 3))
+
+
+@pytest.fixture
+def env():
+    env = DoomEnv(render_mode="rgb_array")
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def vector():
+    vector = DoomVector(3, max_steps=60)
+    yield vector
+    vector.close()
+
+
+def play(env: DoomEnv, seed: int, actions: np.ndarray, kill_at: int = -1) -> np.ndarray:
+    """The frames of an episode's first steps, (steps + 1, 64, 64, 3); the game is killed before step kill_at."""
+    frames = [env.reset(seed=seed)[0]]
+    for step, action in enumerate(actions):
+        if step == kill_at:
+            os.kill(env.game.engine.pid, signal.SIGKILL)
+        frames.append(env.step(int(action))[0])
+    return np.stack(frames)
+
+
+def test_the_environment_passes_gymnasiums_checker():
+    env = gymnasium.make("DoomTakeCover-v0", render_mode="rgb_array")
+    check_env(env.unwrapped)
+    env.close()
+
+
+def test_the_same_seed_and_actions_give_the_same_episode(env):
+    first = play(env, 5, ACTIONS[:, 0])
+    assert (first[11:] != first[10:-1]).any(axis=(1, 2, 3)).all()  # before that the weapon is raised out of sight
+    np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0]))
+    assert not np.array_equal(first, play(env, 6, ACTIONS[:, 0]))
+    np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0], kill_at=31))
+    os.kill(env.game.engine.pid, signal.SIGKILL)  # and between two episodes
+    np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0]))
+
+
+def test_the_observation_is_the_screen_without_its_status_bar(env):
+    start = env.reset(seed=1)[0], env.render()
+    assert start[1].shape == (120, 160, 3) and start[1].dtype == np.uint8
+    frame = play(env, 1, ACTIONS[:, 0])[-1]
+    screen = env.render()
+    np.testing.assert_array_equal(frame, cv2.resize(screen[:100], (64, 64), interpolation=cv2.INTER_AREA))
+    change = np.abs(screen.astype(int) - start[1]).mean(axis=(1, 2))  # of each row
+    assert change[100:].mean() < 3 < change[:100].mean()
+
+
+def test_an_idle_player_dies_and_a_long_episode_is_cut(env, vector):
+    env.reset(seed=3)
+    steps, terminated = 0, False
+    while not terminated:
+        _, reward, terminated, truncated, _ = env.step(0)
+        steps += 1
+        assert reward == 1 and not truncated and steps < 1000
+    assert steps > 60  # so that the vector's cut below is no death
+    vector.reset(seed=3)
+    for step in range(60):
+        _, rewards, dead, truncated, _ = vector.step(np.zeros(3, int))
+        assert not dead.any() and (truncated == (step == 59)).all() and (rewards == 1).all()
+    frames, rewards, dead, truncated, _ = vector.step(np.zeros(3, int))
+    assert truncated.all() and not rewards.any()
+    mask = np.array([False, True, False])
+    fresh, info = vector.reset(seed=[7, 8, 9], options={"reset_mask": mask})
+    np.testing.assert_array_equal(fresh[~mask], frames[~mask])
+    assert info["seed"].tolist() == [3, 8, 5]
+    _, rewards, _, truncated, _ = vector.step(np.zeros(3, int))
+    assert rewards.tolist() == [0, 1, 0] and truncated.tolist() == [True, False, True]
+
+
+def test_many_games_side_by_side_are_the_same_as_one_by_one(env, vector):
+    frames = [vector.reset(seed=20)[0]]
+    for step, actions in enumerate(ACTIONS[:40]):
+        if step == 25:
+            os.kill(vector.games[1].engine.pid, signal.SIGKILL)
+        frames.append(vector.step(actions)[0])
+    for i in range(3):
+        np.testing.assert_array_equal(np.stack(frames)[:, i], play(env, 20 + i, ACTIONS[:40, i]))
+
+
+def test_gymnasium_makes_the_vector_environment():
+    vector = gymnasium.make_vec("DoomTakeCover-v0", num_envs=2, vectorization_mode="vector_entry_point", max_steps=5)
+    frames, _ = vector.reset(seed=0)
+    assert vector.observation_space.contains(frames) and vector.action_space.contains(np.array([0, 2]))
+    vector.close()
+
+
+def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
+    def die(game):
+        raise vizdoom.ViZDoomUnexpectedExitException("gone")
+
+    monkeypatch.setattr("envs.doom.Engine", die)
+    with pytest.raises(Problem, match=r"3 times in a row \(gone\)"):
+        env.reset(seed=0)
+
+
+def test_actions_are_executed_by_the_papers_thresholds():
+    raw = np.array([-1, -0.34, -0.33, 0, 0.33, 0.34, 1])
+    assert execute(raw).tolist() == [-1, -1, 0, 0, 0, 1, 1]
+    assert to_discrete(execute(raw)).tolist() == [1, 1, 0, 0, 0, 2, 2]
+
+
+@pytest.mark.parametrize(("source", "target"), [((25, 40), (16, 16)), ((21, 24), (16, 16)), ((9, 7), (3, 5))])
+def test_shrinking_is_the_mean_over_areas(source, target):
+    image = np.random.default_rng(0).integers(0, 256, (*source, 3)).astype(np.uint8)
+    fine = (
+        image.astype(float).repeat(target[0], axis=0).repeat(target[1], axis=1)
+    )  # each pixel of either, in whole cells
+    cells = fine.reshape(target[0], source[0], target[1], source[1], 3)
+    out = np.empty((*target, 3), np.uint8)
+    Shrink(source, target)(image, out)
+    assert np.abs(out - cells.mean(axis=(1, 3))).max() < 0.501
+
+
+PARENT = """
+import os, signal, sys
+from envs.doom import DoomVector
+vector = DoomVector(2)
+vector.reset(seed=0)
+engines = [game.engine for game in vector.games]
+print(*(f"{engine.pid}:{engine.game.get_instance_id()}" for engine in engines), flush=True)
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "crashed":
+    raise SystemError("a bug")
+if sys.argv[1] == "closed":
+    vector.close()
+"""
+
+
+def gone(process: str) -> bool:
+    """Whether a process has ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks into Linux's /proc and /dev/shm")
+@pytest.mark.parametrize("end", ["closed", "forgotten", "crashed", "killed"])
+def test_nothing_is_left_behind(tmp_path, end):
+    working, temporary = tmp_path / "working", tmp_path / "temporary"
+    working.mkdir()
+    temporary.mkdir()
+    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    parent = subprocess.run(
+        [sys.executable, "-c", PARENT, end],
+        cwd=working,
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    games = [word.split(":") for word in parent.stdout.split()]
+    assert len(games) == 2, parent.stderr
+
+    def left() -> list[Path]:
+        memory = [path for _, instance in games for path in Path("/dev/shm").glob(f"ViZDoom*{instance}")]
+        alive = [Path(f"/proc/{process}") for process, _ in games if not gone(process)]
+        return [*working.iterdir(), *temporary.iterdir(), *memory, *alive]
+
+    deadline = time.monotonic() + 10
+    while left() and time.monotonic() < deadline:  # what is killed is cleaned up by another process, in a moment
+        time.sleep(0.02)
+    assert not left()

@@ -1,0 +1,208 @@
+"""Extraction as a user runs it: whole, spread over workers, killed and run again, and with bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from experiment.config import load_config
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment, Extract
+from extract.collect import SEEDS, collect
+from extract.policies import make_policy
+from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+
+CONFIG = Path(__file__).parent.parent / "configs" / "doom.yaml"
+TINY = [
+    "extract.episodes=5",
+    "extract.shard_episodes=2",
+    "extract.min_steps=60",
+    "env.max_steps=80",
+    "data.val_ratio=0.4",
+]
+
+
+def tiny(*overrides: str) -> Experiment:
+    return load_config(CONFIG, "quick", [*TINY, "workers.processes=1", *overrides])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run with rollouts that one worker has recorded without interruption. Not to be changed."""
+    run = Run(tmp_path_factory.mktemp("recorded"))
+    collect(tiny(), run)
+    return run
+
+
+def contents(run: Run) -> dict[str, dict[str, bytes]]:
+    """The bytes of everything in every shard."""
+    result = {}
+    for path in sorted(run.rollouts.iterdir()):
+        with h5py.File(path) as file:
+            result[path.name] = {name: file[name][()].tobytes() for name in file} | {
+                "": repr(sorted(file.attrs.items()))
+            }
+    return result
+
+
+def test_episodes_are_recorded_as_asked(recorded):
+    rollouts = Rollouts(recorded.rollouts)
+    assert [len(shard.lengths) for shard in rollouts.shards] == [2, 2, 1]
+    assert rollouts.frame_shape == (64, 64, 3)
+    assert (rollouts.lengths > 60).all() and (rollouts.lengths <= 80).all()
+    seeds = [rollouts.episode(i).seed for i in range(5)]
+    assert len(set(seeds)) == 5 and max(seeds) < SEEDS
+    for i in range(5):
+        episode = rollouts.episode(i)
+        assert set(episode.actions) <= {-1, 0, 1} and (episode.rewards == 1).all()
+        assert not (episode.terminated | episode.truncated)[:-1].any()
+        assert episode.terminated[-1] or (episode.truncated[-1] and len(episode.actions) == 80)
+        assert episode.frames[20:].std(axis=0).max() > 5  # the world moves
+
+
+def test_the_recorded_actions_and_seed_give_the_recorded_frames(recorded):
+    from envs.doom import DoomEnv, to_discrete
+
+    episode = Rollouts(recorded.rollouts).episode(3)
+    env = DoomEnv(max_steps=80)
+    frames = [env.reset(seed=episode.seed)[0]] + [env.step(int(to_discrete(a)))[0] for a in episode.actions[:-1]]
+    env.close()
+    np.testing.assert_array_equal(np.stack(frames), episode.frames)
+
+
+def test_the_result_does_not_depend_on_the_workers(recorded, tmp_path):
+    run = Run(tmp_path)
+    collect(tiny("workers.processes=2"), run)
+    assert contents(run) == contents(recorded)
+
+
+def test_another_seed_gives_other_episodes(recorded, tmp_path):
+    run = Run(tmp_path)
+    collect(tiny("extract.seed=1", "extract.episodes=2", "data.val_ratio=0.5"), run)
+    assert not set(Rollouts(run.rollouts).shards[0].seeds) & set(Rollouts(recorded.rollouts).shards[0].seeds)
+
+
+def test_short_episodes_are_replaced_but_counted(tmp_path, capsys):
+    run = Run(tmp_path)
+    figures = collect(tiny("extract.episodes=3", "extract.min_steps=220", "env.max_steps=230"), run)
+    shards = Rollouts(run.rollouts).shards
+    assert figures["episodes"] == 3 and figures["played"] == sum(len(shard.played_lengths) for shard in shards) > 3
+    for shard in shards:
+        kept = shard.played_lengths[shard.played_lengths > 220]
+        np.testing.assert_array_equal(kept, shard.lengths)
+    assert f"{figures['survival_mean']:.0f} ± " in capsys.readouterr().out
+
+
+COMMAND = [sys.executable, "-m", "extract", str(CONFIG), "--preset", "quick", "workers.processes=2"]
+
+
+def test_killed_and_run_again_ends_the_same(recorded, tmp_path, capfd):
+    run = Run(tmp_path / "run")
+    command = [*COMMAND, "--run", str(run.path), *TINY]
+    parent = subprocess.Popen(command, cwd=CONFIG.parent.parent, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(run.rollouts.glob("shard-*")):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    while Path("/proc").exists() and processes_of_session(parent.pid):
+        assert time.monotonic() < deadline, "workers or games outlive the command"
+        time.sleep(0.02)
+    finished = {path: path.stat().st_mtime_ns for path in run.rollouts.glob("shard-*")}
+    assert 0 < len(finished) < 3
+    subprocess.run(command, cwd=CONFIG.parent.parent, check=True, timeout=120)
+    assert contents(run) == contents(recorded)
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+    assert "the paper's random policy: 210 ± 108" in capfd.readouterr().out
+
+
+def processes_of_session(session: int) -> list[int]:
+    """Processes that a command started in a session of its own has left."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def link(recorded: Run, folder: Path) -> Run:
+    """A run with copies of the recorded shards."""
+    run = Run(folder)
+    run.rollouts.mkdir()
+    for path in recorded.rollouts.iterdir():
+        (run.rollouts / path.name).write_bytes(path.read_bytes())
+    return run
+
+
+def test_a_deleted_shard_is_recorded_again_and_no_other(recorded, tmp_path):
+    run = link(recorded, tmp_path)
+    shard_path(run.rollouts, 1).unlink()
+    before = shard_path(run.rollouts, 0).stat().st_mtime_ns
+    collect(tiny(), run)
+    assert contents(run) == contents(recorded)
+    assert shard_path(run.rollouts, 0).stat().st_mtime_ns == before
+
+
+def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path):
+    run = link(recorded, tmp_path)
+    os.truncate(shard_path(run.rollouts, 1), 5000)
+    done = subprocess.run(
+        [*COMMAND, "--run", str(run.path), *TINY], cwd=CONFIG.parent.parent, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "shard-00001.h5 is damaged" in done.stderr and "delete it" in done.stderr
+
+
+def test_shards_of_other_settings_are_refused(recorded, tmp_path):
+    run = link(recorded, tmp_path)
+    with pytest.raises(Problem, match=r"shard-00000.h5 was recorded with extract.seed=0, not 7"):
+        collect(tiny("extract.seed=7"), run)
+    write_shard(shard_path(run.rollouts, 9), [Rollouts(run.rollouts).episode(0)], {})
+    with pytest.raises(Problem, match=r"shard-00009.h5 is not one of this run's 3 shards"):
+        collect(tiny(), run)
+
+
+def test_episodes_that_are_hardly_ever_kept_are_a_problem(tmp_path, monkeypatch):
+    short = Episode(*(np.zeros((9, *shape), np.uint8) for shape in ((64, 64, 3), (), (), (), ())))
+    monkeypatch.setattr("extract.collect.play", lambda env, policy, seed, rng: short)
+    run = Run(tmp_path)
+    with pytest.raises(Problem, match=r"only 0 of 100 episodes lasted longer than extract\.min_steps=60"):
+        collect(tiny(), run)
+    assert not list(run.rollouts.iterdir())
+
+
+def test_policies_hold_actions_as_long_as_they_say():
+    frame = np.zeros((64, 64, 3), np.uint8)
+    for settings, longest in ((Extract(hold_max=4), 4), (Extract(policy="per_tic"), 1)):
+        policy = make_policy(settings)
+        policy.reset(np.random.default_rng(0))
+        actions = np.array([policy.act(frame) for _ in range(6000)])
+        counts = Counter(actions.tolist())
+        assert set(counts) == {-1, 0, 1} and max(counts.values()) < 1.1 * min(counts.values())
+        # Two draws in a row are equal a third of the time, so action changes are 2/3 of the draws.
+        changes = np.count_nonzero(np.diff(actions))
+        assert changes / len(actions) == pytest.approx(2 / 3 / ((1 + longest) / 2), rel=0.1)
+        policy.reset(np.random.default_rng(0))
+        np.testing.assert_array_equal(actions[:100], [policy.act(frame) for _ in range(100)])
+
+
+def test_two_shards_never_share_a_seed():
+    from extract.collect import plan
+
+    tasks = plan(replace(tiny(), extract=Extract(episodes=500, shard_episodes=100)), Path("nowhere"))
+    seeds = np.concatenate([task.seeds() for task in tasks])
+    assert len(tasks) == 5 and len(set(seeds.tolist())) == len(seeds) == SEEDS
