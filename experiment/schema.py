@@ -84,7 +84,7 @@ class Vae:
 class Encode:
     """Encoding every recorded frame with V."""
 
-    batch: int = setting(500, "frames encoded at once", least=1)
+    batch: int = setting(512, "frames encoded at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def guard(action: Callable[[], None]) -> int:
     try:
         action()
     except Problem as problem:
+        sys.unraisablehook = lambda _: None  # on a full disk, h5py goes on to complain of every object it cannot close
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
     except KeyboardInterrupt:
