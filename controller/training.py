@@ -74,28 +74,25 @@ def evolve(
             evolution.tell(returns)
             spent = time.monotonic() - began
             steps, seconds = steps + float(lengths.sum()), seconds + spent
-            note = f"dream {returns.mean():.0f} (best {returns.max():.0f}), {lengths.sum() / spent:,.0f} steps/s"
-            if trial is not None and wanted.real_every and generation % wanted.real_every == 0:
-                real = trial(evolution.mean)
-                figures = {
-                    "mean": real.mean(),
-                    "std": real.std(ddof=1) if len(real) > 1 else 0.0,
-                    "episodes": len(real),
-                }
-                evolution.seconds += time.monotonic() - began
-                trials.write(generation, **figures, elapsed=evolution.seconds)
-                bar.say(
-                    f"generation {generation}: dream {returns.mean():.0f}, the mean controller in {len(real)} real episodes {real.mean():.0f} ± {figures['std']:.0f}"
-                )
-            else:
-                evolution.seconds += time.monotonic() - began
+            line = (
+                f"generation {generation}: {returns.mean():,.0f} tics in the dream ({returns.min():,.0f} to "
+                f"{returns.max():,.0f}, cut at {longest:,}), sigma {evolution.sigma:.3f}, {lengths.sum() / spent:,.0f} steps/s"
+            )
+            due = wanted.real_every and generation % wanted.real_every == 0
+            real = trial(evolution.mean) if trial is not None and due else None
+            evolution.seconds += time.monotonic() - began
+            if real is not None:
+                deviation = real.std(ddof=1) if len(real) > 1 else 0.0
+                trials.write(generation, mean=real.mean(), std=deviation, episodes=len(real), elapsed=evolution.seconds)
+                line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():,.0f} ± {deviation:,.0f}"
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps_per_second=lengths.sum() / spent,
                 mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma, cap=longest,
             )  # fmt: skip
             evolution.save(state)
             save_controller(folder.controller, policy, evolution)
-            bar.update(1, note=note)
+            bar.say(line)
+            bar.update(1)
             if lengths.min() == settings.dream.max_steps:
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
