@@ -78,20 +78,21 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.seconds.append(time.perf_counter() - self.began)
-        if not math.isfinite(logs["loss"]):
-            kept = (
-                f"{self.run.rnn_weights} keeps the best weights before it"
-                if self.run.rnn_weights.exists()
-                else "nothing was saved yet"
-            )
-            raise Problem(
-                f"M's loss became {logs['loss']} at step {self.step} ({kept}): "
-                "use a lower rnn.learning_rate or rnn.clip, in another run folder (--run)"
-            )
+        self.check("loss", logs["loss"])
         self.recent.append(logs)
         if self.step % ROW_EVERY == 0:
             self.write_losses()
         self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}")
+
+    def check(self, name: str, value: float) -> None:
+        """Raise Problem unless the value is a number."""
+        if not math.isfinite(value):
+            weights = self.run.rnn_weights
+            kept = f"{weights} keeps the best weights before it" if weights.exists() else "nothing was saved yet"
+            raise Problem(
+                f"M's {name} became {value} at step {self.step} ({kept}): "
+                "use a lower rnn.learning_rate or rnn.clip, in another run folder (--run)"
+            )
 
     def write_losses(self) -> None:
         """A row with the mean losses of the steps since the row before."""
@@ -105,6 +106,7 @@ class Keeper(keras.callbacks.Callback):
         """Saves M before the checkpoint: killed in between, the epoch is done again and ends the same."""
         self.write_losses()
         v = self.validate()
+        self.check("held-out loss", v.loss)
         if better := v.loss < float(self.model.best):
             self.model.best.assign(v.loss)
             save(self.model.model, self.run.rnn_weights)
@@ -112,13 +114,7 @@ class Keeper(keras.callbacks.Callback):
             f"step {self.step:,}: held out z {v.z_nll:.4f} nats, done {v.done_loss:.4f} "
             f"(precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings){', the best so far' if better else ''}"
         )
-        numbers = {
-            "loss": v.loss,
-            "z_nll": v.z_nll,
-            "done_loss": v.done_loss,
-            "precision": v.precision,
-            "recall": v.recall,
-        }
+        numbers = {name: getattr(v, name) for name in ("loss", "z_nll", "done_loss", "precision", "recall")}
         self.epochs.write(self.step, **numbers, calibration_error=v.calibration.error())
         save(self.model, self.run.checkpoints / CHECKPOINT)
 
