@@ -58,19 +58,20 @@ class RealGame:
 
     def __init__(self, settings: Experiment, run: Run):
         self.settings, self.run = settings, run
-        self.worlds: dict[int, World] = {}
+        self.opened: World | None = None
 
     @cached_property
     def agent(self) -> Agent:
         return load_agent(self.settings, self.run)
 
     def world(self, episodes: int) -> World:
-        """env.games games, or as many as there are episodes if these are fewer."""
+        """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""
         games = min(self.settings.env.games, episodes)
-        if games not in self.worlds:
-            self.close()  # another number of games is open: never both
-            self.worlds[games] = open_world(self.settings, games)
-        return self.worlds[games]
+        if self.opened is not None and self.opened.num_envs < games:
+            self.close()
+        if self.opened is None:
+            self.opened = open_world(self.settings, games)
+        return self.opened
 
     def play(
         self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None
@@ -119,9 +120,9 @@ class RealGame:
 
     def close(self) -> None:
         """Close the games."""
-        for world in self.worlds.values():
-            world.close()
-        self.worlds.clear()
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
 
     def __enter__(self) -> Self:
         return self
