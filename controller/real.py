@@ -21,9 +21,8 @@ Progressed = Callable[[int], Any]
 
 def load_dream(settings: Experiment, run: Run) -> Dream:
     """The dream of a run's M, starting where its recorded episodes start."""
-    from vae.latents import Latents
-
     from rnn.model import load_rnn
+    from vae.latents import Latents
 
     return Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
 
