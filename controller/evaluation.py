@@ -90,30 +90,28 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         save_losses(run)
         save_survival(run, in_game, in_dream, random)
         if settings.evaluate.videos:
-            median = median_index(in_game["returns"])
-            recording = game.record(controller.mean, in_game["seeds"][median])
-            dreamed = median_index(in_dream["returns"])
-            z = dream_latents(
-                dream,
-                policy,
-                controller.mean,
-                in_dream["n"],
-                dreamed,
-                in_dream["seed"],
-                temperature,
-                settings.dream.max_steps,
-            )
-            labels = {
-                "game": f"the game, {len(recording.z):,} tics",
-                "dream": f"a dream, τ {temperature:g}, {len(z):,} tics",
-            }
-            save_videos(run, game.agent.vae, recording, z, labels)
+            save_median_videos(game, dream, policy, controller, in_game, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}, τ {temperature:.2f}"
     ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
     print(table(ours, published_rows()))
     print(f"n = {in_game['n']} games, {in_dream['n']} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
     return {"episodes": in_game["n"] + random["n"], "dreams": in_dream["n"]}
+
+
+def save_median_videos(
+    game: RealGame, dream: Dream, policy: LinearPolicy, controller: Controller, in_game: Record, in_dream: Record
+) -> None:
+    """Play the game and the dream of median length again, and film them."""
+    recording = game.record(controller.mean, in_game["seeds"][median_index(in_game["returns"])])
+    seed, temperature, steps = (in_dream[name] for name in ("seed", "temperature", "max_steps"))
+    episode = median_index(in_dream["returns"])
+    z = dream_latents(dream, policy, controller.mean, in_dream["n"], episode, seed, temperature, steps)
+    labels = {
+        "game": f"the game, {len(recording.z):,} tics",
+        "dream": f"a dream, τ {temperature:g}, {len(z):,} tics",
+    }
+    save_videos(game.run, game.agent.vae, recording, z, labels)
 
 
 def median_index(returns: list[float]) -> int:

@@ -24,7 +24,7 @@ def save_training(run: Run) -> None:
     ours, real = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
     if not ours:
         return
-    published = published_curve("doom_dream_population")
+    published = published_curve()
     panels = []
     for x, published_x, xlabel, scale in (
         ("step", "generation", "generation", 1),

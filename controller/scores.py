@@ -97,9 +97,9 @@ def published_episodes() -> np.ndarray:
     return np.loadtxt(PUBLISHED / "doom_real_100_episodes.csv", delimiter=",", skiprows=1)[:, 1]
 
 
-def published_curve(name: str) -> dict[str, np.ndarray]:
-    """The columns of a published training curve: 'doom_dream_population' or 'doom_dream_mean'."""
-    with open(PUBLISHED / f"{name}.csv", newline="") as file:
+def published_curve() -> dict[str, np.ndarray]:
+    """The columns of the published training curve in the dream, a number for each of its 1,800 generations."""
+    with open(PUBLISHED / "doom_dream_population.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     return {column: np.array([float(line[column]) for line in lines]) for column in lines[0]}
 
