@@ -63,12 +63,18 @@ class Game:
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
         self.seed, self.actions = seed, []
-        self._survive(self._begin)
+        try:
+            self._begin()
+        except DIED as fault:
+            self._recover(fault)
 
     def step(self, action: int) -> None:
         """Play one tic with a discrete action."""
-        self.actions.append(int(action))
-        self._survive(lambda: self._advance(self.actions[-1]))
+        self.actions.append(action)
+        try:
+            self._advance(action)
+        except DIED as fault:
+            self._recover(fault)
 
     @property
     def truncated(self) -> bool:
@@ -90,24 +96,22 @@ class Game:
             self.engine.close()
             self.engine = None
 
-    def _survive(self, action: Callable[[], None]) -> None:
-        """Do something with the game; if its process dies, start another and play the episode again up to here."""
-        for _ in range(ATTEMPTS):
+    def _recover(self, fault: Exception) -> None:
+        """Start another process for one that has died, and play the episode again up to here."""
+        for _ in range(ATTEMPTS - 1):
+            self.close()
             try:
-                return action()
+                self._begin()
+                for action in self.actions:
+                    self._advance(action)
+                return
             except DIED as error:
                 fault = error
-                self.close()
-                action = self._replay
+        self.close()
         raise Problem(
             f"the game's process ended {ATTEMPTS} times in a row ({fault}): is there memory left, and may programs "
             "be started from the folder for temporary files (else set TMPDIR)?"
         ) from fault
-
-    def _replay(self) -> None:
-        self._begin()
-        for action in self.actions:
-            self._advance(action)
 
     def _begin(self) -> None:
         if self.engine is None:
@@ -225,7 +229,7 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Play one tic in every game that is not over."""
         live = np.array([not game.over for game in self.games])
-        self._each(np.flatnonzero(live), lambda i: self.games[i].step(actions[i]))
+        self._each(np.flatnonzero(live), lambda i: self.games[i].step(int(actions[i])))
         dead = np.array([game.dead for game in self.games])
         truncated = np.array([game.truncated for game in self.games])
         return self._frames.copy(), live.astype(np.float64), dead, truncated, {}

@@ -21,17 +21,21 @@ class Shrink:
         self.across = np.kron(
             overlaps(source[1] // columns, target[1] // columns).T, np.eye(channels, dtype=np.float32)
         )
-        self.shape = (rows, source[0] // rows, source[1] * channels)
         # All sums are whole numbers below 2^24, exact in float32, so that no machine rounds another way.
         self.scale = np.float32(1 / (self.down[0].sum() * self.across[:, 0].sum()))
+        # Kept from call to call: allocating them anew takes as long as the products.
+        self._image = np.empty((rows, source[0] // rows, source[1] * channels), np.float32)
+        self._down = np.empty((rows, target[0] // rows, source[1] * channels), np.float32)
+        self._across = np.empty((target[0] * columns, target[1] // columns * channels), np.float32)
 
     def __call__(self, image: np.ndarray, out: np.ndarray) -> None:
-        """Write `image`, (rows, columns, channels) uint8, shrunk into `out`, uint8 as well."""
-        sums = self.down @ image.astype(np.float32).reshape(self.shape)  # (g, rows, columns * channels)
-        sums = sums.reshape(-1, len(self.across)) @ self.across
-        sums *= self.scale
-        sums += np.float32(0.5)
-        out[:] = sums.reshape(out.shape)
+        """Write `image`, (rows, columns, channels) uint8, shrunk into `out`, uint8 as well. Not for two threads at once."""
+        self._image[:] = image.reshape(self._image.shape)
+        np.matmul(self.down, self._image, out=self._down)
+        np.matmul(self._down.reshape(len(self._across), -1), self.across, out=self._across)
+        self._across *= self.scale
+        self._across += np.float32(0.5)
+        out[:] = self._across.reshape(out.shape)
 
 
 def overlaps(source: int, target: int) -> np.ndarray:
