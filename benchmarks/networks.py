@@ -32,7 +32,7 @@ def measure() -> Iterator[Measurement]:
     ours = compiled_vae(settings.vae)
     rate = best_rate(lambda: fit(ours, frames))
     encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
-    encode_rate = best_rate(lambda: encode_all(encode, many, settings.encode.batch))
+    encode_rate = best_rate(lambda: encode_all(encode, many, settings.hardware.encode_batch))
     keras.config.set_dtype_policy("float32")
     plain = PlainVAE(settings.vae.z)
     plain.compile(optimizer=keras.optimizers.Adam(1e-4))

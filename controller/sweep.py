@@ -11,7 +11,7 @@ from experiment.stage import Stage, add_arguments, guard, run_stage, settings_he
 
 STAGE = Stage(
     name="controller.sweep",
-    sections=("env", "extract", "data", "vae", "encode", "rnn", "dream", "controller", "evaluate"),
+    sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
     always=True,
     text="""

@@ -81,13 +81,6 @@ class Vae:
 
 
 @dataclass(frozen=True)
-class Encode:
-    """Encoding every recorded frame with V."""
-
-    batch: int = setting(512, "frames encoded at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1)
-
-
-@dataclass(frozen=True)
 class Rnn:
     """M, the LSTM with a mixture-density output."""
 
@@ -176,6 +169,9 @@ class Hardware:
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the machine multiplies it faster"
     )
+    encode_batch: int = setting(
+        512, "frames that V encodes at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,6 @@ class Experiment:
     extract: Extract = field(default_factory=Extract)
     data: Data = field(default_factory=Data)
     vae: Vae = field(default_factory=Vae)
-    encode: Encode = field(default_factory=Encode)
     rnn: Rnn = field(default_factory=Rnn)
     dream: Dream = field(default_factory=Dream)
     controller: Controller = field(default_factory=Controller)

@@ -30,7 +30,7 @@ def begin(tmp_path):
 
 
 def test_stage_before_the_one_it_needs_is_refused(begin):
-    with pytest.raises(Problem, match="no complete 'first'.*python -m first"):
+    with pytest.raises(Problem, match=r"no complete 'first'.*python -m first"):
         begin(SECOND)
     begin(FIRST)  # begun is not complete
     with pytest.raises(Problem, match="no complete 'first'"):
@@ -52,7 +52,7 @@ def test_other_settings_are_refused_by_name(begin):
     begin.run.vae_weights.touch()
     begin.run.complete("first")
     for stage in (FIRST, SECOND):
-        with pytest.raises(Problem, match="'first' made with extract.seed=0, not 1"):
+        with pytest.raises(Problem, match=r"'first' made with extract\.seed=0, not 1"):
             begin(stage, "extract.seed=1")
     assert begin(FIRST, "vae.steps=3") is True, "a later stage's settings do not matter to an earlier one"
     assert begin(FIRST, "workers.processes=2", "hardware.threads=1") is True, "nor does who does the work"
@@ -64,7 +64,7 @@ def test_extendable_setting_reopens_a_stage(begin):
     begin.run.complete("controller")
     assert begin(controller, "controller.generations=3") is True
     assert begin(controller, "controller.generations=5") is False
-    with pytest.raises(Problem, match="controller.sigma"):
+    with pytest.raises(Problem, match=r"controller\.sigma"):
         begin(controller, "controller.sigma=0.2")
 
 
@@ -114,7 +114,7 @@ def test_guard_turns_faults_into_one_line_and_a_code(capsys):
 def test_damaged_record_is_named(begin):
     begin(FIRST)
     begin.run.record("first").write_text("{")
-    with pytest.raises(Problem, match="first.json is not valid JSON"):
+    with pytest.raises(Problem, match=r"first\.json is not valid JSON"):
         begin(FIRST)
 
 

@@ -14,7 +14,7 @@ import pytest
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Data, Encode, Experiment, Hardware, Vae
+from experiment.schema import Data, Experiment, Hardware, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from vae import training
 from vae.heldout import HeldOut, burning, pick_fireballs
@@ -24,8 +24,7 @@ from vae.optimizer import FusedAdam, WarmupCosine
 SETTINGS = Experiment(
     data=Data(val_ratio=0.2),
     vae=Vae(z=4, steps=8, epochs=2, batch=4, frame_stride=1),
-    encode=Encode(batch=7),
-    hardware=Hardware(precision="float32"),
+    hardware=Hardware(precision="float32", encode_batch=7),
 )
 
 

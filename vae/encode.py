@@ -52,7 +52,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     folder = run.checkpoints / f"vae.encode-{zlib.crc32(run.vae_weights.read_bytes()):08x}"
     paths = [folder / f"{shard.path.stem}.npz" for shard in rollouts.shards]
     lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
-    starts, size = np.cumsum(lengths) - lengths, settings.encode.batch
+    starts, size = np.cumsum(lengths) - lengths, settings.hardware.encode_batch
     ranges = {  # of each shard still to do, the first and last frame of its batches
         path: [(first, min(first + size, start + length)) for first in range(start, start + length, size)]
         for path, start, length in zip(paths, starts, lengths, strict=True)
