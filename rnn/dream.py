@@ -4,10 +4,13 @@ Every dream starts at the first frame of a real episode, with M's state at zero.
 h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture at a temperature; the dream ends when the
 done logit is above 0.
 
-How it is fast: the two products of a step run as they are (oneDNN, bfloat16 where M computes in it), with
-the weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes,
-so the live rows are packed into tiles of a few sizes, which run side by side on threads: while one waits
-the other computes. Finished dreams are dropped where that saves a tile.
+How it is fast: the products of a step run as they are (oneDNN, bfloat16 where M computes in it), with the
+weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes, so the
+live rows are packed into tiles of a few sizes, which run side by side on threads: while one waits the other
+computes. Finished dreams are dropped where that saves a tile. At 512 rows a step costs about 3.5 ms of one
+core, 1.9 of it in the products. What that rests on, measured: one product per gate, of sizes padded to
+multiples of 32, takes two thirds of the time of one product for all gates (it stays in the cache);
+concatenations are several times slower inside XLA than outside; XLA's own products do not use AMX.
 """
 
 import functools
@@ -24,12 +27,14 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.mixture import sample, split_mixture
-from rnn.model import MDNRNN, load_rnn, lstm
+from rnn.model import MDNRNN, load_rnn, lstm_cell
 from vae.latents import Latents
 
 Tensor = Any
 Act = Callable[..., Tensor]
-BLOCK = 32  # steps between two looks at which dreams have ended
+PADDING = 32  # the products' inner and outer sizes are multiples of this
+BLOCK = 20  # steps between two looks at which dreams have ended
+FULL = 0.75  # the share of a tile that must be needed for it to be chosen over smaller ones
 TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is compiled once, in about a second
 
 
@@ -52,11 +57,11 @@ def load_dream(settings: Experiment, run: Run) -> "Dream":
 
 
 class Weights(NamedTuple):
-    """M's weights as the dream uses them: kernels in the dtype of products, biases in float32."""
+    """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad`, biases in float32."""
 
-    kernel: Tensor
-    bias: Tensor
-    output_kernel: Tensor
+    kernels: tuple[Tensor, ...]  # of the gates i, j, f, o, each (I+H+padding, H)
+    bias: Tensor  # (4H)
+    output_kernel: Tensor  # (H, 3KZ+1+padding)
     output_bias: Tensor
 
 
@@ -107,16 +112,21 @@ def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tup
     return tf.random.stateless_uniform(shape, [seed, step]), tf.random.stateless_normal(shape, [seed, step + 1])
 
 
+def pad(values: Tensor, axis: int) -> Tensor:
+    """Zeros added at the end of an axis, to a multiple of PADDING."""
+    return tf.pad(values, [[0, -values.shape[axis] % PADDING if i == axis else 0] for i in range(len(values.shape))])
+
+
 def execute(raw: Tensor) -> Tensor:
     """The paper's thresholds: raw below -1/3 is -1 (left), above 1/3 is 1 (right), else 0 (stay)."""
     return tf.cast(raw > 1 / 3, tf.float32) - tf.cast(raw < -1 / 3, tf.float32)
 
 
 def tile_sizes(rows: int) -> list[int]:
-    """The tiles that hold `rows` dreams: large ones first, none but the last less than 7/8 full."""
+    """The tiles that hold `rows` dreams: large ones first, none but the last less than full."""
     sizes = []
     while rows > 0:
-        sizes.append(next((size for size in TILES if rows >= size * 7 / 8), TILES[-1]))
+        sizes.append(next((size for size in TILES if rows >= size * FULL), TILES[-1]))
         rows -= sizes[-1]
     return sizes
 
@@ -156,9 +166,9 @@ class Dream:
     def weights(self) -> Weights:
         """M's weights as they are now."""
         m, dtype = self.model, self.model.compute_dtype
-        return Weights(
-            tf.cast(m.kernel, dtype), tf.identity(m.bias), tf.cast(m.output_kernel, dtype), tf.identity(m.output_bias)
-        )
+        kernel, output_kernel = tf.cast(m.kernel, dtype), tf.cast(m.output_kernel, dtype)
+        gates = tuple(tf.split(pad(kernel, axis=0), 4, axis=1))
+        return Weights(gates, tf.identity(m.bias), pad(output_kernel, axis=1), pad(m.output_bias, axis=0))
 
     def first(self, seed: Tensor, episodes: int) -> Tensor:
         """z of the first frames of E dreams (E, Z): real starts drawn by the seed, z from their (mu, logvar)."""
@@ -168,36 +178,28 @@ class Dream:
         return mu + tf.exp(logvar / 2) * normal
 
     def see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
-        """What M's gates are a product of, (N, I+H): z, the raw action (N,) as M knows it, restart (N,), and h."""
+        """What M's gates are a product of, (N, I+H+padding): z, the raw action (N,) as M knows it, restart (N,), and h."""
+        dtype = self.model.compute_dtype
         seen = execute(raw) if self.action == "executed" else raw
-        inputs = tf.concat([state.z, seen[:, None], restart[:, None], state.h], axis=1)
-        return tf.cast(inputs, self.model.compute_dtype)
+        inputs = tf.concat([state.z, seen[:, None], restart[:, None]], axis=1)  # (N, I)
+        padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
+        return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 
-    def remember(self, product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the gates' product (N, 4H) to the next h and c (N, H), and h as the head's product takes it."""
-        h, c = lstm(tf.cast(product, tf.float32) + bias, c)
+    def remember(self, products: list[Tensor], bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the gates' products, four of (N, H), to the next h and c (N, H), and h as the head's product takes it."""
+        biases = tf.split(bias, 4)
+        i, j, f, o = (tf.cast(product, tf.float32) + b for product, b in zip(products, biases, strict=True))
+        h, c = lstm_cell(i, j, f, o, c)
         return h, c, tf.cast(h, self.model.compute_dtype)
 
     def imagine(
         self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """From the head's product (N, 3KZ+1) to the next z (N, Z) and the done logit (N,)."""
+        """From the head's product (N, 3KZ+1+padding) to the next z (N, Z) and the done logit (N,)."""
         m = self.model
         outputs = tf.cast(product, tf.float32) + bias
         mixture = split_mixture(outputs[:, : m.mixture_size], m.mixtures, normalised=False)
         return sample(mixture, temperature, uniform, normal), outputs[:, m.mixture_size]
-
-    def advance(
-        self, weights: Weights, inputs: Tensor, c: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
-    ) -> tuple[State, Tensor]:
-        """M's part of a step, from what it sees: the next State and the done logit (N,).
-
-        uniform and normal: (N, Z), the random numbers of `sample`.
-        """
-        h, c, factor = self._remember(tf.matmul(inputs, weights.kernel), weights.bias, c)
-        product = tf.matmul(factor, weights.output_kernel)
-        z, done_logit = self._imagine(product, weights.output_bias, temperature, uniform, normal)
-        return State(z, h, c), done_logit
 
     def step(
         self,
@@ -211,9 +213,15 @@ class Dream:
     ) -> tuple[State, Tensor]:
         """One step of N dreams after C chose the raw actions (N,): the next State and the done logit (N,).
 
-        restart: (N,), 1 on a dream's first step, else 0; there h and c must be zero.
+        restart: (N,), 1 on a dream's first step, else 0; there h and c must be zero. uniform and normal: (N, Z),
+        the random numbers of `sample`.
         """
-        return self.advance(weights, self.see(state, raw, restart), state.c, temperature, uniform, normal)
+        inputs = self.see(state, raw, restart)
+        products = [tf.matmul(inputs, kernel) for kernel in weights.kernels]  # four are faster than one
+        h, c, factor = self._remember(products, weights.bias, state.c)
+        product = tf.matmul(factor, weights.output_kernel)
+        z, done_logit = self._imagine(product, weights.output_bias, temperature, uniform, normal)
+        return State(z, h, c), done_logit
 
     def _signature(self) -> tuple[Any, ...]:
         """The arguments of a block, for any number of rows, candidates, parameters and steps."""
@@ -221,8 +229,8 @@ class Dream:
         def of(*shape: int | None, dtype: Any = tf.float32) -> tf.TensorSpec:
             return tf.TensorSpec(shape, dtype)
 
-        m, dtype = self.model, self.model.compute_dtype
-        weights = Weights(*(of(*w.shape, dtype=dtype if len(w.shape) == 2 else tf.float32) for w in m.weights))
+        m = self.model
+        weights = tf.nest.map_structure(lambda weight: of(*weight.shape, dtype=weight.dtype), self.weights())
         state = State(of(None, m.latent_size), of(None, m.hidden), of(None, m.hidden))
         live = Live(state, of(None, dtype=tf.bool), of(None, dtype=tf.int32), of(None, dtype=tf.int32))
         episodes, seed, temperature = of(dtype=tf.int32), of(dtype=tf.int64), of()
@@ -235,10 +243,9 @@ class Dream:
         names = inspect.signature(act).parameters
 
         @tf.function(jit_compile=True)
-        def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> tuple[Tensor, Tensor]:
+        def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> Tensor:
             known = {"step": step, "episode": episode}
-            raw = act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,)
-            return raw, self.see(state, raw, tf.fill(tf.shape(raw), tf.cast(step == 0, tf.float32)))
+            return act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,)
 
         @tf.function(input_signature=self._signature())
         def block(
@@ -257,8 +264,9 @@ class Dream:
             for i in tf.range(len(steps)):
                 uniform, normal = noise(seed, steps[i], episodes, self.model.latent_size)
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
-                raw, inputs = choose(own, state, steps[i], episode)
-                following, done_logit = self.advance(weights, inputs, state.c, temperature, uniform, normal)
+                raw = choose(own, state, steps[i], episode)
+                restart = tf.fill(tf.shape(raw), tf.cast(steps[i] == 0, tf.float32))
+                following, done_logit = self.step(weights, state, raw, restart, temperature, uniform, normal)
                 now = Moments(state.z, raw, done_logit)
                 moments = tuple(array.write(i, part) for array, part in zip(moments, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)

@@ -22,7 +22,12 @@ ACTION_SIZE = {"doom": 1}
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The LSTM after its product: gates (N, 4H), bias included, and c (N, H), to the next h and c (N, H)."""
-    i, j, f, o = ops.split(gates, 4, axis=1)  # (N, H) each
+    i, j, f, o = ops.split(gates, 4, axis=1)
+    return lstm_cell(i, j, f, o, c)
+
+
+def lstm_cell(i: Tensor, j: Tensor, f: Tensor, o: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the four gates apart, (N, H) each."""
     c = c * ops.sigmoid(f + FORGET_BIAS) + ops.sigmoid(i) * ops.tanh(j)
     return ops.tanh(c) * ops.sigmoid(o), c
 

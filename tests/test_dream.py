@@ -164,7 +164,7 @@ def test_tiles_hold_all_dreams_with_little_room_to_spare():
     for rows in range(1, 3000):
         sizes = tile_sizes(rows)
         assert sum(sizes) >= rows > sum(sizes[:-1])
-        assert sum(sizes) - rows <= max(rows / 7, 63)
+        assert sum(sizes) - rows <= max(rows / 3, 63)
 
 
 def test_an_m_without_done_cannot_dream():
