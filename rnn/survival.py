@@ -72,14 +72,14 @@ def dream_lengths(
     dream: Dream, scripts: dict[str, np.ndarray], temperature: float, max_steps: int
 ) -> dict[str, np.ndarray]:
     """Steps survived in as many dreams as there are scripts of each policy: int (E,) each."""
-    actions = tf.constant(np.stack(list(scripts.values())))  # (P, E, steps)
+    actions = tf.constant(np.stack(list(scripts.values())).transpose(2, 0, 1))  # (steps, P, E)
 
     def act(parameters: Any, z: Any, h: Any, c: Any, step: Any, episode: Any) -> Any:
         policy = tf.cast(parameters[:, 0], tf.int32)  # (N,)
-        return tf.gather_nd(actions[:, :, step], tf.stack([policy, episode], axis=1))
+        return tf.gather_nd(actions, tf.stack([tf.fill(tf.shape(policy), step), policy, episode], axis=1))
 
     policies = np.arange(len(scripts), dtype=np.float32)[:, None]  # (P, 1): a candidate's only parameter is its number
-    return dict(zip(scripts, dream.rollout(act, policies, actions.shape[1], SEED, temperature, max_steps), strict=True))
+    return dict(zip(scripts, dream.rollout(act, policies, actions.shape[2], SEED, temperature, max_steps), strict=True))
 
 
 def game_lengths(scripts: dict[str, np.ndarray], max_steps: int) -> dict[str, np.ndarray]:
