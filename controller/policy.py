@@ -4,6 +4,7 @@ A controller is a row of D numbers, so a population is a matrix (N, D): every ro
 its own controller, in one product.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,16 @@ class LinearPolicy:
         in [-1, 1]; the world says what they mean (`envs.doom.execute`). Traceable by tf.function.
         """
         seen = {"z": z, "h": h, "c": c}
-        x = tf.concat([seen[name] for name in self.inputs], axis=1)  # (N, X)
-        if self.actions == 1:  # a product and a sum are faster here than a batch of 1 x X matrices
-            total = tf.reduce_sum(parameters[:, : self.features] * x, axis=1)  # (N,)
+        if self.actions == 1:
+            # Sums over many lanes first: XLA adds up a single row one number after the other, and concatenates slowly.
+            lanes = math.gcd(self.latent_size, self.hidden)
+            sizes = [seen[name].shape[1] for name in self.inputs]
+            weights = tf.split(parameters[:, : self.features], sizes, axis=1)
+            products = [w * seen[name] for w, name in zip(weights, self.inputs, strict=True)]  # (N, Z or H) each
+            partial = [tf.reduce_sum(tf.reshape(p, (-1, p.shape[1] // lanes, lanes)), axis=1) for p in products]
+            total = tf.reduce_sum(tf.add_n(partial), axis=1)  # (N,)
             return tf.tanh(total + parameters[:, -1] if self.bias else total)
+        x = tf.concat([seen[name] for name in self.inputs], axis=1)  # (N, X)
         weights = tf.reshape(
             parameters[:, : self.actions * self.features], (-1, self.actions, self.features)
         )  # (N, A, X)

@@ -1,0 +1,66 @@
+"""The dream: a whole generation with its controllers in one call, against one dream at a time, eager."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.measure import Measurement, best_rate
+from controller.policy import policy_from
+from experiment.config import load_config
+from rnn.dream import Dream, Starts, State, execute
+from rnn.mixture import sample
+from rnn.model import MDNRNN, build_rnn
+
+TEMPERATURE = 1.15
+PLAIN_STEPS = 200
+
+
+def measure() -> Iterator[Measurement]:
+    """Dream steps a second, counting those of living dreams only, of an untrained M whose dreams end now and then."""
+    settings = load_config("configs/doom.yaml")
+    model, policy = mortal(build_rnn(settings)), policy_from(settings)
+    generator = np.random.default_rng(0)
+    starts = Starts(*generator.normal(size=(2, 100, model.latent_size)).astype("float32"))
+    dream = Dream(model, starts, settings.rnn.action)
+    population = generator.normal(0, 0.1, (settings.controller.population, policy.size)).astype("float32")
+
+    def generation() -> float:
+        return float(
+            dream.rollout(
+                policy.act, population, settings.controller.episodes, 0, TEMPERATURE, settings.dream.max_steps
+            ).sum()
+        )
+
+    plain = best_rate(lambda: plain_dream(model, policy.act, population[:1], starts), repeats=2)
+    flop = 2 * (np.prod(model.kernel.shape) + np.prod(model.output_kernel.shape))
+    yield Measurement("dream", "steps", best_rate(generation), plain, "one dream, batch 1, eager", float(flop))
+
+
+def mortal(model: MDNRNN) -> MDNRNN:
+    """The model with a done logit that passes 0 at random, so that dreams last from a few steps to all of them."""
+    generator = np.random.default_rng(1)
+    kernel, bias = model.output_kernel.numpy(), model.output_bias.numpy()
+    kernel[:, -1], bias[-1] = generator.normal(0, 0.62, len(kernel)), -6.5
+    model.kernel.assign(2 * model.kernel)
+    model.output_kernel.assign(kernel)
+    model.output_bias.assign(bias)
+    return model
+
+
+def plain_dream(model: MDNRNN, act: object, parameters: np.ndarray, starts: Starts) -> int:
+    """The steps of a dream as earlier implementations compute it; it goes on after its end, for a steady rate."""
+    generator = np.random.default_rng(0)
+    h = tf.zeros((1, model.hidden))
+    state = State(tf.constant(starts.mu[:1]), h, h)
+    for step in range(PLAIN_STEPS):
+        raw = act(tf.constant(parameters), *state)  # type: ignore[operator]
+        inputs = tf.concat([state.z, execute(raw)[:, None], [[float(step == 0)]]], axis=1)
+        h, c = model.step(inputs, state.h, state.c)
+        mixture, done_logit = model.head(h)
+        uniform, normal = generator.random((1, model.latent_size)), generator.standard_normal((1, model.latent_size))
+        z = sample(mixture, TEMPERATURE, tf.constant(uniform, tf.float32), tf.constant(normal, tf.float32))
+        assert done_logit is not None
+        bool(done_logit[0] > 0)  # the loop looks at every step whether the dream has ended
+        state = State(z, h, c)
+    return PLAIN_STEPS
