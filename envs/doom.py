@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import vizdoom
 from gymnasium.vector.utils import batch_space
 
@@ -32,7 +33,7 @@ BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
 
 
-def execute(raw: np.ndarray | float) -> np.ndarray:
+def execute(raw: npt.ArrayLike) -> np.ndarray:
     """The action that the game executes for C's output in [-1, 1]: -1 left, 0 stay or 1 right, as float32.
 
     Paper, section 4: below -1/3 is left, above 1/3 is right.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.doom import DoomEnv, to_discrete
+from envs.doom import DoomEnv, execute, to_discrete
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -136,7 +136,7 @@ def play(env: DoomEnv, policy: Policy, seed: int, rng: np.random.Generator) -> E
     while not (terminated or truncated):
         frames.append(frame)
         actions.append(policy.act(frame))
-        frame, _, terminated, truncated, _ = env.step(int(to_discrete(actions[-1])))
+        frame, _, terminated, truncated, _ = env.step(int(to_discrete(execute(actions[-1]))))
     last = np.arange(len(actions)) == len(actions) - 1
     return Episode(
         frames=np.stack(frames),

@@ -6,21 +6,22 @@ import numpy as np
 
 from experiment.schema import Extract
 
-ACTIONS = (-1.0, 0.0, 1.0)
-
 
 class Policy(Protocol):
-    """Chooses an action for every frame of an episode."""
+    """Chooses an action for every frame of an episode, as C would: a raw number, of which the world makes what it executes."""
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; all chance comes from `rng`, so that the episode can be had again."""
 
     def act(self, frame: np.ndarray) -> float:
-        """The action to execute (-1 left, 0 stay, 1 right) after seeing `frame`, (64, 64, 3) uint8."""
+        """The raw action in [-1, 1] (see envs.doom.execute) after seeing `frame`, (64, 64, 3) uint8."""
 
 
 class Held:
-    """A random action, held for 1 to `hold_max` steps, then another; with hold_max=1 a new one every step."""
+    """A random action, held for 1 to `hold_max` steps, then another; with hold_max=1 a new one every step.
+
+    Uniform in [-1, 1], so that left, stay and right are equally likely.
+    """
 
     def __init__(self, hold_max: int):
         self.hold_max = hold_max
@@ -32,7 +33,7 @@ class Held:
     def act(self, frame: np.ndarray) -> float:
         """The action held now."""
         if self.left == 0:
-            self.action = ACTIONS[self.rng.integers(len(ACTIONS))]
+            self.action = float(np.float32(self.rng.uniform(-1, 1)))
             self.left = int(self.rng.integers(1, self.hold_max + 1))
         self.left -= 1
         return self.action

@@ -3,7 +3,7 @@
 A shard holds whole episodes, one after the other:
 
     frames          uint8 (T, height, width, channels), what the policy saw before each action
-    actions         float32 (T,) or (T, A), as executed
+    actions         float32 (T,) or (T, A), raw, as the policy chose them (for Doom see envs.doom.execute)
     rewards         float32 (T,), terminated and truncated bool (T,): what each action brought
     episode_starts  int64 (episodes,), the row where each episode begins
     episode_seeds   int64 (episodes,), the seed that each was played with (-1: unknown)

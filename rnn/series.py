@@ -7,10 +7,11 @@ seed and the batch's number: a run that goes on at batch n sees what it would ha
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from envs.doom import execute
 from vae.latents import Latents
 
 
@@ -34,11 +35,13 @@ class Batch(NamedTuple):
 class Series:
     """Latents as batches for M.
 
-    predict_done: whether the restart flag is part of M's input.
+    predict_done: whether the restart flag is part of M's input. action: what M sees of the recorded actions, what the
+    game 'executed' (-1, 0, 1) or the 'raw' numbers.
     """
 
-    def __init__(self, latents: Latents, predict_done: bool):
+    def __init__(self, latents: Latents, predict_done: bool, action: Literal["executed", "raw"] = "executed"):
         self.latents, self.predict_done = latents, predict_done
+        self.actions = execute(latents.actions) if action == "executed" else latents.actions
         self.starts = latents.episode_starts
         self.ends = self.starts + latents.lengths  # (episodes,), exclusive
         self.first, self.last = np.zeros(latents.frames, bool), np.zeros(latents.frames, bool)  # of an episode
@@ -85,7 +88,7 @@ class Series:
         mu, logvar = self.latents.mu[shown].astype(np.float32), self.latents.logvar[shown].astype(np.float32)
         z = mu + np.exp(logvar / 2) * random.standard_normal(mu.shape, np.float32)  # (T+1, B, Z)
         restart = (self.first[frames] | ~real).astype(np.float32)
-        seen = [z[:-1], self.latents.actions[frames].reshape(*frames.shape, -1)]
+        seen = [z[:-1], self.actions[frames].reshape(*frames.shape, -1)]
         if self.predict_done:
             seen.append(restart[:, :, None])
         return Batch(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from envs.doom import Game, to_discrete
+from envs.doom import Game, execute, to_discrete
 from experiment.hardware import core_count
 from experiment.progress import Progress
 from experiment.run import Run
@@ -61,7 +61,7 @@ def fixed_scripts(settings: Experiment) -> dict[str, np.ndarray]:
     random, blind = np.zeros(shape, np.float32), np.zeros(0)
     for episode, script in enumerate(random):
         held.reset(np.random.default_rng([SEED, episode]))
-        script[:] = [held.act(blind) for _ in script]
+        script[:] = execute([held.act(blind) for _ in script])
     return {
         f"random, held 1-{settings.extract.hold_max}": random,
         **{name: np.full(shape, a, np.float32) for name, a in FIXED.items()},

@@ -130,7 +130,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     m = settings.rnn
     latents = Latents.load(run.latents)
     train_episodes, held_out = latents.split(settings.data.val_ratio)
-    series = Series(latents, m.predict_done)
+    series = Series(latents, m.predict_done, m.action)
     learner = Learner(build_rnn(settings), m.streams, m.window, m.done_weight)
     learner.compile(optimizer(m), jit_compile=False)
     step = resume(learner, run)

@@ -164,6 +164,14 @@ def test_losses_are_the_originals():
 # The data feed
 
 
+def test_m_sees_the_action_as_executed_or_raw(run: Run):
+    latents = Latents.load(run.latents)
+    half = replace(latents, actions=latents.actions * 0.5)  # -0.5, 0, 0.5 are executed as -1, 0, 1
+    for action, expected in (("executed", latents.actions), ("raw", half.actions)):
+        batch = next(Series(half, True, action).validation(np.arange(1), streams=1, window=5))
+        np.testing.assert_array_equal(batch.inputs[:, 0, 4], expected[:5])
+
+
 def test_streams_play_every_episode_in_full(run: Run):
     """Validation shows every step of the chosen episodes once, in order, with the right flags and masks."""
     latents = Latents.load(run.latents)

@@ -1,7 +1,7 @@
 """The latent series: what V makes of every recorded frame. This module is its only reader and writer.
 
 mu, logvar       float16 (F, Z), of all F frames, episodes one after the other
-actions          float32 (F,) or (F, A), as executed
+actions          float32 (F,) or (F, A), raw, as recorded
 rewards          float32 (F,); terminated, truncated bool (F,)
 episode_starts   int64 (episodes,), the row where each episode begins
 """
