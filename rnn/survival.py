@@ -17,14 +17,12 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.policies import Held
-from rnn.dream import Dream, Starts
-from rnn.model import load_rnn
-from vae.latents import Latents
+from rnn.dream import Dream, load_dream
 
 EPISODES = 100
 """Of each policy, in either world: a standard error of about 10 tics."""
 SEED = 900_000
-"""The first seed of the real episodes: none that extraction (from 0 on) or the final evaluation (from 1,000,000 on) uses."""
+"""The first seed of the real episodes: extraction uses those below, trials and the final evaluation those far above."""
 FAR_OFF = 2.0
 """Dream and game are far apart where one survives this many times as long as the other."""
 FIXED = {"always stay": 0, "always left": -1, "always right": 1}
@@ -39,7 +37,7 @@ def compare(settings: Experiment, run: Run) -> None:
         print("M does not predict the end of an episode (rnn.predict_done=false): no survival in the dream to compare")
         return
     scripts = fixed_scripts(settings)
-    dream = Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
+    dream = load_dream(settings, run)
     in_dream = dream_lengths(
         dream, scripts, settings.dream.temperature, min(settings.dream.max_steps, settings.env.max_steps)
     )
