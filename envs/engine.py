@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import weakref
 from pathlib import Path
 
@@ -22,6 +23,9 @@ DIED = (
     vizdoom.MessageQueueException,
 )
 """What ViZDoom raises when the engine's process is gone."""
+
+STARTING = threading.Lock()
+"""Held while an engine starts: ViZDoom crashes the whole program when two are started at the same moment."""
 
 # Ctrl-C is for this program to answer, not for the engine: `trap` makes it ignored there.
 LAUNCH = """#!/bin/sh
@@ -69,7 +73,8 @@ class Engine:
         game.set_vizdoom_path(str(launch))
         game.set_doom_config_path(str(folder / "vizdoom.ini"))
         try:
-            game.init()
+            with STARTING:
+                game.init()
             self.pid = int((folder / "pid").read_text())
         except BaseException:
             self.close()
