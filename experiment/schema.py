@@ -65,7 +65,7 @@ class Vae:
     """V, the convolutional variational autoencoder."""
 
     z: int = setting(64, "latent dimensions", least=1)
-    steps: int = setting(5000, "training steps (batches)", least=1)
+    steps: int = setting(6000, "training steps (batches)", least=1)
     batch: int = setting(100, "frames in a batch", least=1)
     frame_stride: int = setting(4, "train on every n-th frame of an episode", least=1)
     learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0)
@@ -91,7 +91,7 @@ class Rnn:
     )
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
     done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0)
-    steps: int = setting(3500, "training steps (batches)", least=1)
+    steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", least=1)
     streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1)
     window: int = setting(100, "time steps in a batch", least=1)
     learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0)
