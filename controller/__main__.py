@@ -29,9 +29,10 @@ STAGE = Stage(
 def run(settings: Experiment, folder: Run) -> dict[str, Any]:
     """Evolve what is left to evolve."""
     from controller.policy import policy_from
-    from controller.real import RealGame, load_dream
+    from controller.real import RealGame
     from controller.training import evolve
     from experiment.hardware import prepare
+    from rnn.dream import load_dream
 
     prepare(settings.hardware)
     dream = load_dream(settings, folder)

@@ -6,15 +6,15 @@ import numpy as np
 
 from controller.evolution import generation_seed
 from controller.policy import LinearPolicy, policy_from
-from controller.real import RealGame, load_dream
-from controller.report import dream_latents, save_losses, save_survival, save_training, save_videos
+from controller.real import RealGame
+from controller.report import save_losses, save_survival, save_training, save_videos
 from controller.scores import Record, once, published_rows, row, table
 from controller.weights import Controller, load_controller
 from experiment.hardware import prepare
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import Dream
+from rnn.dream import Dream, load_dream
 
 
 def held_out_seeds(settings: Experiment, count: int) -> list[int]:
@@ -104,12 +104,13 @@ def save_median_videos(
 ) -> None:
     """Play the game and the dream of median length again, and film them."""
     recording = game.record(controller.mean, in_game["seeds"][median_index(in_game["returns"])])
-    seed, temperature, steps = (in_dream[name] for name in ("seed", "temperature", "max_steps"))
+    counted = [in_dream[name] for name in ("n", "seed", "temperature", "max_steps")]
+    trace = dream.trace(policy.act, controller.mean[None], *counted)
     episode = median_index(in_dream["returns"])
-    z = dream_latents(dream, policy, controller.mean, in_dream["n"], episode, seed, temperature, steps)
+    z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
     labels = {
         "game": f"the game, {len(recording.z):,} tics",
-        "dream": f"a dream, τ {temperature:g}, {len(z):,} tics",
+        "dream": f"a dream, τ {in_dream['temperature']:g}, {len(z):,} tics",
     }
     save_videos(game.run, game.agent.vae, recording, z, labels)
 

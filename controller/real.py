@@ -14,17 +14,8 @@ from controller.policy import policy_from
 from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from experiment.workers import run_tasks
-from rnn.dream import Dream, Starts
 
 Progressed = Callable[[int], Any]
-
-
-def load_dream(settings: Experiment, run: Run) -> Dream:
-    """The dream of a run's M, starting where its recorded episodes start."""
-    from rnn.model import load_rnn
-    from vae.latents import Latents
-
-    return Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
 
 
 def load_agent(settings: Experiment, run: Run) -> Agent:

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from controller.policy import LinearPolicy
 from controller.scores import Record, published_curve, published_episodes, published_table
 from experiment.metrics import read_metrics
 from experiment.run import Run
-from rnn.dream import Dream, State, noise
 from viz.curves import Curves, save_curves, save_histogram, save_panels
 from viz.video import save_video, side_by_side
 
@@ -108,29 +106,3 @@ def save_videos(run: Run, vae: Any, recording: Any, dreamed: np.ndarray, labels:
     videos = [recording.frames, decode(vae, recording.z)]
     save_video(run.videos / "game", side_by_side(videos, [labels["game"], "V's reconstruction"]), FPS)
     save_video(run.videos / "dream", side_by_side([decode(vae, dreamed)], [labels["dream"]]), FPS)
-
-
-def dream_latents(
-    dream: Dream,
-    policy: LinearPolicy,
-    parameters: np.ndarray,
-    episodes: int,
-    episode: int,
-    seed: int,
-    temperature: float,
-    steps: int,
-) -> np.ndarray:
-    """z (T, Z) of one of the dreams that `dream.rollout` with the same arguments counts the steps of, T <= steps."""
-    weights = dream.weights()
-    h = np.zeros((1, dream.model.hidden), "float32")
-    state = State(dream.first(seed, episodes)[episode : episode + 1], h, h)
-    seen = []
-    for step in range(steps):
-        seen.append(np.asarray(state.z[0]))
-        raw = policy.act(parameters[None], *state)
-        uniform, normal = (part[episode : episode + 1] for part in noise(seed, step, episodes, dream.model.latent_size))
-        restart = np.full(1, step == 0, "float32")
-        state, done_logit = dream.step(weights, state, raw, restart, np.float32(temperature), uniform, normal)
-        if done_logit[0] > 0:
-            break
-    return np.stack(seen)

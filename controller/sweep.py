@@ -29,12 +29,13 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
     from controller.evaluation import measure_dream, measure_game
     from controller.policy import policy_from
-    from controller.real import RealGame, load_dream
+    from controller.real import RealGame
     from controller.report import save_temperatures
     from controller.scores import Record, Row, published_rows, row, table
     from controller.training import evolve
     from controller.weights import load_controller
     from experiment.hardware import prepare
+    from rnn.dream import load_dream
 
     prepare(settings.hardware)
     policy, dream = policy_from(settings), load_dream(settings, run)

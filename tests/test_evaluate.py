@@ -131,17 +131,3 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
     assert (run.plots / "temperatures.png").stat().st_size > 1000
     sweep(SETTINGS, run, evolve_each=True)
     assert read_json(run.results)["evaluations"] == after
-
-
-def test_the_filmed_dream_is_one_of_those_counted(run):
-    """z of a single dream, step by step, lasts as long as the batched rollout says."""
-    from controller.real import load_dream
-    from controller.report import dream_latents
-
-    dream, policy = load_dream(SETTINGS, run), policy_from(SETTINGS)
-    dream.model.output_bias.assign([*np.zeros(dream.model.mixture_size), -0.1])
-    parameters = np.random.default_rng(1).normal(size=policy.size).astype("float32")
-    lengths = dream.rollout(policy.act, parameters[None], 6, seed=3, temperature=1.0, max_steps=30)[0]
-    assert len(set(lengths)) > 1
-    filmed = [len(dream_latents(dream, policy, parameters, 6, episode, 3, 1.0, 30)) for episode in range(6)]
-    np.testing.assert_array_equal(filmed, lengths)
