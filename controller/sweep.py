@@ -13,7 +13,7 @@ STAGE = Stage(
     name="controller.sweep",
     sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
-    always=True,
+    whole=lambda settings, run: False,  # it finds for itself what is left to measure
     text="""
     For every temperature in evaluate.temperatures, evolve a controller in the dream at that temperature (the one
     that the run has is used for its own), and measure it there and in the real game; then measure the run's own

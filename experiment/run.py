@@ -36,12 +36,12 @@ class Run:
         self.stages = self.path / "stages"
 
     def begin(
-        self, stage: str, settings: Experiment, sections: Sequence[str], needs: Sequence[str], makes: Sequence[str] = ()
+        self, stage: str, settings: Experiment, sections: Sequence[str], needs: Sequence[str], present: bool
     ) -> bool:
         """Check that `stage` may run here with these settings and record them; return whether it is complete already.
 
         sections: the settings sections that its result depends on. needs: stages that must be complete.
-        makes: the attributes of Run that name its products; a stage whose product is gone is not complete.
+        present: whether its products are there; a stage whose product is gone is not complete.
         Raises Problem if a needed stage is missing, or if this stage or one before it was made with other settings.
         """
         for needed in needs:
@@ -59,7 +59,7 @@ class Run:
             record is not None
             and record["complete"]
             and all(record["settings"].get(key, value) == value for key, value in current.items())
-            and all(getattr(self, product).exists() for product in makes)
+            and present
         )
         if not complete:
             write_json(self.record(stage), {"complete": False, "settings": current})

@@ -52,6 +52,11 @@ class Extract:
     shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
     seed: int = setting(0, "seed of the episodes and of the policy", least=0)
 
+    @property
+    def shards(self) -> int:
+        """How many shards hold all episodes; the last may hold fewer."""
+        return -(-self.episodes // self.shard_episodes)
+
 
 @dataclass(frozen=True)
 class Data:

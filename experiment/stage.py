@@ -34,8 +34,13 @@ class Stage:
     """Stages that must be complete before it."""
     makes: tuple[str, ...] = ()
     """The attributes of Run that name its products."""
-    always: bool = False
-    """Whether it runs even where it is complete (it then finds for itself that nothing is left to do)."""
+    whole: Callable[[Experiment, Run], bool] | None = None
+    """Whether its products are whole, where that they exist does not tell."""
+
+    def present(self, settings: Experiment, run: Run) -> bool:
+        """Whether everything that this stage makes is there."""
+        exist = all(getattr(run, product).exists() for product in self.makes)
+        return exist and (self.whole is None or self.whole(settings, run))
 
 
 StageFunction = Callable[[Experiment, Run], dict[str, Any] | None]
@@ -66,8 +71,7 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     run = Run(arguments.run or default_run(arguments.config, arguments.preset))
     with run.lock():
         resumed = run.record(stage.name).exists()
-        complete = run.begin(stage.name, settings, stage.sections, stage.needs, stage.makes)
-        if complete and not stage.always:
+        if run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run)):
             print(f"{stage.name}: complete in {run.path}, nothing to do")
             return
         remove_partial(run.path)
@@ -75,8 +79,7 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
         began = time.monotonic()
         figures = function(settings, run) or {}
         seconds = time.monotonic() - began
-        if not complete:
-            record_time(run, stage.name, {"seconds": round(seconds, 1), "resumed": resumed, **figures})
+        record_time(run, stage.name, {"seconds": round(seconds, 1), "resumed": resumed, **figures})
         run.complete(stage.name)
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 

@@ -10,8 +10,7 @@ STAGE = Stage(
     name="extract",
     sections=("env", "extract"),
     makes=("rollouts",),
-    # Finished shards are checked and skipped, so that one that was deleted is recorded again.
-    always=True,
+    whole=lambda settings, run: len(list(run.rollouts.glob("shard-*.h5"))) == settings.extract.shards,
     text="""
     Record episodes of a random policy in the real game, as many games at once as there are cores.
 

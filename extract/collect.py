@@ -87,7 +87,7 @@ def collect(settings: Experiment, run: Run) -> dict[str, Any]:
 
 def plan(settings: Experiment, folder: Path) -> list[ShardTask]:
     """Every shard of the rollouts. Raises Problem if the folder holds others."""
-    shards = -(-settings.extract.episodes // settings.extract.shard_episodes)
+    shards = settings.extract.shards
     tasks = [
         ShardTask(shard_path(folder, index), index, shards, settings.env, settings.extract) for index in range(shards)
     ]

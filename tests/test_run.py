@@ -23,7 +23,8 @@ def begin(tmp_path):
     run = Run(tmp_path / "run")
 
     def begin(stage, *overrides):
-        return run.begin(stage.name, load_config(DOOM, None, overrides), stage.sections, stage.needs, stage.makes)
+        settings = load_config(DOOM, None, overrides)
+        return run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run))
 
     begin.run = run
     return begin
