@@ -24,8 +24,9 @@ DIED = (
 )
 """What ViZDoom raises when the engine's process is gone."""
 
-STARTING = threading.Lock()
-"""Held while an engine starts: ViZDoom crashes the whole program when two are started at the same moment."""
+ONE_AT_A_TIME = threading.RLock()
+"""Held while an engine starts or ends: ViZDoom now and then crashes the whole program when two do so at the same moment.
+Reentrant, because an engine that nothing refers to any more may be closed at any point of this thread."""
 
 # Ctrl-C is for this program to answer, not for the engine: `trap` makes it ignored there.
 LAUNCH = """#!/bin/sh
@@ -73,7 +74,7 @@ class Engine:
         game.set_vizdoom_path(str(launch))
         game.set_doom_config_path(str(folder / "vizdoom.ini"))
         try:
-            with STARTING:
+            with ONE_AT_A_TIME:
                 game.init()
             self.pid = int((folder / "pid").read_text())
         except BaseException:
@@ -82,7 +83,8 @@ class Engine:
 
 
 def _close(game: vizdoom.DoomGame, cleaner: subprocess.Popen[bytes], folder: Path) -> None:
-    game.close()
+    with ONE_AT_A_TIME:
+        game.close()
     (folder / "pid").unlink(missing_ok=True)  # its number may be another process's by now
     assert cleaner.stdin is not None
     cleaner.stdin.close()
