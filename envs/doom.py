@@ -110,8 +110,7 @@ class Game:
                 fault = error
         self.close()
         raise Problem(
-            f"the game's process ended {ATTEMPTS} times in a row ({fault}): is there memory left, and may programs "
-            "be started from the folder for temporary files (else set TMPDIR)?"
+            f"the game's process ended {ATTEMPTS} times in a row ({fault}): is the machine out of memory?"
         ) from fault
 
     def _begin(self) -> None:

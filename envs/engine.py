@@ -5,15 +5,17 @@ started it is killed. So it is started in a folder of its own by a small script 
 second script, waiting for this program's end on a pipe, kills it and removes its folder and shared memory.
 """
 
+import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
 import weakref
 from pathlib import Path
 
 import vizdoom
+
+from experiment.problem import Problem
 
 DIED = (
     vizdoom.ViZDoomErrorException,
@@ -23,10 +25,6 @@ DIED = (
     vizdoom.MessageQueueException,
 )
 """What ViZDoom raises when the engine's process is gone."""
-
-ONE_AT_A_TIME = threading.RLock()
-"""Held while an engine starts or ends: ViZDoom now and then crashes the whole program when two do so at the same moment.
-Reentrant, because an engine that nothing refers to any more may be closed at any point of this thread."""
 
 # Ctrl-C is for this program to answer, not for the engine: `trap` makes it ignored there.
 LAUNCH = """#!/bin/sh
@@ -40,7 +38,11 @@ trap '' INT
 exec {engine} "$@"
 """
 
+# It also writes the launching script: if this program did, another process that it happens to start meanwhile would
+# hold the script open for writing, so that the system refuses to run it, and then ViZDoom crashes this program.
 CLEAN_UP = """
+printf %s "$2" > "$1/launch" && chmod 700 "$1/launch"
+echo ready
 read -r _
 [ -f "$1/pid" ] && kill -9 "$(cat "$1/pid")" 2>/dev/null
 [ -f "$1/instance" ] && rm -f /dev/shm/ViZDoom*"$(cat "$1/instance")"
@@ -57,25 +59,29 @@ class Engine:
     def __init__(self, game: vizdoom.DoomGame):
         self.game = game
         folder = Path(tempfile.mkdtemp(prefix="doom-"))
+        engine = Path(vizdoom.__file__).parent / "vizdoom"
+        script = LAUNCH.format(folder=shlex.quote(str(folder)), engine=shlex.quote(str(engine)))
         # In a session of its own, so that Ctrl-C and a kill of the whole process group pass it by.
         cleaner = subprocess.Popen(
-            ["sh", "-c", CLEAN_UP, "clean-up", str(folder)],
+            ["sh", "-c", CLEAN_UP, "clean-up", str(folder), script],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         self.close = weakref.finalize(self, _close, game, cleaner, folder)
         """Ends the engine and removes everything of it; harmless when called again."""
         launch = folder / "launch"
-        engine = Path(vizdoom.__file__).parent / "vizdoom"
-        launch.write_text(LAUNCH.format(folder=shlex.quote(str(folder)), engine=shlex.quote(str(engine))))
-        launch.chmod(0o700)
         game.set_vizdoom_path(str(launch))
         game.set_doom_config_path(str(folder / "vizdoom.ini"))
         try:
-            with ONE_AT_A_TIME:
-                game.init()
+            assert cleaner.stdout is not None
+            cleaner.stdout.readline()
+            if not os.access(launch, os.X_OK):
+                raise Problem(
+                    f"no program can be started from {folder.parent}, or it is full: set TMPDIR to another folder"
+                )
+            game.init()
             self.pid = int((folder / "pid").read_text())
         except BaseException:
             self.close()
@@ -83,10 +89,7 @@ class Engine:
 
 
 def _close(game: vizdoom.DoomGame, cleaner: subprocess.Popen[bytes], folder: Path) -> None:
-    with ONE_AT_A_TIME:
-        game.close()
+    game.close()
     (folder / "pid").unlink(missing_ok=True)  # its number may be another process's by now
-    assert cleaner.stdin is not None
-    cleaner.stdin.close()
-    cleaner.wait()
+    cleaner.communicate()  # closes the pipe it waits on
     shutil.rmtree(folder, ignore_errors=True)

@@ -120,6 +120,14 @@ def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
         env.reset(seed=0)
 
 
+def test_games_started_by_many_threads_at_once_all_start():
+    vectors = [DoomVector(6, threads=6) for _ in range(2)]
+    for vector in vectors:
+        frames, _ = vector.reset(seed=[0] * 6)
+        assert (frames == frames[0]).all() and frames.any()
+        vector.close()
+
+
 def test_actions_are_executed_by_the_papers_thresholds():
     raw = np.array([-1, -0.34, -0.33, 0, 0.33, 0.34, 1])
     assert execute(raw).tolist() == [-1, -1, 0, 0, 0, 1, 1]
