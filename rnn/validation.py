@@ -43,17 +43,12 @@ class Validation(NamedTuple):
     recall: float
     """Of the endings, the share that M predicts at the very step. NaN if there are none."""
     endings: int
-    latent_size: int
     calibration: Calibration
 
     @property
     def loss(self) -> float:
-        """What checkpoints are chosen by: -log p of the whole z[t+1], in nats, plus the loss of done.
-
-        The training loss has z's mean over its dimensions instead of their sum. Chosen by that, `done`, which overfits
-        long before z stops improving, outvotes z: controllers evolved in such an M did worse in the game.
-        """
-        return self.latent_size * self.z_nll + self.done_loss
+        """What checkpoints are chosen by: the training loss, z's plus done's, on held-out episodes."""
+        return self.z_nll + self.done_loss
 
     def summary(self) -> dict[str, Any]:
         """Everything, for results.json; None where there was nothing to measure."""
@@ -105,17 +100,11 @@ class Validator:
             nlls.append(nll.numpy()[batch.z_mask.ravel() > 0])
             logits.append(logit.numpy()[known])
             labels.append(batch.done.ravel()[known] > 0)
-        return figures(
-            np.concatenate(nlls),
-            np.concatenate(logits),
-            np.concatenate(labels),
-            self.done_weight,
-            self.model.latent_size,
-        )
+        return figures(np.concatenate(nlls), np.concatenate(logits), np.concatenate(labels), self.done_weight)
 
 
-def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: float, latent_size: int) -> Validation:
-    """The figures of steps: mean -log p of a dimension (any number of steps), done logits and endings (N,)."""
+def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: float) -> Validation:
+    """The figures of steps: -log p (any number of steps), done logits and whether the episode ended (N,)."""
     entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
     hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
     return Validation(
@@ -124,7 +113,6 @@ def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: 
         precision=hits / alarms if alarms else math.nan,
         recall=hits / endings if endings else math.nan,
         endings=endings,
-        latent_size=latent_size,
         calibration=calibrate(1 / (1 + np.exp(np.log(done_weight) - logit)), ended),
     )
 

@@ -224,11 +224,10 @@ def test_latents_are_drawn_with_their_variance(run: Run):
 
 def test_done_figures():
     logit = np.array([5.0, 5.0, -5.0, -5.0, 5.0])
-    v = figures(np.ones(3), logit, np.array([True, True, True, False, False]), done_weight=10, latent_size=4)
+    v = figures(np.ones(3), logit, np.array([True, True, True, False, False]), done_weight=10)
     assert (v.precision, v.recall, v.endings, v.z_nll) == (2 / 3, 2 / 3, 3, 1)
     soft = np.log1p(np.exp(-5))
     assert v.done_loss == pytest.approx((2 * 10 * soft + 10 * (5 + soft) + soft + 5 + soft) / 5)
-    assert v.loss == 4 * v.z_nll + v.done_loss
 
 
 def test_calibration_of_a_calibrated_and_a_boastful_model():
