@@ -15,7 +15,7 @@ from experiment.config import load_config
 from experiment.run import Run
 from extract.collect import collect
 
-EPISODES = 240
+EPISODES = 600
 PLAIN_EPISODES = 12
 
 
