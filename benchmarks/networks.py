@@ -67,7 +67,7 @@ def measure() -> Iterator[Measurement]:
 def fit(model: keras.Model, frames: np.ndarray) -> int:
     """Train for STEPS steps on one batch; frames trained on."""
     data = tf.data.Dataset.from_tensors((frames,)).repeat()
-    model.fit(data, steps_per_epoch=STEPS, verbose=0)
+    model.fit(data, steps_per_epoch=STEPS, verbose=0, shuffle=False)
     return STEPS * len(frames)
 
 
