@@ -236,10 +236,6 @@ class Rollouts:
         with _opened(shard.path) as file:
             return Episode(**{name: file[name][first:last] for name in ("frames", *SERIES)}, seed=seed)
 
-    def read_frames(self, index: int) -> np.ndarray:
-        """The frames of one episode, (T, height, width, channels) uint8."""
-        return self.read_range(self.starts[index], self.starts[index] + self.lengths[index])
-
     def _place(self, first: int, last: int) -> tuple[int, int, int]:
         """The shard that frames first..last-1 (in the numbering of all) are in, and their rows there."""
         number = int(np.searchsorted(self._shard_starts, first, side="right")) - 1

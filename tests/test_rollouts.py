@@ -57,7 +57,10 @@ def test_what_is_written_is_read(recorded):
     for index, episode in enumerate(episodes):
         for name, was, now in zip(Episode._fields, episode, rollouts.episode(index), strict=True):
             np.testing.assert_array_equal(was, now, err_msg=name)
-        np.testing.assert_array_equal(rollouts.read_frames(index), episode.frames)
+        np.testing.assert_array_equal(
+            rollouts.read_range(rollouts.starts[index], rollouts.starts[index] + rollouts.lengths[index]),
+            episode.frames,
+        )
     sequences = rollouts.sequences()
     for name in ("actions", "rewards", "terminated", "truncated"):
         np.testing.assert_array_equal(getattr(sequences, name), np.concatenate([getattr(e, name) for e in episodes]))
