@@ -93,7 +93,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
             save_median_videos(game, dream, policy, controller, in_game, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}, τ {temperature:.2f}"
     ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
-    print(table(ours, published_rows()))
+    print(table(ours, published_rows("doom"), "survival in tics"))
     print(f"n = {in_game['n']} games, {in_dream['n']} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
     return {"episodes": in_game["n"] + random["n"], "dreams": in_dream["n"]}

@@ -22,7 +22,7 @@ def save_training(run: Run) -> None:
     ours, real = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
     if not ours:
         return
-    published = published_curve()
+    published = published_curve("doom")
     panels = []
     for x, published_x, xlabel, scale in (
         ("step", "generation", "generation", 1),
@@ -48,7 +48,7 @@ def save_survival(run: Run, game: Record, dream: Record, random: Record) -> None
         "this agent, game": game["returns"],
         f"this agent, dream at τ {dream['temperature']:g}": dream["returns"],
         "random policy, game": random["returns"],
-        "published agent, game": published_episodes(),
+        "published agent, game": published_episodes("doom"),
     }
     save_histogram(run.plots / "survival.png", samples, "survival (tics)", "How long episodes last", {"solved": SOLVED})
 
@@ -79,7 +79,7 @@ def save_temperatures(run: Run, measured: Mapping[float, tuple[Record, Record]])
 
     measured: temperature -> (in its dream, in the game).
     """
-    paper = [line for line in published_table() if line["temperature"]]
+    paper = [line for line in published_table("doom") if line["temperature"]]
     series: dict[str, Any] = {}
     for i, place in enumerate(("dream", "game")):
         records = [measured[temperature][i] for temperature in sorted(measured)]

@@ -71,53 +71,103 @@ def row(name: str, dream: Record | None, game: Record | None) -> Row:
     return Row(name, score(dream), score(game))
 
 
-def published_rows() -> list[Row]:
-    """The paper's table for DoomTakeCover, and the 100 episodes that were published with the code."""
+def published_rows(name: str) -> list[Row]:
+    """The published table of an experiment (doom, carracing), and the single episodes where they were published."""
     rows = [
         Row(line["row"] + (f", τ {line['temperature']}" if line["temperature"] else ""), line["dream"], line["game"])
-        for line in published_table()
+        for line in published_table(name)
     ]
-    episodes = published_episodes()
-    return [*rows, Row("the original's 100 published episodes", None, Score(episodes.mean(), episodes.std(ddof=1)))]
+    episodes = published_episodes(name)
+    if len(episodes):
+        score = Score(episodes.mean(), episodes.std(ddof=1))
+        rows.append(Row(f"the original's {len(episodes)} published episodes", None, score))
+    return rows
 
 
-def published_table() -> list[dict[str, Any]]:
-    """The paper's table, a line each: row (str), temperature (str, empty for none), dream and game (Score or None)."""
+def published_table(name: str) -> list[dict[str, Any]]:
+    """The published table of an experiment, a line each: row, temperature (str, empty for none), dream, game.
+
+    dream and game are a Score, or None where nothing was published.
+    """
 
     def score(line: dict[str, str], place: str) -> Score | None:
-        mean, std = line[f"{place}_mean"], line[f"{place}_std"]
-        return Score(float(mean), float(std)) if mean else None
+        mean, std = line.get(f"{place}_mean"), line.get(f"{place}_std")
+        return Score(float(mean), float(std)) if mean and std else None
 
-    with open(PUBLISHED / "doom_table.csv", newline="") as file:
-        return [{**line, "dream": score(line, "dream"), "game": score(line, "game")} for line in csv.DictReader(file)]
-
-
-def published_episodes() -> np.ndarray:
-    """Survival of the published controller in 100 episodes of the real game, (100,)."""
-    return np.loadtxt(PUBLISHED / "doom_real_100_episodes.csv", delimiter=",", skiprows=1)[:, 1]
-
-
-def published_curve() -> dict[str, np.ndarray]:
-    """The columns of the published training curve in the dream, a number for each of its 1,800 generations."""
-    with open(PUBLISHED / "doom_dream_population.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return {column: np.array([float(line[column]) for line in lines]) for column in lines[0]}
+    return [
+        {
+            "row": line["row"],
+            "temperature": line.get("temperature", ""),
+            "dream": score(line, "dream"),
+            "game": score(line, "game"),
+        }
+        for line in published_lines(f"{name}_table.csv")
+    ]
 
 
-def table(ours: Sequence[Row], published: Sequence[Row]) -> str:
-    """The rows as text, ours above the published ones."""
+def published_episodes(name: str) -> np.ndarray:
+    """Returns of the published controller in single episodes of the real game, (n,); n is 0 if there are none."""
+    return np.array([float(line["return"]) for line in published_lines(f"{name}_episodes.csv")])
+
+
+def published_curve(name: str) -> dict[str, np.ndarray]:
+    """The columns of the published training curve, a number for each of its 1,800 generations; empty if there is none.
+
+    generation, elapsed_s, return_mean, return_min, return_max and steps_mean of a generation's 64 x 16 episodes: in
+    the dream for doom, in the real game for carracing.
+    """
+    return published_columns(f"{name}_population.csv")
+
+
+def published_mean_curve(name: str) -> dict[str, np.ndarray]:
+    """How the published run's CMA-ES mean did on 1,024 real episodes, every 25 generations; empty if there is none.
+
+    Columns generation, elapsed_s and return_mean, (72,) each for carracing.
+    """
+    return published_columns(f"{name}_mean_eval.csv")
+
+
+def published_columns(file: str) -> dict[str, np.ndarray]:
+    """The columns of a published file of numbers; empty if there is no such file."""
+    lines = published_lines(file)
+    return {column: np.array([float(line[column]) for line in lines]) for column in (lines[0] if lines else ())}
+
+
+def published_lines(file: str) -> list[dict[str, str]]:
+    """The lines of a published file; none if there is no such file: not everything was published."""
+    path = PUBLISHED / file
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def table(ours: Sequence[Row], published: Sequence[Row], heading: str) -> str:
+    """The rows as text, ours above the published ones; a place where nobody has been has no column.
+
+    heading: what the scores are, such as 'survival in tics' or 'return'.
+    """
 
     def cell(score: Score | None) -> str:
         if score is None:
             return ""
-        error = f"  (mean ± {score.standard_error:,.0f})" if score.standard_error is not None else ""
-        return f"{score.mean:,.0f} ± {score.std:,.0f}{error}"
+        error = f"  (mean ± {whole(score.standard_error)})" if score.standard_error is not None else ""
+        return f"{whole(score.mean)} ± {whole(score.std)}{error}"
 
-    lines = [(r.name, cell(r.dream), cell(r.game)) for r in (*ours, *published)]
-    heading = ("survival in tics, mean ± standard deviation", "in the dream", "in the game")
-    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
-    rule = "-" * (sum(widths) + 4)
+    def whole(value: float) -> str:
+        return f"{value:z,.0f}"  # z: a return of -0.3 is 0, not -0
+
+    rows = [*ours, *published]
+    columns = [
+        [f"{heading}, mean ± standard deviation", *(r.name for r in rows)],
+        ["in the dream", *(cell(r.dream) for r in rows)],
+        ["in the game", *(cell(r.game) for r in rows)],
+    ]
+    columns = [column for column in columns if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     text = [
-        "  ".join(part.ljust(w) for part, w in zip(line, widths, strict=True)).rstrip() for line in (heading, *lines)
+        "  ".join(part.ljust(w) for part, w in zip(line, widths, strict=True)).rstrip()
+        for line in zip(*columns, strict=True)
     ]
     return "\n".join([rule, text[0], rule, *text[1 : 1 + len(ours)], rule, *text[1 + len(ours) :], rule])

@@ -63,7 +63,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         rows.append(row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
         save_temperatures(run, measured)
-    print(table(rows, published_rows()), flush=True)
+    print(table(rows, published_rows("doom"), "survival in tics"), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 
 

@@ -8,7 +8,17 @@ import pytest
 from controller.evolution import Evolution
 from controller.policy import policy_from
 from controller.real import RealGame, Slice, play_slice
-from controller.scores import once, published_episodes, published_rows, row, summary, table
+from controller.scores import (
+    once,
+    published_curve,
+    published_episodes,
+    published_mean_curve,
+    published_rows,
+    published_table,
+    row,
+    summary,
+    table,
+)
 from controller.weights import load_controller, save_controller
 from experiment.files import read_json
 from experiment.run import Run
@@ -37,7 +47,7 @@ def run(tmp_path_factory):
     VAE(SETTINGS.vae.z).save_weights(run.vae_weights)
     build_rnn(SETTINGS).save_weights(run.rnn_weights)
     ends = np.tile([False, True], 3)
-    sequences = Sequences(np.zeros(6, "float32"), np.ones(6, "float32"), ends, ~ends, np.full(3, 2))
+    sequences = Sequences(np.zeros(6, "float32"), np.ones(6, "float32"), ends, ~ends, np.full(3, 2), [3])
     write_latents(run.latents, [(np.zeros((6, 4)), np.zeros((6, 4)))], sequences)
     policy = policy_from(SETTINGS)
     begun = np.random.default_rng(0).normal(size=policy.size)
@@ -61,14 +71,47 @@ def test_summary_is_of_a_sample():
     assert record["returns"] == [1.0, 2.0, 3.0, 6.0]
 
 
-def test_published_figures():
-    episodes = published_episodes()
+def test_published_figures_of_doom():
+    episodes = published_episodes("doom")
     assert (len(episodes), round(episodes.mean())) == (100, 973)
-    text = table([row("ours", None, summary(np.array([100.0, 300.0])))], published_rows())
-    assert "ours" in text
-    assert "200 ± 141  (mean ± 100)" in text
+    ours = [row("ours", None, summary(np.array([100.0, 300.0])))]
+    text = table(ours, published_rows("doom"), "survival in tics")
+    heading, first = text.splitlines()[1], text.splitlines()[3]
+    assert heading.split("  ")[0] == "survival in tics, mean ± standard deviation"
+    assert first.startswith("ours") and first.endswith("200 ± 141  (mean ± 100)")
     for figures in ("1,092 ± 556", "2,086 ± 140", "210 ± 108", "820 ± 58", "973 ± 542"):
         assert figures in text
+    curve = published_curve("doom")
+    assert (len(curve["return_mean"]), curve["return_mean"][0]) == (1800, 305.45)
+    assert published_mean_curve("doom") == {}
+
+
+def test_published_figures_of_carracing():
+    ours = [row("ours", None, summary(np.array([-20.0, 19.4])))]
+    text = table(ours, published_rows("carracing"), "return")
+    heading, first = text.splitlines()[1], text.splitlines()[3]
+    assert (
+        " ".join(heading.split()) == "return, mean ± standard deviation in the game"
+    )  # nobody dreamed: no such column
+    assert " ".join(first.split()) == "ours 0 ± 28 (mean ± 20)"  # -0.3: no -0
+    for figures in ("906 ± 21", "788 ± 141", "632 ± 251", "838 ± 11", "652 ± 10", "591 ± 45", "343 ± 18"):
+        assert sum(line.endswith(figures) for line in text.splitlines()) == 1
+    assert [line["game"].mean for line in published_table("carracing") if "PyTorch" in line["row"]] == [860, 870]
+    assert len(published_episodes("carracing")) == 0
+    curve, mean = published_curve("carracing"), published_mean_curve("carracing")
+    assert [int(values[-1]) for values in curve.values()] == [1800, 4027120, 890, 813, 911, 903]
+    assert [round(float(values[-1])) for values in mean.values()] == [1800, 4029137, 900]
+    assert len(curve["generation"]) == 1800 and len(mean["generation"]) == 72
+
+
+def test_a_dream_gets_a_column():
+    record = summary(np.array([800.0, 900.0]))
+    text = table([row("ours", record, None)], published_rows("carracing"), "return")
+    assert "in the dream" in text and "850 ± 71  (mean ± 50)" in text
+
+
+def test_what_was_not_published_is_empty():
+    assert published_rows("elsewhere") == [] and published_curve("elsewhere") == {}
 
 
 def test_measured_once_for_the_same_thing_only(tmp_path):
