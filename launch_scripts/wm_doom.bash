@@ -30,35 +30,6 @@ environment:
 HELP
 }
 
-mistake() {
-    echo "wm_doom.bash: $1; --help says more" >&2
-    exit 2
-}
-
-preset="" run="" overrides=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        -h | --help) usage && exit ;;
-        --run) [ -n "${2:-}" ] || mistake "--run needs a folder" && run=$2 && shift ;;
-        --run=?*) run=${1#--run=} ;;
-        -*) mistake "unknown option '$1'" ;;
-        *=*) overrides+=("$1") ;;
-        quick | laptop | paper) [ -z "$preset" ] || mistake "two presets, '$preset' and '$1'" && preset=$1 ;;
-        *) mistake "unknown preset '$1': choose quick, laptop or paper" ;;
-    esac
-    shift
-done
-preset=${preset:-laptop}
-
-# A folder given by the user is meant from where the user is; the default lies in the project.
-case $run in
-    "") [ "$preset" = laptop ] && run=runs/doom || run=runs/doom-$preset ;;
-    /*) ;;
-    *) run=$PWD/$run ;;
-esac
-
-source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
-[ -e /dev/nvidiactl ] && extras=gpu || extras=""
-setup "${EXTRAS-$extras}"
-cd "$PROJECT"
-exec .venv/bin/python -m experiment configs/doom.yaml --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}
+source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+read_arguments "" "$@"
+launch experiment doom

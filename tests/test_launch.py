@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "launch_scripts"
+EXPERIMENTS = {"wm_doom.bash": "doom", "carracing.bash": "carracing"}
+
+every_experiment = pytest.mark.parametrize("script, name", EXPERIMENTS.items(), ids=EXPERIMENTS.values())
 
 
 def bash(*arguments, cwd, **environment):
@@ -23,22 +26,38 @@ def test_syntax(script):
     assert bash("-n", script, cwd=ROOT).returncode == 0
 
 
-def test_help_needs_no_installation(tmp_path):
+@every_experiment
+def test_help_needs_no_installation(script, name, tmp_path):
     shutil.copytree(SCRIPTS, tmp_path / "launch_scripts")
-    done = bash("launch_scripts/wm_doom.bash", "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "quick" in done.stdout and "key=value" in done.stdout
+    done = bash(f"launch_scripts/{script}", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith(
+        f"usage: bash launch_scripts/{script} [quick|laptop|paper] [--run DIR] [key=value ...]"
+    )
+    for said in ("key=value", f"runs/{name}-quick", f"configs/{name}.yaml", "EXTRAS=", "PYTHON="):
+        assert said in done.stdout
+    assert not any(f"runs/{other}" in done.stdout for other in EXPERIMENTS.values() if other != name)
     assert not (tmp_path / ".venv").exists()
 
 
+def assert_mistake(done, said):
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", EXPERIMENTS)
 @pytest.mark.parametrize(
     "arguments, said",
     [(["swift"], "'swift'"), (["--run"], "--run"), (["--fast"], "'--fast'"), (["quick", "paper"], "two presets")],
 )
-def test_mistakes_are_one_line(arguments, said, tmp_path):
-    done = bash(SCRIPTS / "wm_doom.bash", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+def test_mistakes_are_one_line(script, arguments, said, tmp_path):
+    done = bash(SCRIPTS / script, *arguments, cwd=tmp_path)
+    assert_mistake(done, said)
+    assert done.stderr.startswith(f"{script}: ")
+
+
+def test_the_shared_part_does_nothing_alone(tmp_path):
+    assert_mistake(bash(SCRIPTS / "experiment.bash", "quick", cwd=tmp_path), "run one of them")
 
 
 @pytest.fixture
@@ -53,7 +72,7 @@ def project(tmp_path):
 case "$*" in
     "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
     "-m pip install"*) echo "pip $*" >>log; sleep "${{PIP_SECONDS:-0}}"; exit "${{PIP_EXIT:-0}}" ;;
-    "-m experiment"*) echo "$*" ;;
+    "-m experiment"* | "-m nextframe"*) echo "$*" ;;
     "-c import pip") ;;
     *) exec {sys.executable} "$@" ;;
 esac
@@ -130,16 +149,50 @@ def test_setup_without_python(project):
     assert "/nowhere/python3 is missing" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_doom_passes_its_arguments_on(project, tmp_path):
-    python = str(project.parent / "python")
+@pytest.fixture
+def command(project, tmp_path):
+    """command(script, *arguments): what a script becomes when it is started elsewhere."""
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
-    script = project / "launch_scripts" / "wm_doom.bash"
 
-    def command(*arguments):
-        return bash(script, *arguments, cwd=elsewhere, PYTHON=python, EXTRAS="").stdout.splitlines()[-1]
+    def run(script, *arguments, **environment):
+        python = str(project.parent / "python")
+        path = project / "launch_scripts" / script
+        done = bash(path, *arguments, cwd=elsewhere, **{"PYTHON": python, "EXTRAS": ""} | environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
 
-    assert command() == "-m experiment configs/doom.yaml --preset laptop --run runs/doom"
-    assert command("quick") == "-m experiment configs/doom.yaml --preset quick --run runs/doom-quick"
-    expected = f"-m experiment configs/doom.yaml --preset paper --run {elsewhere}/my run vae.steps=3 rnn.steps=4"
-    assert command("paper", "vae.steps=3", "--run", "my run", "rnn.steps=4") == expected
+    return run
+
+
+@every_experiment
+def test_arguments_are_passed_on(script, name, command, tmp_path):
+    start = f"-m experiment configs/{name}.yaml"
+    assert command(script) == f"{start} --preset laptop --run runs/{name}"
+    assert command(script, "quick") == f"{start} --preset quick --run runs/{name}-quick"
+    expected = f"{start} --preset paper --run {tmp_path}/else where/my run vae.steps=3 rnn.steps=4"
+    assert command(script, "paper", "vae.steps=3", "--run", "my run", "rnn.steps=4") == expected
+    assert command(script, f"--run={tmp_path}/run", "quick") == f"{start} --preset quick --run {tmp_path}/run"
+
+
+@every_experiment
+def test_extras_are_installed(script, name, command, project):
+    command(script, "quick", EXTRAS="gpu,ray")
+    assert log(project)[-1].endswith("-e .[gpu,ray]")
+
+
+def test_a_script_may_take_one_word_more(command, project):
+    (project / "launch_scripts" / "other.bash").write_text("""
+set -euo pipefail
+usage() { echo help; }
+source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+read_arguments "breakout coinrun" "$@"
+launch nextframe "${word:-breakout}"
+""")
+    assert command("other.bash") == "-m nextframe configs/breakout.yaml --preset laptop --run runs/breakout"
+    expected = "-m nextframe configs/coinrun.yaml --preset quick --run runs/coinrun-quick a.b=1"
+    assert command("other.bash", "coinrun", "quick", "a.b=1") == command("other.bash", "quick", "a.b=1", "coinrun")
+    assert command("other.bash", "coinrun", "a.b=1", "quick") == expected
+    script = project / "launch_scripts" / "other.bash"
+    assert_mistake(bash(script, "breakout", "coinrun", cwd=project), "'breakout' and 'coinrun'")
+    assert_mistake(bash(script, "pong", cwd=project), "'pong': choose quick, laptop or paper, and breakout or coinrun")

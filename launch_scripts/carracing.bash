@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The whole CarRacing experiment in one command; --help says more.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+usage: bash launch_scripts/carracing.bash [quick|laptop|paper] [--run DIR] [key=value ...]
+
+World Models on CarRacing: installs what is missing into .venv, records drives on random tracks, trains V and M,
+evolves the controller C (in M's dream, on the real track, or in the one and then the other, as the config says),
+and lets it drive 100 tracks that no training used, in Gymnasium's own environment. Needs no display. Prints first
+what it is going to do and about how long each stage takes on this machine, and last where everything is.
+
+presets (on two cores):
+  quick    at most 6 minutes: the whole pipeline on little data, to see that everything works
+  laptop   at most 3 hours: an agent that drives; the default
+  paper    the published scale; for larger machines
+
+  --run DIR    the run folder; otherwise runs/carracing, or runs/carracing-quick, runs/carracing-paper, in the project
+  key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
+
+The same command again goes on where it was interrupted, and skips what is complete.
+
+  see it train          .venv/bin/tensorboard --logdir runs/carracing/tensorboard
+  every setting         .venv/bin/python -m STAGE configs/carracing.yaml --help
+  one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
+
+environment:
+  EXTRAS=gpu,ray   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  PYTHON=...       the Python to make .venv with (3.11 to 3.13; default: python3)
+HELP
+}
+
+source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+read_arguments "" "$@"
+launch experiment carracing

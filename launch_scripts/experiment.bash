@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What the experiments' scripts share: the command line, the installation and the start. For them to source:
+#
+#   usage() { ... }               theirs: prints the help text
+#   read_arguments "" "$@"        reads [quick|laptop|paper] [--run DIR] [key=value ...] into preset, run and overrides
+#   read_arguments "a b" "$@"     the same, and one of the words a and b into word, which is empty if none is given
+#   launch experiment doom        installs what is missing and becomes `python -m experiment configs/doom.yaml ...`;
+#                                 without --run, the run folder is runs/doom, or runs/doom-PRESET
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    echo "experiment.bash: is a part of wm_doom.bash and carracing.bash; run one of them" >&2
+    exit 2
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
+
+read_arguments() {
+    local words=$1
+    shift
+    preset="" run="" word="" overrides=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -h | --help) usage && exit ;;
+            --run) [ -n "${2:-}" ] || mistake "--run needs a folder" && run=$2 && shift ;;
+            --run=?*) run=${1#--run=} ;;
+            -*) mistake "unknown option '$1'" ;;
+            *=*) overrides+=("$1") ;;
+            quick | laptop | paper) [ -z "$preset" ] || mistake "two presets, '$preset' and '$1'" && preset=$1 ;;
+            *) read_word "$1" "$words" ;;
+        esac
+        shift
+    done
+    preset=${preset:-laptop}
+}
+
+read_word() {
+    local choice
+    for choice in $2; do
+        if [ "$1" = "$choice" ]; then
+            [ -z "$word" ] || mistake "two of ${2// /, }: '$word' and '$1'"
+            word=$1
+            return
+        fi
+    done
+    mistake "unknown preset '$1': choose quick, laptop or paper${2:+, and ${2// / or }}"
+}
+
+mistake() {
+    echo "$(basename "$0"): $1; --help says more" >&2
+    exit 2
+}
+
+launch() {
+    local module=$1 name=$2 extras=""
+    # A folder given by the user is meant from where the user is; the default lies in the project.
+    case $run in
+        "") [ "$preset" = laptop ] && run=runs/$name || run=runs/$name-$preset ;;
+        /*) ;;
+        *) run=$PWD/$run ;;
+    esac
+    [ ! -e /dev/nvidiactl ] || extras=gpu
+    setup "${EXTRAS-$extras}"
+    cd "$PROJECT" || exit
+    exec .venv/bin/python -m "$module" "configs/$name.yaml" --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}
+}
