@@ -1,4 +1,4 @@
-"""`python -m controller`: evolve C in the dream."""
+"""`python -m controller`: evolve C, in the dream or in the real world."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ STAGE = Stage(
     needs=("vae", "vae.encode", "rnn"),
     makes=("controller",),
     text="""
-    Evolve C, the linear controller, with CMA-ES, in the dream of M alone.
+    Evolve C, the controller, with CMA-ES: controller.generations in the dream of M, then controller.real_generations
+    in the real world.
 
-    Every generation is one batch of controller.population x controller.episodes dreams, all with the same start
-    latents and the same random numbers. The number of generations is fixed in advance (controller.generations)
+    Every generation is one batch of controller.population x controller.episodes dreams or real episodes, with the same
+    starts and random numbers (the same seeds) for all candidates. The number of generations is fixed in advance
     and the mean of the last one is the result; every controller.real_every generations that mean is also tried
-    in the real game, on seeds that neither training nor the final evaluation uses.
+    in the real world, on seeds that neither training nor the final evaluation uses.
 
     Reads latents.h5, rnn.weights.h5 and, for the trials, vae.weights.h5.
     Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv, checkpoints/evolution.pickle.
@@ -28,16 +29,11 @@ STAGE = Stage(
 
 def run(settings: Experiment, folder: Run) -> dict[str, Any]:
     """Evolve what is left to evolve."""
-    from controller.policy import policy_from
-    from controller.real import RealGame
-    from controller.training import evolve
+    from controller.training import evolve_all
     from experiment.hardware import prepare
-    from rnn.dream import load_dream
 
     prepare(settings.hardware)
-    dream = load_dream(settings, folder)
-    with RealGame(settings, folder) as game:
-        return evolve(settings, folder, dream, policy_from(settings), game.trial)
+    return evolve_all(settings, folder)
 
 
 if __name__ == "__main__":

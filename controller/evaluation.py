@@ -1,15 +1,16 @@
-"""The reported figures of a run: its CMA-ES mean in the real game and in the dream, and the random policy."""
+"""The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy."""
 
 from typing import Any
 
 import numpy as np
 
 from controller.evolution import generation_seed
-from controller.policy import LinearPolicy, policy_from
-from controller.real import RealGame
-from controller.report import save_losses, save_survival, save_training, save_videos
+from controller.policy import Policy, policy_from
+from controller.real import RealWorld
+from controller.report import save_losses, save_returns, save_training, save_videos
 from controller.scores import Record, once, published_rows, row, table
 from controller.weights import Controller, load_controller
+from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.progress import Progress
 from experiment.run import Run
@@ -22,26 +23,26 @@ def held_out_seeds(settings: Experiment, count: int) -> list[int]:
     return [settings.evaluate.seed + i for i in range(count)]
 
 
-def measure_game(game: RealGame, controller: Controller, run: Run, *keys: str) -> Record:
-    """The CMA-ES mean in evaluate.episodes episodes of the real game, on held-out seeds."""
-    seeds = held_out_seeds(game.settings, game.settings.evaluate.episodes)
-    of = {**described(controller), "max_steps": game.settings.env.max_steps, "seeds": seeds}
+def measure_game(world: RealWorld, controller: Controller, run: Run, *keys: str) -> Record:
+    """The CMA-ES mean in evaluate.episodes episodes of the real world, on held-out seeds."""
+    seeds = held_out_seeds(world.settings, world.settings.evaluate.episodes)
+    of = {**described(controller), "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
     def measure() -> np.ndarray:
-        with Progress("playing the real game", len(seeds), "episodes") as bar:
-            return game.returns(controller.mean, seeds, bar.update)
+        with Progress("playing in the real world", len(seeds), "episodes") as bar:
+            return world.play(controller.mean, seeds, bar.update).returns
 
     return once(run, keys, of, measure)
 
 
-def measure_random(game: RealGame, run: Run, *keys: str) -> Record:
-    """The random policy, a new action every tic as in the paper, on held-out seeds."""
-    seeds = held_out_seeds(game.settings, game.settings.evaluate.random_episodes)
-    of = {"policy": "random action every tic", "max_steps": game.settings.env.max_steps, "seeds": seeds}
+def measure_random(world: RealWorld, run: Run, *keys: str) -> Record:
+    """The random policy, a new action every step as in the paper, on held-out seeds."""
+    seeds = held_out_seeds(world.settings, world.settings.evaluate.random_episodes)
+    of = {"policy": "random action every step", "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
     def measure() -> np.ndarray:
-        with Progress("the random policy in the real game", len(seeds), "episodes") as bar:
-            return game.returns(None, seeds, bar.update)
+        with Progress("the random policy in the real world", len(seeds), "episodes") as bar:
+            return world.play(None, seeds, bar.update).returns
 
     return once(run, keys, of, measure)
 
@@ -49,7 +50,7 @@ def measure_random(game: RealGame, run: Run, *keys: str) -> Record:
 def measure_dream(
     settings: Experiment,
     dream: Dream,
-    policy: LinearPolicy,
+    policy: Policy,
     controller: Controller,
     temperature: float,
     run: Run,
@@ -65,7 +66,8 @@ def measure_dream(
     }
 
     def measure() -> np.ndarray:
-        return dream.rollout(policy.act, controller.mean[None], of["n"], of["seed"], temperature, of["max_steps"])[0]
+        counted = of["n"], of["seed"], temperature, of["max_steps"]
+        return dream.rollout(policy.act, controller.mean[None], *counted).returns[0]
 
     return once(run, keys, of, measure)
 
@@ -75,46 +77,55 @@ def described(controller: Controller) -> Record:
     return {"controller": controller.fingerprint, "generation": controller.generation}
 
 
+def can_dream(settings: Experiment) -> bool:
+    """Whether there is a dream to measure anything in."""
+    return settings.rnn.train and (settings.rnn.predict_done or settings.rnn.predict_reward)
+
+
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware)
-    policy = policy_from(settings)
+    policy, about = policy_from(settings), world_of(settings)
     controller = load_controller(run.controller, policy)
     temperature = settings.dream.temperature
-    with RealGame(settings, run) as game:
-        dream = load_dream(settings, run)
-        in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
-        in_game = measure_game(game, controller, run, "game")
-        random = measure_random(game, run, "random")
-        save_training(run)
+    dream, in_dream = None, None
+    with RealWorld(settings, run, final=True) as world:
+        if can_dream(settings):
+            dream = load_dream(settings, run)
+            in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
+        in_game = measure_game(world, controller, run, "game")
+        random = measure_random(world, run, "random")
+        save_training(settings, run)
         save_losses(run)
-        save_survival(run, in_game, in_dream, random)
+        save_returns(settings, run, in_game, in_dream, random)
         if settings.evaluate.videos:
-            save_median_videos(game, dream, policy, controller, in_game, in_dream)
-    name = f"this run, CMA-ES mean of generation {controller.generation}, τ {temperature:.2f}"
+            save_real_videos(world, controller, in_game)
+            if dream is not None and in_dream is not None:
+                save_dream_video(world, dream, policy, controller, in_dream)
+    name = f"this run, CMA-ES mean of generation {controller.generation}"
+    name += f", τ {temperature:.2f}" if in_dream is not None else ""
     ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
-    print(table(ours, published_rows("doom"), "survival in tics"))
-    print(f"n = {in_game['n']} games, {in_dream['n']} dreams, {random['n']} random games; all returns in {run.results}")
+    print(table(ours, published_rows(settings.env.name), about.score))
+    dreams = in_dream["n"] if in_dream is not None else 0
+    print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
-    return {"episodes": in_game["n"] + random["n"], "dreams": in_dream["n"]}
+    return {"episodes": in_game["n"] + random["n"], "dreams": dreams}
 
 
-def save_median_videos(
-    game: RealGame, dream: Dream, policy: LinearPolicy, controller: Controller, in_game: Record, in_dream: Record
-) -> None:
-    """Play the game and the dream of median length again, and film them."""
-    recording = game.record(controller.mean, in_game["seeds"][median_index(in_game["returns"])])
-    counted = [in_dream[name] for name in ("n", "seed", "temperature", "max_steps")]
+def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:
+    """Play the best, the median and the worst real episode again, and film them beside V's reconstruction."""
+    order = np.argsort(record["returns"], kind="stable")
+    for name, index in (("game", order[len(order) // 2]), ("game-best", order[-1]), ("game-worst", order[0])):
+        recording = world.record(controller.mean, record["seeds"][index])
+        label = f"{world.world.score} {record['returns'][index]:,.0f}, {len(recording.z):,} {world.world.step}s"
+        save_videos(world.run, world.agent.vae, name, label, recording.z, world.world.fps, recording.frames)
+
+
+def save_dream_video(world: RealWorld, dream: Dream, policy: Policy, controller: Controller, record: Record) -> None:
+    """Dream the dream of median return again, and film it."""
+    counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
     trace = dream.trace(policy.act, controller.mean[None], *counted)
-    episode = median_index(in_dream["returns"])
+    episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
     z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
-    labels = {
-        "game": f"the game, {len(recording.z):,} tics",
-        "dream": f"a dream, τ {in_dream['temperature']:g}, {len(z):,} tics",
-    }
-    save_videos(game.run, game.agent.vae, recording, z, labels)
-
-
-def median_index(returns: list[float]) -> int:
-    """Which episode is the median one."""
-    return int(np.argsort(returns, kind="stable")[len(returns) // 2])
+    label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
+    save_videos(world.run, world.agent.vae, "dream", label, z, world.world.fps)

@@ -45,7 +45,10 @@ class Evolution:
         self.best = np.zeros(size, "float32")  # the candidate of the highest fitness so far
         self.best_return, self.best_fitness, self.best_generation = -np.inf, -np.inf, 0
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
+        self.steps = 0  # of all episodes
+        self.before, self.steps_before, self.seconds_before = 0, 0, 0.0  # what another evolution had done: see follow
         self.last_mean_return: float | None = None
+        self.last_length: float | None = None  # steps that an episode of the last generation lasted on average
         options = {"popsize": population, "randn": Normal(seed), "seed": np.nan, "verbose": -9, "verb_log": 0}
         self.strategy = cma.CMAEvolutionStrategy(np.zeros(size) if x0 is None else x0, sigma, options)
         self.asked: list[np.ndarray] = []
@@ -70,6 +73,12 @@ class Evolution:
         if fitness[top] > self.best_fitness:
             self.best, self.best_generation = np.asarray(self.asked[top], "float32"), self.generation
             self.best_return, self.best_fitness = float(returns[top]), float(fitness[top])
+
+    def follow(self, other: "Evolution") -> None:
+        """Count generations, steps and seconds on from those of another evolution."""
+        self.before = other.before + other.generation
+        self.steps = self.steps_before = other.steps
+        self.seconds = self.seconds_before = other.seconds
 
     @property
     def mean(self) -> np.ndarray:

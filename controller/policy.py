@@ -1,34 +1,39 @@
-"""C: a = tanh(W x [+ b]), one linear layer on what V and M give (paper, section 2.3).
+"""C: a = tanh(W x [+ b]), one linear layer on what V and M give (paper, section 2.3), or two with tanh between.
 
 A controller is a row of D numbers, so a population is a matrix (N, D): every row of a batch is played by
 its own controller, in one product.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from envs.worlds import world_of
 from experiment.problem import Problem
+from experiment.schema import Experiment
 
 Tensor = Any
 
 
 @dataclass(frozen=True)
-class LinearPolicy:
+class Policy:
     """What C sees and how many numbers it has.
 
-    inputs: which of z (latent_size), h and c (hidden each), in the order they are concatenated.
-    The row of a controller is W in row-major order (actions, X), then the bias (actions) if there is one:
-    1,088 numbers for Doom's [z c h], 867 for CarRacing's [z h] with 3 actions and a bias.
+    inputs: which of z (latent_size), h and c (memory each), in the order they are concatenated.
+    hidden: tanh units between input and output, 0 for none.
+    The row of a controller is, layer by layer, W in row-major order (outputs, inputs), then the bias (outputs) if there
+    is one: 1,088 numbers for Doom's [z c h], 867 for CarRacing's [z h] with 3 actions and a bias.
     """
 
     inputs: tuple[str, ...]
     bias: bool
     latent_size: int
-    hidden: int
+    memory: int
     actions: int = 1
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.inputs if name not in ("z", "h", "c")]
@@ -36,40 +41,60 @@ class LinearPolicy:
             raise Problem(f"controller.inputs is {list(self.inputs)}: expected some of z, h and c, each once")
 
     @property
+    def remembers(self) -> bool:
+        """Whether C sees anything of M."""
+        return self.inputs != ("z",)
+
+    @property
     def features(self) -> int:
         """X, the length of what C sees."""
-        return sum(self.latent_size if name == "z" else self.hidden for name in self.inputs)
+        return sum(self.latent_size if name == "z" else self.memory for name in self.inputs)
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of every layer."""
+        sizes = [self.features, self.hidden, self.actions] if self.hidden else [self.features, self.actions]
+        return list(itertools.pairwise(sizes))
 
     @property
     def size(self) -> int:
         """D, the parameters of one controller."""
-        return self.actions * (self.features + int(self.bias))
+        return sum(outputs * (inputs + int(self.bias)) for inputs, outputs in self.layers)
 
     def act(self, parameters: Tensor, z: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """The raw actions of N controllers, each seeing its own row.
 
         parameters (N, D), z (N, Z), h and c (N, H), all float32. Returns (N,) for one action, else (N, A),
-        in [-1, 1]; the world says what they mean (`envs.doom.execute`). Traceable by tf.function.
+        in [-1, 1]; the world says what they mean (`envs.actions`). Traceable by tf.function.
         """
-        seen = {"z": z, "h": h, "c": c}
-        if self.actions == 1:
-            # Sums over many lanes first: XLA adds up a single row one number after the other, and concatenates slowly.
-            lanes = math.gcd(self.latent_size, self.hidden)
-            sizes = [seen[name].shape[1] for name in self.inputs]
-            weights = tf.split(parameters[:, : self.features], sizes, axis=1)
-            products = [w * seen[name] for w, name in zip(weights, self.inputs, strict=True)]  # (N, Z or H) each
-            partial = [tf.reduce_sum(tf.reshape(p, (-1, p.shape[1] // lanes, lanes)), axis=1) for p in products]
-            total = tf.reduce_sum(tf.add_n(partial), axis=1)  # (N,)
-            return tf.tanh(total + parameters[:, -1] if self.bias else total)
-        x = tf.concat([seen[name] for name in self.inputs], axis=1)  # (N, X)
-        weights = tf.reshape(
-            parameters[:, : self.actions * self.features], (-1, self.actions, self.features)
-        )  # (N, A, X)
-        total = tf.linalg.matvec(weights, x)  # (N, A)
-        return tf.tanh(total + parameters[:, self.actions * self.features :] if self.bias else total)
+        known = {"z": z, "h": h, "c": c}
+        seen = [known[name] for name in self.inputs]
+        first = 0
+        for inputs, outputs in self.layers:
+            last = first + inputs * outputs
+            rows = tf.split(parameters[:, first:last], outputs, axis=1)  # (N, inputs) for every output
+            total = tf.stack([weighted(row, seen) for row in rows], axis=1)  # (N, outputs)
+            first = last
+            if self.bias:
+                total += parameters[:, last : last + outputs]
+                first += outputs
+            seen = [tf.tanh(total)]
+        return seen[0][:, 0] if self.actions == 1 else seen[0]
 
 
-def policy_from(settings: Any, actions: int = 1) -> LinearPolicy:
+def weighted(weights: Tensor, seen: list[Tensor]) -> Tensor:
+    """The sums (N,) of weights (N, X) times what is seen, parts (N, X_i) one beside the other.
+
+    Sums over many lanes first: XLA adds up a single row one number after the other, and concatenates slowly.
+    """
+    sizes = [part.shape[1] for part in seen]
+    lanes = math.gcd(*sizes)
+    products = [w * part for w, part in zip(tf.split(weights, sizes, axis=1), seen, strict=True)]  # (N, X_i) each
+    partial = [tf.reduce_sum(tf.reshape(p, (-1, p.shape[1] // lanes, lanes)), axis=1) for p in products]
+    return tf.reduce_sum(tf.add_n(partial), axis=1)
+
+
+def policy_from(settings: Experiment) -> Policy:
     """The policy that an Experiment's settings describe."""
-    c = settings.controller
-    return LinearPolicy(tuple(c.inputs), c.bias, settings.vae.z, settings.rnn.hidden, actions)
+    c, actions = settings.controller, world_of(settings).actions
+    return Policy(tuple(c.inputs), c.bias, settings.vae.z, settings.rnn.hidden, actions, c.hidden)

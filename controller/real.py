@@ -1,4 +1,4 @@
-"""The real game: a run's agent, or the random policy, on given seeds; here, or in slices spread over workers."""
+"""The real world: a run's agent, or the random policy, on given seeds; here, or in slices spread over workers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,104 +9,97 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from controller.agent import Agent, AgentPlayer, RandomPlayer, Recording, World, play
-from controller.policy import policy_from
+from controller.agent import Agent, AgentPlayer, Recording, load_agent
+from envs.play import Played, play
+from envs.worlds import Vector, world_of
+from experiment.hardware import core_count
 from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from experiment.workers import run_tasks
+from extract.policies import Each, Held
 
 Progressed = Callable[[int], Any]
 
 
-def load_agent(settings: Experiment, run: Run) -> Agent:
-    """The agent of a run's V and M."""
-    from rnn.model import load_rnn
-    from vae.model import load_vae
+class RealWorld:
+    """The real world of a run: `with RealWorld(settings, run) as world: world.play(parameters, seeds)`.
 
-    return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), settings.rnn.action)
-
-
-def open_world(settings: Experiment, games: int) -> World:
-    """That many real games side by side."""
-    from envs.doom import DoomVector
-
-    return DoomVector(games, settings.env.max_steps)
-
-
-def to_action(raw: np.ndarray) -> np.ndarray:
-    """What the game takes, from raw actions (N,)."""
-    from envs.doom import execute, to_discrete
-
-    return to_discrete(execute(raw))
-
-
-class RealGame:
-    """The real game of a run: `with RealGame(settings, run) as game: game.returns(parameters, seeds)`.
-
-    V, M and the games themselves are opened when they are first needed, and kept.
+    final: whether it is the one that final figures are measured in (for CarRacing Gymnasium's own, not EnvPool's).
+    patience: see controller.patience. V, M and the games themselves are opened when they are first needed, and kept.
     """
 
-    def __init__(self, settings: Experiment, run: Run):
-        self.settings, self.run = settings, run
-        self.opened: World | None = None
+    def __init__(self, settings: Experiment, run: Run, final: bool = False, patience: int = 0):
+        self.settings, self.run, self.final, self.patience = settings, run, final, patience
+        self.world = world_of(settings)
+        self.opened: Vector | None = None
 
     @cached_property
     def agent(self) -> Agent:
+        """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
 
-    def world(self, episodes: int) -> World:
+    def games(self, episodes: int) -> Vector:
         """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""
         games = min(self.settings.env.games, episodes)
         if self.opened is not None and self.opened.num_envs < games:
             self.close()
         if self.opened is None:
-            self.opened = open_world(self.settings, games)
+            env = self.settings.env
+            self.opened = (
+                self.world.open_final(env, games) if self.final else self.world.open(env, games, self.patience)
+            )
         return self.opened
 
-    def play(
+    def play_here(
         self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None
-    ) -> np.ndarray:
-        """The returns (n,) of one episode per seed, in this process.
+    ) -> Played:
+        """One episode per seed, in this process.
 
-        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy.
+        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
+        every step.
         """
-        world = self.world(len(seeds))
-        games = world.num_envs
-        player = RandomPlayer(games, seeds) if parameters is None else AgentPlayer(self.agent, games, parameters, seeds)
-        return play(world, player, seeds, to_action, progress).returns
+        vector = self.games(len(seeds))
+        games = vector.num_envs
+        if parameters is None:
+            player: Any = Each([Held(1, self.world.actions) for _ in range(games)], seed=0)
+        else:
+            player = AgentPlayer(self.agent, games, parameters)
+        return play(self.world, vector, player, seeds, progress)
 
     def record(self, parameters: np.ndarray, seed: int) -> Recording:
         """One whole episode."""
-        world = self.world(1)
-        player = AgentPlayer(self.agent, world.num_envs, parameters, [seed], record=[0])
-        play(world, player, [seed], to_action)
+        vector = self.games(1)
+        player = AgentPlayer(self.agent, vector.num_envs, parameters, record=[0])
+        play(self.world, vector, player, [seed])
         return player.recording(0)
 
-    def returns(
-        self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None
-    ) -> np.ndarray:
-        """`play`, in slices of seeds on the workers of the settings where there are several; the same returns."""
+    def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
+        """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
         workers = self.settings.workers
-        if workers.backend == "local" and workers.processes <= 1:
-            return self.play(parameters, seeds, progress)
+        processes = workers.processes or (core_count() if self.final and self.world.final_workers else 1)
+        if workers.backend == "local" and processes <= 1:
+            return self.play_here(parameters, seeds, progress)
         settings = dataclasses.replace(self.settings, hardware=measured(self.settings.hardware))
-        size = min(settings.env.games, -(-len(seeds) // max(workers.processes, 1)))
+        size = min(settings.env.games, -(-len(seeds) // processes))
         firsts = range(0, len(seeds), size)
         slices = [
-            Slice(settings, self.run.path, part(parameters, first, size), list(seeds[first : first + size]))
+            Slice(
+                settings, self.run.path, self.final, self.patience, part(parameters, first, size),
+                list(seeds[first : first + size]),
+            )
             for first in firsts
-        ]
-        results: dict[int, np.ndarray] = {}
-        for index, result in run_tasks(play_slice, slices, workers):
+        ]  # fmt: skip
+        results: dict[int, Played] = {}
+        for index, result in run_tasks(play_slice, slices, workers, default_processes=processes):
             results[index] = result
             if progress is not None:
-                progress(len(result))
-        return np.concatenate([results[index] for index in range(len(slices))])
+                progress(len(result.returns))
+        return Played(*(np.concatenate(parts) for parts in zip(*(results[i] for i in range(len(slices))), strict=True)))
 
     def trial(self, parameters: np.ndarray) -> np.ndarray:
         """The returns of one controller on the trial seeds: always the same ones, just below the held-out ones."""
         first = self.settings.evaluate.seed
-        return self.returns(parameters, range(first - self.settings.controller.real_episodes, first))
+        return self.play(parameters, range(first - self.settings.controller.real_episodes, first)).returns
 
     def close(self) -> None:
         """Close the games."""
@@ -128,6 +121,8 @@ class Slice(NamedTuple):
 
     settings: Experiment
     run: Path
+    final: bool
+    patience: int
     parameters: np.ndarray | None
     seeds: list[int]
 
@@ -145,10 +140,10 @@ def measured(hardware: Hardware) -> Hardware:
     return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")
 
 
-def play_slice(task: Slice) -> np.ndarray:
+def play_slice(task: Slice) -> Played:
     """Do a task in whatever process it is given to."""
     from experiment.hardware import prepare
 
     prepare(task.settings.hardware)
-    with RealGame(task.settings, Run(task.run)) as game:
-        return game.play(task.parameters, task.seeds)
+    with RealWorld(task.settings, Run(task.run), task.final, task.patience) as world:
+        return world.play_here(task.parameters, task.seeds)

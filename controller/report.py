@@ -1,56 +1,83 @@
-"""Pictures of a run's results: training curves, histogram of survival, held-out losses, and the videos."""
+"""Pictures of a run's results: training curves, histogram of returns, held-out losses, and the videos."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from controller.scores import Record, published_curve, published_episodes, published_table
+from controller.scores import Record, published_curve, published_episodes, published_mean_curve, published_table
+from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
+from experiment.schema import Experiment
 from viz.curves import Curves, save_curves, save_histogram, save_panels
 from viz.video import save_video, side_by_side
 
-FPS = 35
-"""Tics a second of the real game."""
-SOLVED = 750
 DECODED_AT_ONCE = 256
+PUBLISHED_EPISODES = 64 * 16
+"""Of a generation of the published runs."""
 
 
-def save_training(run: Run) -> None:
-    """plots/training.png: survival in dream and game, against generations and against hours, beside the published."""
-    ours, real = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
+def save_training(settings: Experiment, run: Run) -> None:
+    """plots/training.png: what C reached against generations, environment steps and hours, beside the published."""
+    ours, trials = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
     if not ours:
         return
-    published = published_curve("doom")
+    world, name = world_of(settings), settings.env.name
+    published, published_mean = published_curve(name), published_mean_curve(name)
+    if published:
+        published["steps"] = np.cumsum(published["steps_mean"]) * PUBLISHED_EPISODES
+    if published_mean:
+        published_mean["steps"] = np.interp(published_mean["generation"], published["generation"], published["steps"])
+    where = "dream" if name == "doom" else "real"
     panels = []
     for x, published_x, xlabel, scale in (
         ("step", "generation", "generation", 1),
+        ("steps", "steps", "steps, dreamed or real", 1),
         ("elapsed", "elapsed_s", "hours of evolving", 3600),
     ):
-        band = np.stack([ours["min"], ours["max"]])
-        series: dict[str, Any] = {"dream, population mean (band: worst to best)": (ours[x] / scale, ours["mean"], band)}
-        if real:
-            error = real["std"] / np.sqrt(real["episodes"])
-            series["game, CMA-ES mean (band: standard error)"] = (real[x] / scale, real["mean"], error)
-        series["published, dream, population mean (64 cores)"] = (
-            published[published_x] / scale,
-            published["return_mean"],
+        if x not in ours:
+            continue
+        series: dict[str, Any] = {}
+        for place, real in (("dream", 0.0), ("real", 1.0)):
+            rows = ours["real"] == real if "real" in ours else np.full(len(ours["step"]), not real)
+            if rows.any():
+                band = np.stack([ours["min"], ours["max"]])[:, rows]
+                label = f"{place}, population mean (band: worst to best)"
+                series[label] = ours[x][rows] / scale, ours["mean"][rows], band
+        if trials and x in trials:
+            error = trials["std"] / np.sqrt(trials["episodes"])
+            series["real, CMA-ES mean (band: standard error)"] = trials[x] / scale, trials["mean"], error
+        if published:
+            series[f"published, {where}, population mean (64 cores)"] = (
+                published[published_x] / scale,
+                published["return_mean"],
+            )
+        if published_mean:
+            series["published, real, CMA-ES mean"] = published_mean[published_x] / scale, published_mean["return_mean"]
+        panels.append(
+            Curves(series, xlabel, world.score, f"{world.score} against {xlabel}", logx=True, hlines=levels(settings))
         )
-        levels = {"solved": float(SOLVED), "random": 210.0}
-        panels.append(Curves(series, xlabel, "survival (tics)", f"Survival against {xlabel}", logx=True, hlines=levels))
     save_panels(run.plots / "training.png", panels)
 
 
-def save_survival(run: Run, game: Record, dream: Record, random: Record) -> None:
-    """plots/survival.png: how long episodes last."""
+def levels(settings: Experiment) -> dict[str, float]:
+    """What to compare with: the return that counts as solved, and the paper's random policy."""
+    world = world_of(settings)
+    return {"solved": world.solved} | ({} if world.random is None else {"random": world.random})
+
+
+def save_returns(settings: Experiment, run: Run, game: Record, dream: Record | None, random: Record) -> None:
+    """plots/returns.png: how episodes end up."""
+    world = world_of(settings)
     samples = {
-        "this agent, game": game["returns"],
-        f"this agent, dream at τ {dream['temperature']:g}": dream["returns"],
-        "random policy, game": random["returns"],
-        "published agent, game": published_episodes("doom"),
+        "this agent, real": game["returns"],
+        **({f"this agent, dream at τ {dream['temperature']:g}": dream["returns"]} if dream is not None else {}),
+        "random policy, real": random["returns"],
+        "published agent, real": published_episodes(settings.env.name),
     }
-    save_histogram(run.plots / "survival.png", samples, "survival (tics)", "How long episodes last", {"solved": SOLVED})
+    marks = {"solved": world.solved}
+    save_histogram(run.plots / "returns.png", samples, world.score, "How episodes end up", marks)
 
 
 def save_losses(run: Run) -> None:
@@ -74,21 +101,24 @@ def save_losses(run: Run) -> None:
         save_panels(run.plots / "losses.png", panels)
 
 
-def save_temperatures(run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
-    """plots/temperatures.png: survival in dream and game of controllers evolved at each temperature, and the paper's.
+def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
+    """plots/temperatures.png: dream and world of controllers evolved at each temperature, and the paper's where it has any.
 
-    measured: temperature -> (in its dream, in the game).
+    measured: temperature -> (in its dream, in the world).
     """
-    paper = [line for line in published_table("doom") if line["temperature"]]
+    paper = [line for line in published_table(settings.env.name) if line["temperature"]]
     series: dict[str, Any] = {}
     for i, place in enumerate(("dream", "game")):
         records = [measured[temperature][i] for temperature in sorted(measured)]
         errors = np.array([record["standard_error"] for record in records])
         series[f"ours, {place} (band: standard error)"] = sorted(measured), [r["mean"] for r in records], errors
-        series[f"paper, {place}"] = [float(line["temperature"]) for line in paper], [line[place].mean for line in paper]
+        if paper:
+            means = [line[place].mean for line in paper]
+            series[f"paper, {place}"] = [float(line["temperature"]) for line in paper], means
+    score = world_of(settings).score
     save_curves(
-        run.plots / "temperatures.png", series, "temperature τ of the dream that C was evolved in", "survival (tics)",
-        "Survival against the temperature of the dream", hlines={"solved": float(SOLVED), "random": 210.0},
+        run.plots / "temperatures.png", series, "temperature τ of the dream that C was evolved in", score,
+        f"{score} against the temperature of the dream", hlines=levels(settings),
     )  # fmt: skip
 
 
@@ -98,11 +128,10 @@ def decode(vae: Any, z: np.ndarray) -> np.ndarray:
     return np.round(np.concatenate(parts) * 255).astype("uint8")
 
 
-def save_videos(run: Run, vae: Any, recording: Any, dreamed: np.ndarray, labels: Mapping[str, str]) -> None:
-    """videos/game and videos/dream, each .mp4 and .gif: the game beside what V keeps of it; and a dream.
-
-    recording: a controller.agent.Recording. dreamed: z of a dream, (T, Z). labels: of 'game' and 'dream'.
-    """
-    videos = [recording.frames, decode(vae, recording.z)]
-    save_video(run.videos / "game", side_by_side(videos, [labels["game"], "V's reconstruction"]), FPS)
-    save_video(run.videos / "dream", side_by_side([decode(vae, dreamed)], [labels["dream"]]), FPS)
+def save_videos(
+    run: Run, vae: Any, name: str, label: str, z: np.ndarray, fps: int, frames: np.ndarray | None = None
+) -> None:
+    """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
+    shown = [decode(vae, z)] if frames is None else [frames, decode(vae, z)]
+    labels = [label] if frames is None else [label, "V's reconstruction"]
+    save_video(run.videos / name, side_by_side(shown, labels), fps)

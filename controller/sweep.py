@@ -19,6 +19,8 @@ STAGE = Stage(
     that the run has is used for its own), and measure it there and in the real game; then measure the run's own
     controller in the dreams of all temperatures. Prints the paper's table beside ours.
 
+    Where C goes on in the real world (controller.real_generations), that is left out here.
+
     Reads what `python -m controller` reads. Writes sweep/tau-*/ in the run folder, results.json and plots/temperatures.png.
     Interrupted, it goes on where it was; what is measured is not measured again.
     """,
@@ -27,13 +29,15 @@ STAGE = Stage(
 
 def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
+    from controller.arenas import InDream
     from controller.evaluation import measure_dream, measure_game
     from controller.policy import policy_from
-    from controller.real import RealGame
+    from controller.real import RealWorld
     from controller.report import save_temperatures
     from controller.scores import Record, Row, published_rows, row, table
     from controller.training import evolve
     from controller.weights import load_controller
+    from envs.worlds import world_of
     from experiment.hardware import prepare
     from rnn.dream import load_dream
 
@@ -42,15 +46,19 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     own = settings.dream.temperature
     rows: list[Row] = []
     measured: dict[float, tuple[Record, Record]] = {}
-    with RealGame(settings, run) as game:
+    with RealWorld(settings, run, final=True) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
             here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
-            name = f"tau-{temperature:g}"
-            keys = [] if temperature == own else ["sweep", name]
-            folder = run if temperature == own else Run(run.path / "sweep" / name)
-            if temperature != own:
+            name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
+            keys = [] if have else ["sweep", name]
+            folder = run if have else Run(run.path / "sweep" / name)
+            if not have:
                 print(f"evolving a controller at temperature {temperature:g}", flush=True)
-                evolve(here, folder, dream, policy)
+                c, start = settings.controller, None
+                if run.previous is not None:
+                    start = load_controller(run.previous.controller, policy).mean
+                arena = InDream(dream, policy, temperature, settings.dream.max_steps, c.seed)
+                evolve(here, folder, arena, policy, c.generations, start=start)
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
             in_game = measure_game(game, controller, run, *keys, "game")
@@ -62,8 +70,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
         rows.append(row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
-        save_temperatures(run, measured)
-    print(table(rows, published_rows("doom"), "survival in tics"), flush=True)
+        save_temperatures(settings, run, measured)
+    print(table(rows, published_rows(settings.env.name), world_of(settings).score), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 
 

@@ -1,4 +1,6 @@
-"""Evolving C in the dream: whole generations at once, tried in the real game now and then (paper, section 4)."""
+"""Evolving C: whole generations at once, in the dream (paper, section 4), in the real world (section 3), or first
+there and then here; the CMA-ES mean is tried in the real world now and then.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,100 +8,144 @@ from typing import Any
 
 import numpy as np
 
-from controller.evolution import Evolution, generation_seed
-from controller.policy import LinearPolicy
+from controller.arenas import Arena
+from controller.evolution import Evolution
+from controller.policy import Policy
 from controller.weights import save_controller
+from envs.worlds import world_of
 from experiment.metrics import Metrics
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import Dream
 
 
-def cap(settings: Experiment, last_mean: float | None) -> int:
-    """Steps after which the dreams of a generation are cut.
+def cap(settings: Experiment, arena: Arena, last_length: float | None) -> int:
+    """Steps after which the episodes of a generation are cut.
 
-    With adaptive_cap, twice what the last generation reached on average (but at least cap_min, also in the
-    first generation): early candidates die young, and a few that happen to survive would cost most of the time.
+    With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min, also
+    in the first generation): early candidates die young, and a few that happen to survive would cost most of the time.
     """
-    longest = settings.dream.max_steps
-    if not settings.controller.adaptive_cap:
+    longest = arena.max_steps
+    if not settings.controller.adaptive_cap or arena.name != "dream":
         return longest
-    return int(np.clip(2 * (last_mean or 0), min(settings.controller.cap_min, longest), longest))
+    return int(np.clip(2 * (last_length or 0), min(settings.controller.cap_min, longest), longest))
 
 
 def evolve(
     settings: Experiment,
     folder: Run,
-    dream: Dream,
-    policy: LinearPolicy,
+    arena: Arena,
+    policy: Policy,
+    generations: int,
     trial: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """Evolve C for controller.generations generations in a dream at dream.temperature, and write controller.h5.
+    start: Evolution | np.ndarray | None = None,
+) -> Evolution:
+    """Evolve C for some generations, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
-    is made by looking at the real game. trial: from a controller (D,) to its returns in some real episodes;
+    is made by looking at the real world. trial: from a controller (D,) to its returns in some real episodes;
     called every controller.real_every generations, so that dream and reality can be compared while C learns.
+    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
-    Returns the throughput for results.json.
     """
-    wanted = settings.controller
-    state = folder.checkpoints / "evolution.pickle"
+    wanted, world = settings.controller, world_of(settings)
+    state = folder.checkpoints / ("evolution.pickle" if arena.name == "dream" else "evolution_real.pickle")
     if state.exists():
         evolution = Evolution.load(state)
     else:
-        evolution = Evolution(policy.size, wanted.sigma, wanted.population, wanted.seed, wanted.weight_decay)
+        sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
+        x0 = start.mean if isinstance(start, Evolution) else start
+        evolution = Evolution(policy.size, sigma, wanted.population, wanted.seed, wanted.weight_decay, x0)
+        if isinstance(start, Evolution):
+            evolution.follow(start)
     if evolution.mean.shape != (policy.size,):
         raise Problem(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {policy.size}: use another folder (--run)"
         )
-    steps = seconds = 0.0
+    before = evolution.before
+    done = before + evolution.generation
     with (
-        Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", evolution.generation) as metrics,
-        Metrics(
-            folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", evolution.generation
-        ) as trials,
-        Progress("evolving C", wanted.generations, "generations", evolution.generation) as bar,
+        Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", done) as metrics,
+        Metrics(folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", done) as trials,
+        Progress(f"evolving C, {arena.name}", generations, "generations", evolution.generation) as bar,
     ):
-        while evolution.generation < wanted.generations:
-            generation = evolution.generation + 1
+        while evolution.generation < generations:
+            generation = before + evolution.generation + 1
             began = time.monotonic()
-            longest = cap(settings, evolution.last_mean_return)
-            seed = generation_seed(wanted.seed, generation)
-            lengths = dream.rollout(
-                policy.act, evolution.ask(), wanted.episodes, seed, settings.dream.temperature, longest
-            )  # (P, E)
-            returns = lengths.mean(axis=1)  # (P,)
+            longest = cap(settings, arena, evolution.last_length)
+            tried = arena(evolution.ask(), wanted.episodes, generation, longest)
+            returns = tried.returns.mean(axis=1)  # (P,)
             evolution.tell(returns)
-            spent = time.monotonic() - began
-            steps, seconds = steps + float(lengths.sum()), seconds + spent
+            evolution.last_length = float(tried.lengths.mean())
+            spent, steps = time.monotonic() - began, int(tried.lengths.sum())
+            evolution.steps += steps
             line = (
-                f"generation {generation}: {returns.mean():,.0f} tics in the dream ({returns.min():,.0f} to "
-                f"{returns.max():,.0f}, cut at {longest:,}), sigma {evolution.sigma:.3f}, {lengths.sum() / spent:,.0f} steps/s"
+                f"generation {generation}: {world.score} {returns.mean():,.0f}, {arena.name} ({returns.min():,.0f} to "
+                f"{returns.max():,.0f}, cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
-            due = wanted.real_every and generation % wanted.real_every == 0
+            due = wanted.real_every and (generation % wanted.real_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
             evolution.seconds += time.monotonic() - began
             if real is not None:
                 deviation = real.std(ddof=1) if len(real) > 1 else 0.0
-                trials.write(generation, mean=real.mean(), std=deviation, episodes=len(real), elapsed=evolution.seconds)
+                trials.write(
+                    generation, mean=real.mean(), std=deviation, episodes=len(real),
+                    elapsed=evolution.seconds, steps=evolution.steps,
+                )  # fmt: skip
                 line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():,.0f} ± {deviation:,.0f}"
             metrics.write(
-                generation, seconds=spent, elapsed=evolution.seconds, steps_per_second=lengths.sum() / spent,
-                mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma, cap=longest,
+                generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
+                mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma,
+                cap=longest, real=float(arena.name == "real"),
             )  # fmt: skip
             evolution.save(state)
             save_controller(folder.controller, policy, evolution)
             bar.say(line)
             bar.update(1)
-            if lengths.min() == settings.dream.max_steps:
+            if settings.rnn.predict_done and not settings.rnn.predict_reward and tried.lengths.min() == arena.max_steps:
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
                 )
     save_controller(folder.controller, policy, evolution)  # also where the last process died between two files
-    return {
-        "generations": evolution.generation,
-        "dream_steps": int(steps),
-        "dream_steps_per_second": round(steps / seconds) if seconds else None,
-    }
+    return evolution
+
+
+def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
+    """What `python -m controller` does: evolve in the dream, then in the real world, as many generations as are asked for.
+
+    A later iteration begins with the controller of the one before. Returns the throughput for results.json.
+    """
+    from controller.arenas import InDream, InReal
+    from controller.policy import policy_from
+    from controller.real import RealWorld
+    from controller.weights import load_controller
+    from rnn.dream import load_dream
+
+    wanted, policy = settings.controller, policy_from(settings)
+    start: Evolution | np.ndarray | None = None
+    if folder.previous is not None:
+        start = load_controller(folder.previous.controller, policy).mean
+    figures: dict[str, Any] = {"generations": wanted.generations + wanted.real_generations}
+    with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
+        if wanted.generations:
+            dream = load_dream(settings, folder)
+            arena = InDream(dream, policy, settings.dream.temperature, settings.dream.max_steps, wanted.seed)
+            start = timed(
+                figures, "dream", evolve, settings, folder, arena, policy, wanted.generations, world.trial, start
+            )
+        if wanted.real_generations:
+            on_track = InReal(track, wanted.seed)
+            timed(
+                figures, "real", evolve, settings, folder, on_track, policy, wanted.real_generations, world.trial, start
+            )
+    return figures
+
+
+def timed(figures: dict[str, Any], name: str, function: Callable[..., Evolution], *arguments: Any) -> Evolution:
+    """Evolve, and note in the figures how many steps that took in all, and the seconds of work."""
+    evolution = function(*arguments)
+    steps = evolution.steps - evolution.steps_before
+    figures[f"{name}_steps"] = steps
+    figures[f"{name}_seconds"] = round(evolution.seconds - evolution.seconds_before, 1)
+    return evolution

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from controller.evolution import Evolution
-from controller.policy import LinearPolicy
+from controller.policy import Policy
 from experiment.files import atomic
 from experiment.problem import Problem
 
@@ -28,32 +28,37 @@ class Controller(NamedTuple):
         return hashlib.sha256(self.mean.tobytes()).hexdigest()[:12]
 
 
-def save_controller(path: Path, policy: LinearPolicy, evolution: Evolution) -> None:
+def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
     """Write where an evolution stands."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file["mean"], file["best"] = evolution.mean, evolution.best
-        file.attrs.update(generation=evolution.generation, sigma=evolution.sigma)
+        file.attrs.update(generation=evolution.before + evolution.generation, sigma=evolution.sigma)
         file.attrs.update(population_return=evolution.last_mean_return or 0.0)
-        file.attrs.update(best_generation=evolution.best_generation, best_return=evolution.best_return)
-        file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions)
+        file.attrs.update(
+            best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return
+        )
+        file.attrs.update(
+            inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=policy.hidden
+        )
 
 
-def load_controller(path: Path, policy: LinearPolicy) -> Controller:
+def load_controller(path: Path, policy: Policy) -> Controller:
     """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
     if not path.exists():
         raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
     try:
         with h5py.File(path) as file:
             mean, best, about = file["mean"][()], file["best"][()], dict(file.attrs)
-            found = (about["inputs"], bool(about["bias"]), int(about["actions"]), mean.shape)
+            hidden = int(about.get("hidden", 0))
+            found = (about["inputs"], bool(about["bias"]), int(about["actions"]), hidden, mean.shape)
     except (OSError, KeyError) as error:
         raise Problem(
             f"{path} is not a controller ({error}): delete it and run `python -m controller` again"
         ) from error
-    expected = (" ".join(policy.inputs), policy.bias, policy.actions, (policy.size,))
+    expected = (" ".join(policy.inputs), policy.bias, policy.actions, policy.hidden, (policy.size,))
     if found != expected:
         raise Problem(
-            f"{path} holds a controller of inputs, bias, actions, shape = {found}, but the settings make {expected}: "
+            f"{path} holds a controller of inputs, bias, actions, hidden, shape = {found}, but the settings make {expected}: "
             "use the settings it was evolved with, or another folder (--run)"
         )
     return Controller(mean, best, int(about["generation"]), int(about["best_generation"]), float(about["best_return"]))

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 import vizdoom
 from gymnasium.vector.utils import batch_space
 
@@ -25,26 +24,11 @@ SCREEN = (120, 160, 3)
 VIEW_ROWS = 100  # below them is the status bar
 FRAME = (64, 64, 3)
 MAX_STEPS = 2100
-THRESHOLD = 1 / 3
 ATTEMPTS = 3
 SEEDS = 2**31
 
 BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
-
-
-def execute(raw: npt.ArrayLike) -> np.ndarray:
-    """The action that the game executes for C's output in [-1, 1]: -1 left, 0 stay or 1 right, as float32.
-
-    Paper, section 4: below -1/3 is left, above 1/3 is right.
-    """
-    raw = np.asarray(raw)
-    return (raw > THRESHOLD).astype(np.float32) - (raw < -THRESHOLD)
-
-
-def to_discrete(executed: np.ndarray | float) -> np.ndarray:
-    """Executed actions (-1 left, 0 stay, 1 right) as those of the environments (1, 0, 2), int64."""
-    return np.asarray(executed).astype(np.int64) % 3 * 2 % 3
 
 
 class Game:
@@ -237,14 +221,17 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
     def _each(self, numbers: np.ndarray, act: Callable[[int], None]) -> None:
         """Do something with some games and look at them, each thread taking the next game that is left."""
         left = iter(numbers.tolist())
+        threads = min(self.threads, len(numbers))
 
         def work(left: Iterator[int]) -> None:
             for i in left:
                 act(i)
                 self.games[i].view(self._frames[i])
 
-        for _ in self._pool.map(work, [left] * self.threads):
-            pass
+        if threads <= 1:
+            work(left)
+        else:
+            list(self._pool.map(work, [left] * threads))
 
     def render(self) -> tuple[np.ndarray, ...]:
         """The whole screens as last seen, each (120, 160, 3) uint8."""

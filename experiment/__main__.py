@@ -9,6 +9,7 @@ from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.files import read_json
 from experiment.hardware import core_count, processor_name
+from experiment.iterations import for_iteration
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.stage import Stage, add_arguments, default_run, guard, run_stage
@@ -24,8 +25,8 @@ MODULES = {
 """The stages in their order, and where each has its STAGE and run."""
 
 TEXT = """
-Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, and play 100
-episodes of the real game. What is complete is skipped, what was cut short goes on: run the same command again
+Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, in the real world or
+in both, and play 100 real episodes; with iterations=n, n times, each time with what the last controller saw. What is complete is skipped, what was cut short goes on: run the same command again
 after an interruption. Each stage is a command of its own: python -m """ + "|".join(MODULES)
 
 
@@ -44,21 +45,27 @@ def main() -> int:
 def run_pipeline(arguments: argparse.Namespace) -> None:
     """Say what is going to be done, do it, and say where it is."""
     settings = load_config(arguments.config, arguments.preset, arguments.overrides)
-    run = Run(arguments.run or default_run(arguments.config, arguments.preset))
-    print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {run.path}")
+    first = Run(arguments.run or default_run(arguments.config, arguments.preset))
+    runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
+    print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
     print(f"on {core_count()} cores, {processor_name()}\n")
     total = 0.0
-    for name, (text, seconds) in estimate(settings).items():
-        complete = (read_json(run.record(name)) or {}).get("complete", False)
-        total += 0 if complete else seconds
-        print(f"  {name:<20} {text:<75} {'complete' if complete else 'about ' + duration(seconds)}")
+    for run in runs:
+        if len(runs) > 1:
+            print(f"  iteration {run.iteration}, in {run.path}")
+        for name, (text, seconds) in estimate(for_iteration(settings, run.iteration), run.iteration).items():
+            complete = (read_json(run.record(name)) or {}).get("complete", False)
+            total += 0 if complete else seconds
+            print(f"  {name:<20} {text:<75} {'complete' if complete else 'about ' + duration(seconds)}")
     print(f"  {'':<96} about {duration(total)} in all\n", flush=True)
-    for name, module_name in MODULES.items():
-        print(f"── {name}", flush=True)
-        module = importlib.import_module(module_name)
-        stage: Stage = module.STAGE
-        run_stage(stage, module.run, arguments)
-    print(f"\n{where_everything_is(run)}")
+    for run in runs:
+        arguments.run = str(run.path)
+        for name, module_name in MODULES.items():
+            print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
+            module = importlib.import_module(module_name)
+            stage: Stage = module.STAGE
+            run_stage(stage, module.run, arguments)
+    print(f"\n{where_everything_is(runs[-1])}")
 
 
 def where_everything_is(run: Run) -> str:

@@ -110,6 +110,29 @@ def check(settings: Experiment) -> None:
         raise UsageProblem(
             f"impossible value evaluate.temperatures={settings.evaluate.temperatures}: expected numbers above 0"
         )
+    if not settings.controller.generations and not settings.controller.real_generations:
+        raise UsageProblem(
+            "impossible value controller.generations=0 with controller.real_generations=0: C has to be evolved somewhere"
+        )
+    limit = {"doom": 2100, "carracing": 1000}[settings.env.name]
+    if settings.env.max_steps > limit:
+        raise UsageProblem(
+            f"impossible value env.max_steps={settings.env.max_steps}: {settings.env.name} lasts at most {limit:,} steps"
+        )
+    low, high = (settings.dream.start_steps + [-1, -1])[:2]
+    if len(settings.dream.start_steps) != 2 or low > high:
+        raise UsageProblem(
+            f"impossible value dream.start_steps={settings.dream.start_steps}: expected two steps, the first not above the second"
+        )
+    if len(settings.rnn.reward_limits) != 2 or settings.rnn.reward_limits[0] >= settings.rnn.reward_limits[1]:
+        raise UsageProblem(
+            f"impossible value rnn.reward_limits={settings.rnn.reward_limits}: expected two numbers, the first below the second"
+        )
+    if settings.controller.generations and not (settings.rnn.predict_done or settings.rnn.predict_reward):
+        raise UsageProblem(
+            f"impossible value controller.generations={settings.controller.generations}: in the dream of an M that predicts "
+            "neither done nor reward nothing can be learnt (rnn.predict_done, rnn.predict_reward)"
+        )
     held_out = settings.extract.episodes * settings.data.val_ratio
     if not 1 <= round(held_out) < settings.extract.episodes:
         raise UsageProblem(

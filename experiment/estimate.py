@@ -5,60 +5,101 @@ scaled by its cores (the game) or by a short matrix product (the networks), so '
 """
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
+from envs.worlds import world_of
 from experiment.hardware import core_count, processor_name
 from experiment.schema import Experiment
+from extract.policies import describe_policy
 
 REFERENCE_CORES = 2
 REFERENCE_FLOPS = 320e9
 """float32 matrix product (2048, 2048) in numpy on the reference machine, FLOP/s."""
-TICS_AN_EPISODE, TICS_OF_AN_AGENT = 305, 850
-"""Survival of held random play, and of a trained controller, in the dream and in the game."""
+BF16, FLOAT32 = 0, 1
 
-# Units a second: {stage: (where bfloat16 is fast, as measured; float32, roughly)}
+
+@dataclass(frozen=True)
+class Rates:
+    """How long episodes are and what the machine does a second: where bfloat16 is fast, as measured; in float32, roughly."""
+
+    episode: int
+    """Steps of a recorded episode."""
+    agent_episode: int
+    """Steps of an episode of a trained controller."""
+    extract: tuple[int, int]  # steps
+    vae: tuple[int, int]  # frames
+    encode: tuple[int, int]  # frames
+    rnn: tuple[int, int]  # frames
+    dream: tuple[int, int]  # steps
+    agent: tuple[int, int]  # steps, in the world that C is trained and tried in
+    final: tuple[int, int]  # steps, in the one that is reported
+
+
 RATES = {
-    "extract": (7_900, 7_900),  # tics
-    "vae": (1_300, 600),  # frames
-    "vae.encode": (24_000, 8_000),  # frames
-    "rnn": (36_000, 14_000),  # frames
-    "dream": (160_000, 50_000),  # steps
-    "agent": (2_700, 2_000),  # tics
+    "doom": Rates(
+        episode=305,
+        agent_episode=850,
+        extract=(7_900, 7_900),
+        vae=(1_300, 600),
+        encode=(24_000, 8_000),
+        rnn=(36_000, 14_000),
+        dream=(160_000, 50_000),
+        agent=(2_700, 2_000),
+        final=(2_700, 2_000),
+    ),
+    "carracing": Rates(
+        episode=1_000,
+        agent_episode=1_000,
+        extract=(1_700, 1_700),
+        vae=(1_300, 600),
+        encode=(24_000, 8_000),
+        rnn=(90_000, 40_000),
+        dream=(300_000, 100_000),
+        agent=(1_400, 1_200),
+        final=(330, 330),
+    ),
 }
 START_SECONDS, VIDEO_SECONDS = 8, 40
 
 
-def estimate(settings: Experiment) -> dict[str, tuple[str, float]]:
+def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
     """What each stage is going to do, in words, and about how many seconds it takes here."""
-    column = 0 if bfloat16_is_fast(settings) else 1
+    column = BF16 if bfloat16_is_fast(settings) else FLOAT32
     cores, product = core_count() / REFERENCE_CORES, matmul_flops() / REFERENCE_FLOPS
+    world, rates = world_of(settings), RATES[settings.env.name]
 
     def seconds(kind: str, amount: float) -> float:
-        return amount / (
-            RATES[kind][column] * (cores if kind == "extract" else min(cores, product) if kind == "agent" else product)
-        )
+        speed = cores if kind in ("extract", "final") else min(cores, product) if kind == "agent" else product
+        return amount / (getattr(rates, kind)[column] * speed)
 
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
-    frames = e.episodes * TICS_AN_EPISODE
-    dreamed = c.generations * c.population * c.episodes * TICS_OF_AN_AGENT
-    trials = c.generations // c.real_every * c.real_episodes if c.real_every else 0
-    final = last.episodes * TICS_OF_AN_AGENT + last.random_episodes * TICS_AN_EPISODE
+    frames, lasted = e.episodes * rates.episode, min(rates.agent_episode, settings.env.max_steps)
+    earlier = settings.repeat.episodes * (iteration - 1) * rates.episode
+    dreamed = min(rates.agent_episode, settings.dream.max_steps) * c.population * c.episodes
+    trials = (c.generations + c.real_generations) // c.real_every * c.real_episodes if c.real_every else 0
+    final = last.episodes * lasted + last.random_episodes * min(rates.episode, settings.env.max_steps)
+    dreams, real = (
+        f"{n} generations of {c.population} x {c.episodes} {what}" if n else ""
+        for n, what in ((c.generations, "dreams"), (c.real_generations, "real episodes"))
+    )
     return {
-        "extract": (f"play {e.episodes:,} episodes, actions {e.policy} at random", seconds("extract", frames)),
+        "extract": (f"play {e.episodes:,} episodes: {describe_policy(e)}", seconds("extract", frames)),
         "vae": (f"train V: {v.steps:,} batches of {v.batch} frames", START_SECONDS + seconds("vae", v.steps * v.batch)),
-        "vae.encode": (f"encode some {frames:,} frames", seconds("vae.encode", frames)),
+        "vae.encode": (f"encode some {frames + earlier:,} frames", seconds("encode", frames + earlier)),
         "rnn": (
-            f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames",
-            START_SECONDS + seconds("rnn", m.steps * m.streams * m.window),
+            f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained",
+            START_SECONDS + seconds("rnn", m.steps * m.streams * m.window) if m.train else START_SECONDS,
         ),
         "controller": (
-            f"evolve C in the dream: {c.generations} generations of {c.population} x {c.episodes} dreams",
-            seconds("dream", dreamed) + seconds("agent", trials * TICS_OF_AN_AGENT),
+            f"evolve C: {', then '.join(part for part in (dreams, real) if part)}",
+            seconds("dream", c.generations * dreamed)
+            + seconds("agent", (trials + c.real_generations * c.population * c.episodes) * lasted),
         ),
         "controller.evaluate": (
-            f"{last.episodes} episodes of the real game, {last.dreams} dreams, {last.random_episodes} random episodes",
-            seconds("agent", final)
+            f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random {world.step}-by-{world.step} episodes",
+            seconds("final", final)
             + seconds("dream", last.dreams * settings.dream.max_steps)
             + VIDEO_SECONDS * last.videos,
         ),

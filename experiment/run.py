@@ -13,6 +13,7 @@ from experiment.files import atomic, read_json, write_json
 from experiment.problem import Problem
 from experiment.schema import Experiment
 
+ITERATIONS = "iterations"
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
 
 
@@ -34,6 +35,26 @@ class Run:
         self.videos = self.path / "videos"
         self.results = self.path / "results.json"
         self.stages = self.path / "stages"
+
+    @property
+    def iteration(self) -> int:
+        """Which iteration this is of (see experiment.iterations): 1 unless the folder lies in another's `iterations`."""
+        return int(self.path.name) if self.path.parent.name == ITERATIONS and self.path.name.isdecimal() else 1
+
+    @property
+    def previous(self) -> "Run | None":
+        """The iteration before this one, if there is one."""
+        return self.at(self.iteration - 1) if self.iteration > 1 else None
+
+    def at(self, number: int) -> "Run":
+        """Iteration `number` of the same run."""
+        base = self.path.parent.parent if self.iteration > 1 else self.path
+        return Run(base if number == 1 else base / ITERATIONS / str(number))
+
+    @property
+    def all_rollouts(self) -> list[Path]:
+        """The folders of everything recorded up to this iteration."""
+        return [self.at(number).rollouts for number in range(1, self.iteration + 1)]
 
     def begin(
         self, stage: str, settings: Experiment, sections: Sequence[str], needs: Sequence[str], present: bool

@@ -32,11 +32,14 @@ def setting(
 class Env:
     """The real world."""
 
-    name: Literal["doom"] = setting("doom", "which world: doom is ViZDoom's take_cover, skill 4")
-    max_steps: int = setting(
-        2100, "tics after which an episode is cut (2,100 is the game's own limit)", least=1, most=2100
+    name: Literal["doom", "carracing"] = setting(
+        "doom", "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3"
     )
-    games: int = setting(50, "games that one process steps side by side in evaluation", least=1)
+    max_steps: int = setting(
+        2100, "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing 1,000)", least=1
+    )
+    games: int = setting(50, "games that one process steps side by side when C plays", least=1)
+    dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,16 @@ class Extract:
 
     episodes: int = setting(5000, "episodes to record", least=2)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
-    policy: Literal["held", "per_tic"] = setting(
-        "held", "held: a random action held for some tics; per_tic: a new one every tic"
+    policy: Literal["held", "per_step", "brownian", "networks", "agent"] = setting(
+        "held",
+        "held: a random action held for some steps; per_step: a new one every step; brownian: actions that wander; "
+        "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
     )
-    hold_max: int = setting(10, "held policy: each action lasts 1 to this many tics", least=1)
+    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1)
+    brownian_centre: list[float] = setting([0.0], "brownian policy: where each number of the action wanders about")
+    brownian_spread: list[float] = setting([0.5], "brownian policy: standard deviation of each number")
+    brownian_memory: float = setting(10.0, "brownian policy: steps for which a number is remembered", above=0)
+    noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0)
     shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
     seed: int = setting(0, "seed of the episodes and of the policy", least=0)
 
@@ -91,11 +100,17 @@ class Rnn:
 
     hidden: int = setting(512, "LSTM units", least=1)
     mixtures: int = setting(5, "Gaussians per latent dimension", least=1)
+    train: bool = setting(True, "false: M keeps its random weights (the paper's question what an untrained M is worth)")
     action: Literal["executed", "raw"] = setting(
-        "executed", "the action M sees: as the game executes it (-1, 0, 1), or the raw tanh as in the original"
+        "executed", "the action M sees: as the world executes it (doom: -1, 0, 1), or the raw tanh as in the original"
     )
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
     done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0)
+    predict_reward: bool = setting(
+        False, "M also predicts the reward of its action, so that C can be trained in its dream"
+    )
+    reward_weight: float = setting(0.3, "weight of the reward's squared error in the loss", least=0)
+    reward_limits: list[float] = setting([-2.0, 8.0], "M learns rewards clipped to these limits")
     steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", least=1)
     streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1)
     window: int = setting(100, "time steps in a batch", least=1)
@@ -116,25 +131,40 @@ class Dream:
 
     temperature: float = setting(1.15, "above 1 the dream is less certain, so harder to exploit", above=0)
     max_steps: int = setting(2100, "steps after which a dream is cut", least=1)
+    start_steps: list[int] = setting(
+        [0, 0],
+        "dreams begin between these steps of recorded episodes, with M's memory of what came before; "
+        "[0,0]: at their first frames, without any",
+        least=0,
+    )
+    starts: int = setting(4000, "recorded moments that dreams can begin at, where that is not at first frames", least=1)
 
 
 @dataclass(frozen=True)
 class Controller:
-    """C, the linear controller, evolved by CMA-ES in the dream."""
+    """C, the controller, evolved by CMA-ES in the dream, in the real world, or first there and then here."""
 
     inputs: list[str] = setting(["z", "c", "h"], "what C sees, in this order: z, and M's c and h")
     bias: bool = setting(False, "whether C has a bias")
+    hidden: int = setting(0, "tanh units between what C sees and what it does (0: none, C is linear)", least=0)
     population: int = setting(64, "candidates a generation", least=2)
     episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", least=1)
-    generations: int = setting(20, "generations to evolve", least=1, extendable=True)
+    generations: int = setting(20, "generations to evolve in the dream", least=0, extendable=True)
+    real_generations: int = setting(
+        0, "generations to evolve after that in the real world, from where the dream left C", least=0, extendable=True
+    )
     sigma: float = setting(0.1, "CMA-ES's first step size", above=0)
+    real_sigma: float = setting(0.1, "CMA-ES's first step size in the real world", above=0)
+    patience: int = setting(
+        0, "real world, while learning: an episode is cut after this many steps without reward (0: never)", least=0
+    )
     weight_decay: float = setting(0.0, "subtracted from the fitness: this times the mean squared weight", least=0)
     adaptive_cap: bool = setting(
         True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
     )
     cap_min: int = setting(400, "the lowest adaptive cap", least=1)
     real_every: int = setting(
-        5, "generations between trials of the CMA mean in the real game (0: never)", least=0, extendable=True
+        5, "generations between trials of the CMA mean in the real world (0: never)", least=0, extendable=True
     )
     real_episodes: int = setting(20, "real episodes of such a trial", least=1, extendable=True)
     seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0)
@@ -155,6 +185,18 @@ class Evaluate:
     )
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", extendable=True)
     videos: bool = setting(True, "whether to record videos", extendable=True)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What each iteration after the first does (paper, section 5): play with C, learn from that too, evolve C on."""
+
+    episodes: int = setting(100, "episodes to record with the last controller", least=2)
+    noise: float = setting(0.3, "standard deviation of the noise added to its output", least=0)
+    rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0)
+    vae_steps: int = setting(2000, "steps that V is trained on, on all data", least=1)
+    rnn_steps: int = setting(1500, "steps that M is trained on, on all data", least=1)
+    generations: int = setting(20, "generations that C is evolved on in the dream", least=1, extendable=True)
 
 
 @dataclass(frozen=True)
@@ -191,6 +233,13 @@ class Experiment:
     dream: Dream = field(default_factory=Dream)
     controller: Controller = field(default_factory=Controller)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    iterations: int = setting(
+        1,
+        "how often to go through everything; each after the first plays with the last one's controller",
+        least=1,
+        extendable=True,
+    )
+    repeat: Repeat = field(default_factory=Repeat)
     workers: Workers = field(default_factory=Workers)
     hardware: Hardware = field(default_factory=Hardware)
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow
+from experiment.iterations import for_iteration
 from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run
@@ -67,8 +68,8 @@ def guard(action: Callable[[], None]) -> int:
 
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
     """Check, run and record one stage."""
-    settings = load_config(arguments.config, arguments.preset, arguments.overrides)
     run = Run(arguments.run or default_run(arguments.config, arguments.preset))
+    settings = for_iteration(load_config(arguments.config, arguments.preset, arguments.overrides), run.iteration)
     with run.lock():
         resumed = run.record(stage.name).exists()
         if run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run)):

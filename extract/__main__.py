@@ -12,12 +12,11 @@ STAGE = Stage(
     makes=("rollouts",),
     whole=lambda settings, run: len(list(run.rollouts.glob("shard-*.h5"))) == settings.extract.shards,
     text="""
-    Record episodes of a random policy in the real game, as many games at once as there are cores.
+    Record episodes of a random policy (extract.policy) in the real world, on all cores.
 
     Writes RUN/rollouts/shard-*.h5: frames (64 x 64 RGB), actions, rewards and endings of whole episodes. A shard
     appears when it is whole; run again after an interruption, and only the missing ones are recorded. The result
-    depends on the settings below alone, not on the number of workers. Prints how long the policy survives,
-    beside the paper's.
+    depends on the settings below alone, not on the number of workers. Prints how the policy fares.
     """,
 )
 
@@ -26,6 +25,10 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """The stage."""
     from extract.collect import collect
 
+    if settings.extract.policy in ("networks", "agent"):
+        from controller.collect import with_networks  # this command is where the rooms are put together
+
+        return collect(settings, run, with_networks(run))
     return collect(settings, run)
 
 

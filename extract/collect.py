@@ -1,27 +1,28 @@
-"""Parallel recording of rollouts: one shard a task, one game a worker, the same bytes however they are spread."""
+"""Parallel recording of rollouts: one shard a task, the same bytes however the tasks are spread."""
 
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.doom import DoomEnv, execute, to_discrete
+from envs.play import Moment, Player, moments
+from envs.worlds import WORLDS
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Env, Experiment, Extract
 from experiment.workers import run_tasks
-from extract.policies import Policy, describe_policy, make_policy
+from extract.policies import Each, describe_policy, make_policy
 from extract.rollouts import PATTERN, Episode, new_shard, read_shard, shard_path
 
 SEEDS = 900_000
-"""Episodes are recorded with seeds below this. From here on come those of the comparison of dream and game
+"""Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
 (rnn.survival), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
 PAPER_SURVIVAL = "210 ± 108"
 
@@ -33,8 +34,18 @@ class ShardTask:
     path: Path
     index: int
     shards: int
-    env: Env
-    extract: Extract
+    settings: Experiment
+    player: "MakePlayer"
+
+    @property
+    def extract(self) -> Extract:
+        """The settings of extraction."""
+        return self.settings.extract
+
+    @property
+    def env(self) -> Env:
+        """The settings of the world."""
+        return self.settings.env
 
     @property
     def episodes(self) -> int:
@@ -45,76 +56,103 @@ class ShardTask:
     def origin(self) -> dict[str, Any]:
         """The attributes by which a finished shard is recognised."""
         settings = {f"extract.{key}": value for key, value in dataclasses.asdict(self.extract).items()}
-        return {"shard": self.index, "env.name": self.env.name, "env.max_steps": self.env.max_steps, **settings}
+        world = {f"env.{key}": value for key, value in dataclasses.asdict(self.env).items() if key != "games"}
+        return {"shard": self.index, **world, **settings}
 
     def seeds(self) -> np.ndarray:
         """The seeds to play, in order: every `shards`-th of a shuffle of all, so that no two shards share one."""
         return np.random.default_rng(self.extract.seed).permutation(SEEDS)[self.index :: self.shards]
 
 
-def collect(settings: Experiment, run: Run) -> dict[str, Any]:
+MakePlayer = Callable[[ShardTask, int], Player]
+"""From a task and the number of games side by side to who plays them; a function that other processes can import."""
+
+
+def without_networks(task: ShardTask, games: int) -> Player:
+    """The player of a policy that needs no network: a policy for each game."""
+    return Each([make_policy(task.env, task.extract) for _ in range(games)], task.extract.seed)
+
+
+def collect(settings: Experiment, run: Run, player: MakePlayer = without_networks) -> dict[str, Any]:
     """Record what is missing of the rollouts and return figures for results.json.
 
     Raises Problem for a shard that is damaged or not of these settings, a full disk, or episodes that are
     hardly ever as long as extract.min_steps asks.
     """
-    extract = settings.extract
-    tasks = plan(settings, run.rollouts)
+    extract, world = settings.extract, WORLDS[settings.env.name]
+    tasks = plan(settings, run.rollouts, player)
     missing = [task for task in tasks if not task.path.exists()]
     played = [check(task) for task in tasks if task.path.exists()]
     done = extract.episodes - sum(task.episodes for task in missing)
-    began, tics = time.monotonic(), 0
+    began, steps = time.monotonic(), 0
     with Progress("recording rollouts", total=extract.episodes, unit="episodes", done=done) as bar:
-        for index, lengths in run_tasks(record, missing, settings.workers, default_processes=core_count()):
-            played.append(lengths)
-            tics += int(lengths.sum())
-            bar.update(missing[index].episodes, note=f"{tics / (time.monotonic() - began):,.0f} tics/s")
-    rate = tics / (time.monotonic() - began)
-    survival = np.concatenate(played)
-    print(
-        f"{describe_policy(extract)} survived {survival.mean():.0f} ± {survival.std():.0f} tics in {len(survival):,} episodes, "
-        f"{extract.episodes:,} of them kept (the paper's random policy: {PAPER_SURVIVAL}, a random action every tic)"
-    )
+        for index, result in run_tasks(record, missing, settings.workers, default_processes=core_count()):
+            played.append(result)
+            steps += int(result.lengths.sum())
+            bar.update(missing[index].episodes, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
+    rate = steps / (time.monotonic() - began)
+    lengths = np.concatenate([part.lengths for part in played])
+    returns = np.concatenate([part.returns for part in played])
+    print(describe(settings, lengths, returns))
     figures = {
         "episodes": extract.episodes,
-        "played": len(survival),
-        "tics": int(survival.sum()),
-        "survival_mean": round(float(survival.mean()), 1),
-        "survival_std": round(float(survival.std()), 1),
+        "played": len(lengths),
+        f"{world.step}s": int(lengths.sum()),
+        "return_mean": round(float(returns.mean()), 1),
+        "return_std": round(float(returns.std()), 1),
     }
-    return {**figures, "tics_per_second": round(rate)} if tics else figures
+    return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 
-def plan(settings: Experiment, folder: Path) -> list[ShardTask]:
+def describe(settings: Experiment, lengths: np.ndarray, returns: np.ndarray) -> str:
+    """What the policy did, in a line."""
+    who = describe_policy(settings.extract)
+    kept = f"in {len(lengths):,} episodes, {settings.extract.episodes:,} of them kept"
+    if settings.env.name == "doom":
+        paper = f"the paper's random policy: {PAPER_SURVIVAL}, a random action every tic"
+        return f"{who} survived {lengths.mean():.0f} ± {lengths.std():.0f} tics {kept} ({paper})"
+    return f"{who}: return {returns.mean():.0f} ± {returns.std():.0f} in {lengths.mean():.0f} steps {kept}"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a shard's episodes were like, also those too short to be kept: lengths and returns."""
+
+    lengths: np.ndarray
+    returns: np.ndarray
+
+
+def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networks) -> list[ShardTask]:
     """Every shard of the rollouts. Raises Problem if the folder holds others."""
     shards = settings.extract.shards
-    tasks = [
-        ShardTask(shard_path(folder, index), index, shards, settings.env, settings.extract) for index in range(shards)
-    ]
+    tasks = [ShardTask(shard_path(folder, index), index, shards, settings, player) for index in range(shards)]
     if others := set(folder.glob(PATTERN)) - {task.path for task in tasks}:
         raise Problem(f"{min(others)} is not one of this run's {shards} shards: move it away")
     return tasks
 
 
-def check(task: ShardTask) -> np.ndarray:
-    """The lengths of all episodes played for a finished shard. Raises Problem if it is not what the task asks for."""
+def check(task: ShardTask) -> Recorded:
+    """All episodes played for a finished shard. Raises Problem if it is not what the task asks for."""
     shard = read_shard(task.path)
     for key, value in task.origin.items():
-        if (found := shard.attributes.get(key)) != value:
+        found = shard.attributes.get(key)
+        if found is None or not np.array_equal(found, value):
             raise Problem(
                 f"{task.path} was recorded with {key}={found}, not {value}: delete it and run `python -m extract` again"
             )
-    return shard.played_lengths
+    return Recorded(shard.played_lengths, shard.played_returns)
 
 
-def record(task: ShardTask) -> np.ndarray:
-    """Play and write one shard; return the lengths of all episodes played, also of those too short to be kept."""
-    env, policy = DoomEnv(task.env.max_steps), make_policy(task.extract)
-    attributes = {**task.origin, "environment": f"DoomTakeCover-v0, vizdoom {metadata.version('vizdoom')}"}
-    with contextlib.closing(env), new_shard(task.path, attributes) as shard:
-        for seed in task.seeds():
-            episode = play(env, policy, int(seed), np.random.default_rng((task.extract.seed, int(seed))))
+def record(task: ShardTask) -> Recorded:
+    """Play and write one shard, its episodes in the order of their seeds."""
+    world = WORLDS[task.env.name]
+    games = min(world.recorded, task.episodes)
+    vector = world.open(task.env, games, 0)
+    with contextlib.closing(vector), new_shard(task.path, {**task.origin, "environment": world.version()}) as shard:
+        player = task.player(task, games)
+        for episode in episodes(moments(world, vector, player, iter(task.seeds().tolist())), task.seeds()):
             shard.played_lengths.append(len(episode.actions))
+            shard.played_returns.append(float(episode.rewards.sum()))
             if len(episode.actions) > task.extract.min_steps:
                 shard.append(episode)
             if len(shard.starts) == task.episodes:
@@ -124,25 +162,25 @@ def record(task: ShardTask) -> np.ndarray:
                     f"only {len(shard.starts)} of {len(shard.played_lengths)} episodes lasted longer than "
                     f"extract.min_steps={task.extract.min_steps}: lower it"
                 )
-    return np.asarray(shard.played_lengths)
+    return Recorded(np.asarray(shard.played_lengths), np.asarray(shard.played_returns))
 
 
-def play(env: DoomEnv, policy: Policy, seed: int, rng: np.random.Generator) -> Episode:
-    """One episode of a policy, as it is recorded."""
-    frames, actions = [], []
-    frame, _ = env.reset(seed=seed)
-    policy.reset(rng)
-    terminated = truncated = False
-    while not (terminated or truncated):
-        frames.append(frame)
-        actions.append(policy.act(frame))
-        frame, _, terminated, truncated, _ = env.step(int(to_discrete(execute(actions[-1]))))
-    last = np.arange(len(actions)) == len(actions) - 1
-    return Episode(
-        frames=np.stack(frames),
-        actions=np.array(actions, np.float32),
-        rewards=np.ones(len(actions), np.float32),
-        terminated=last & terminated,
-        truncated=last & truncated,
-        seed=seed,
-    )
+def episodes(played: Iterator[Moment], seeds: np.ndarray) -> Iterator[Episode]:
+    """The episodes of what is played, in the order of their seeds; holds those in memory that are not over."""
+    tapes: dict[int, list[tuple[Any, ...]]] = {}
+    following = 0
+    for moment in played:
+        rows = zip(moment.frames, moment.raw, moment.rewards, moment.terminated, moment.truncated, strict=True)
+        for number, row in zip(moment.episodes.tolist(), rows, strict=True):
+            tapes.setdefault(number, []).append(row)
+        while following in tapes and (tapes[following][-1][3] or tapes[following][-1][4]):
+            frames, actions, rewards, terminated, truncated = zip(*tapes.pop(following), strict=True)
+            yield Episode(
+                frames=np.stack(frames),
+                actions=np.array(actions, np.float32),
+                rewards=np.array(rewards, np.float32),
+                terminated=np.array(terminated),
+                truncated=np.array(truncated),
+                seed=int(seeds[following]),
+            )
+            following += 1

@@ -3,11 +3,12 @@
 A shard holds whole episodes, one after the other:
 
     frames          uint8 (T, height, width, channels), what the policy saw before each action
-    actions         float32 (T,) or (T, A), raw, as the policy chose them (for Doom see envs.doom.execute)
+    actions         float32 (T,) or (T, A), raw, as the policy chose them (see envs.actions)
     rewards         float32 (T,), terminated and truncated bool (T,): what each action brought
     episode_starts  int64 (episodes,), the row where each episode begins
     episode_seeds   int64 (episodes,), the seed that each was played with (-1: unknown)
     played_lengths  int64 (episodes played,), also of those too short to be kept
+    played_returns  float64 (episodes played,)
 
 and as attributes `format`, `version`, and whatever the collector says of its origin. Frames are compressed
 in chunks of BLOCK (benchmarks/compression.py says why so).
@@ -15,7 +16,7 @@ in chunks of BLOCK (benchmarks/compression.py says why so).
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class Sequences(NamedTuple):
     terminated: np.ndarray  # (F,) bool
     truncated: np.ndarray  # (F,) bool
     lengths: np.ndarray  # (episodes,) int64
+    groups: Sequence[int]  # how many of the episodes each iteration recorded
 
 
 SERIES = Sequences._fields[:4]
@@ -65,19 +67,25 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.h5"
 
 
-def split_episodes(episodes: int, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split_episodes(groups: Sequence[int], val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Divide episode numbers into training and validation, both ascending; whole episodes, never windows.
 
-    Raises Problem if either side would be empty.
+    groups: how many episodes each iteration recorded. Each is divided by itself, so that what was held out once stays
+    held out when others are added. Raises Problem if either side would be empty.
     """
-    held_out = round(episodes * val_ratio)
-    if not 0 < held_out < episodes:
-        raise Problem(
-            f"data.val_ratio={val_ratio} of {episodes} episodes leaves {held_out} for validation and "
-            f"{episodes - held_out} for training: record more episodes or change data.val_ratio"
-        )
-    shuffled = np.random.default_rng(seed).permutation(episodes)
-    return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
+    training, validation, first = [], [], 0
+    for episodes in groups:
+        held_out = round(episodes * val_ratio)
+        if not 0 < held_out < episodes:
+            raise Problem(
+                f"data.val_ratio={val_ratio} of {episodes} episodes leaves {held_out} for validation and "
+                f"{episodes - held_out} for training: record more episodes or change data.val_ratio"
+            )
+        shuffled = first + np.random.default_rng(seed).permutation(episodes)
+        training.append(np.sort(shuffled[held_out:]))
+        validation.append(np.sort(shuffled[:held_out]))
+        first += episodes
+    return np.concatenate(training), np.concatenate(validation)
 
 
 @contextlib.contextmanager
@@ -103,6 +111,8 @@ class ShardWriter:
         self.block, self.compression = block, compression
         self.played_lengths: list[int] = []
         """May be filled by the caller with the lengths of all episodes played, kept or not."""
+        self.played_returns: list[float] = []
+        """Likewise with their returns."""
         self.starts: list[int] = []
         self.seeds: list[int] = []
         self.rows = 0
@@ -140,6 +150,8 @@ class ShardWriter:
         self.file["episode_starts"] = np.asarray(self.starts, np.int64)
         self.file["episode_seeds"] = np.asarray(self.seeds, np.int64)
         self.file["played_lengths"] = np.asarray(self.played_lengths or lengths, np.int64)
+        returns = self.played_returns or np.add.reduceat(self.file["rewards"][:], self.starts)
+        self.file["played_returns"] = np.asarray(returns, np.float64)
         self.file.attrs.update({**attributes, "format": FORMAT, "version": VERSION})
 
 
@@ -157,6 +169,7 @@ class Shard(NamedTuple):
     lengths: np.ndarray  # (episodes,) int64
     seeds: np.ndarray  # (episodes,) int64
     played_lengths: np.ndarray  # (episodes played,) int64
+    played_returns: np.ndarray  # (episodes played,) float64
     frame_shape: tuple[int, ...]
     block: int  # frames in a chunk
     attributes: dict[str, Any]
@@ -188,21 +201,27 @@ def read_shard(path: Path) -> Shard:
         if not len(starts) or starts[0] != 0 or (lengths <= 0).any() or set(lists.values()) != {rows}:
             raise KeyError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
         shape, block = file["frames"].shape[1:], file["frames"].chunks[0]
-        return Shard(path, lengths, file["episode_seeds"][:], file["played_lengths"][:], shape, block, dict(file.attrs))
+        played = file["played_lengths"][:], file["played_returns"][:]
+        return Shard(path, lengths, file["episode_seeds"][:], *played, shape, block, dict(file.attrs))
 
 
 class Rollouts:
-    """All shards of a folder as one list of episodes and one long numbering of frames.
+    """All shards of some folders as one list of episodes and one long numbering of frames.
 
     No file stays open and no frames stay in memory: what is read is read when it is asked for.
     Raises Problem if there are none, or naming the shard that cannot be used.
     """
 
-    def __init__(self, folder: Path):
-        paths = sorted(Path(folder).glob(PATTERN))
-        if not paths:
-            raise Problem(f"{folder} has no rollouts: run `python -m extract` first")
-        self.shards = [read_shard(path) for path in paths]
+    def __init__(self, *folders: Path):
+        self.shards: list[Shard] = []
+        self.groups: list[int] = []  # episodes of each folder
+        for folder in folders:
+            paths = sorted(Path(folder).glob(PATTERN))
+            if not paths:
+                raise Problem(f"{folder} has no rollouts: run `python -m extract` first")
+            shards = [read_shard(path) for path in paths]
+            self.shards += shards
+            self.groups.append(sum(len(shard.lengths) for shard in shards))
         shapes = {shard.frame_shape: shard.path for shard in self.shards}
         if len(shapes) > 1:
             described = " but ".join(f"{path} has frames of {shape}" for shape, path in shapes.items())
@@ -217,7 +236,7 @@ class Rollouts:
 
     def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes: see split_episodes."""
-        return split_episodes(self.episodes, val_ratio, seed)
+        return split_episodes(self.groups, val_ratio, seed)
 
     def sequences(self) -> Sequences:
         """Everything but the frames, in memory (about 10 bytes a frame)."""
@@ -226,7 +245,9 @@ class Rollouts:
             with _opened(shard.path) as file:
                 for name in SERIES:
                     parts[name].append(file[name][:])
-        return Sequences(**{name: np.concatenate(parts[name]) for name in SERIES}, lengths=self.lengths)
+        return Sequences(
+            **{name: np.concatenate(parts[name]) for name in SERIES}, lengths=self.lengths, groups=self.groups
+        )
 
     def episode(self, index: int) -> Episode:
         """One whole episode."""

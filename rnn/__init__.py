@@ -2,6 +2,7 @@
 
 import gymnasium
 
-gymnasium.register(
-    "DoomDream-v0", entry_point="rnn.environment:DreamEnv", vector_entry_point="rnn.environment:DreamVectorEnv"
-)
+for name in ("DoomDream-v0", "CarRacingDream-v0"):  # the run says which world it is a dream of
+    gymnasium.register(
+        name, entry_point="rnn.environment:DreamEnv", vector_entry_point="rnn.environment:DreamVectorEnv"
+    )

@@ -1,8 +1,9 @@
 """The dream: M as a world, batched, in which whole generations of controllers live at once (paper, section 4).
 
-Every dream starts at the first frame of a real episode, with M's state at zero. In each step C sees z[t],
-h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture at a temperature; the dream ends when the
-done logit is above 0.
+Every dream starts at a moment of a real episode: at its first frame with M's state at zero, or further on with M's
+memory of what came before. In each step C sees z[t], h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture
+at a temperature. Where M predicts done, the dream ends when the done logit is above 0; where it predicts reward, that
+is what a step brings, else 1.
 
 How it is fast: the products of a step run as they are (oneDNN, bfloat16 where M computes in it), with the
 weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes, so the
@@ -17,18 +18,21 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from envs.actions import move
+from envs.worlds import world_of
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.mixture import sample, split_mixture
+from rnn.mixture import sample
 from rnn.model import MDNRNN, load_rnn, lstm_cell
-from vae.latents import Latents
+from rnn.starts import Starts, load_starts
 
 Tensor = Any
 Act = Callable[..., Tensor]
@@ -38,22 +42,16 @@ FULL = 0.75  # the share of a tile that must be needed for it to be chosen over 
 TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is compiled once, in about a second
 
 
-class Starts(NamedTuple):
-    """Where dreams start: V's (mu, logvar) of the first frames of S real episodes, each (S, Z) float32."""
-
-    mu: np.ndarray
-    logvar: np.ndarray
-
-    @classmethod
-    def of(cls, latents: Latents) -> "Starts":
-        """Where every recorded episode starts."""
-        first = np.asarray(latents.episode_starts)
-        return cls(np.asarray(latents.mu[first], "float32"), np.asarray(latents.logvar[first], "float32"))
-
-
 def load_dream(settings: Experiment, run: Run) -> "Dream":
-    """The dream of a run's M, starting where its recorded episodes start. Raises Problem if either is missing."""
-    return Dream(load_rnn(run, settings), Starts.of(Latents.load(run.latents)), settings.rnn.action)
+    """The dream of a run's M, starting at recorded moments (dream.start_steps). Raises Problem if either is missing."""
+    model = load_rnn(run, settings)
+    return Dream(model, load_starts(settings, run, model), seen_by(settings))
+
+
+def seen_by(settings: Experiment) -> Callable[[Tensor], Tensor]:
+    """What M is given of C's raw actions, tensors (N,) or (N, A): as the world executes them, or as they are."""
+    execute = world_of(settings).execute
+    return (lambda raw: execute(raw, keras.ops)) if settings.rnn.action == "executed" else (lambda raw: raw)
 
 
 class Weights(NamedTuple):
@@ -66,7 +64,7 @@ class Weights(NamedTuple):
 
 
 class State(NamedTuple):
-    """N dreams at one moment: z (N, Z), h and c (N, H), float32."""
+    """N dreams at one moment: z (N, Z), h and c (N, H), float32, in the order that C is given them."""
 
     z: Tensor
     h: Tensor
@@ -74,32 +72,52 @@ class State(NamedTuple):
 
 
 class Live(NamedTuple):
-    """A tile of a population's dreams: their state, whether each is still going, and the steps it has lived."""
+    """A tile of a population's dreams: their state, whether each is still going, the steps it has lived, its return."""
 
     state: State
     alive: Tensor  # (N,) bool
     lengths: Tensor  # (N,) int32
+    returns: Tensor  # (N,) float32
     row: Tensor  # (N,) int32, which of the population's dreams it is; the last may be there twice, to fill the tile
 
 
+class Imagined(NamedTuple):
+    """What M makes of a step of N dreams: z[t+1] (N, Z), the done logit and the reward (N,)."""
+
+    z: Tensor
+    done_logit: Tensor
+    """-1 where M does not predict it: the dream goes on."""
+    reward: Tensor
+    """1 where M does not predict it: what counts is to last."""
+
+
 class Moments(NamedTuple):
-    """What happened in some steps: z that C saw (..., Z), the raw action and the done logit that followed (...)."""
+    """What happened in some steps: z that C saw (..., Z), the raw action (...) or (..., A), and what followed (...)."""
 
     z: Tensor
     raw: Tensor
     done_logit: Tensor
+    reward: Tensor
+
+
+class Outcome(NamedTuple):
+    """What P candidates reached in E dreams each: returns float32 (P, E), and lengths in steps, int32 (P, E)."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
 
 
 class Trace(NamedTuple):
-    """Whole dreams: lengths (P, E) int32; z (P, E, T, Z), raw and done_logit (P, E, T), where T is the longest.
+    """Whole dreams: lengths (P, E) int32; z (P, E, T, Z), raw (P, E, T) or (P, E, T, A), done_logit and reward (P, E, T).
 
-    What stands beyond a dream's length is not part of it.
+    T is the longest. What stands beyond a dream's length is not part of it.
     """
 
     lengths: np.ndarray
     z: np.ndarray
     raw: np.ndarray
     done_logit: np.ndarray
+    reward: np.ndarray
 
 
 def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tuple[Tensor, Tensor]:
@@ -115,11 +133,6 @@ def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tup
 def pad(values: Tensor, axis: int) -> Tensor:
     """Zeros added at the end of an axis, to a multiple of PADDING."""
     return tf.pad(values, [[0, -values.shape[axis] % PADDING if i == axis else 0] for i in range(len(values.shape))])
-
-
-def execute(raw: Tensor) -> Tensor:
-    """The paper's thresholds: raw below -1/3 is -1 (left), above 1/3 is 1 (right), else 0 (stay)."""
-    return tf.cast(raw > 1 / 3, tf.float32) - tf.cast(raw < -1 / 3, tf.float32)
 
 
 def tile_sizes(rows: int) -> list[int]:
@@ -149,16 +162,18 @@ def survivors(tiles: list[Live]) -> np.ndarray:
 class Dream:
     """M as a batched world.
 
-    model: with a done head. starts: where dreams begin. action: what M is given, 'executed' (-1, 0, 1) or
-    the 'raw' tanh, as it was trained.
+    model: with a done head or a reward head, for something must tell good dreams from bad. starts: where dreams begin.
+    seen: what M is given of the raw actions, as it was trained; Doom's executed action unless told otherwise.
     """
 
-    def __init__(self, model: MDNRNN, starts: Starts, action: Literal["executed", "raw"] = "executed"):
-        if not model.predict_done:
+    def __init__(self, model: MDNRNN, starts: Starts, seen: Callable[[Tensor], Tensor] | None = None):
+        if not (model.predict_done or model.predict_reward):
             raise Problem(
-                "this M does not predict when an episode ends, so it cannot dream: train it with rnn.predict_done=true"
+                "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
+                "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
-        self.model, self.starts, self.action = model, starts, action
+        self.model, self.starts = model, starts
+        self.seen = seen or (lambda raw: move(raw, keras.ops))
         self._remember = tf.function(self.remember, jit_compile=True)
         self._imagine = tf.function(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}
@@ -170,18 +185,18 @@ class Dream:
         gates = tuple(tf.split(pad(kernel, axis=0), 4, axis=1))
         return Weights(gates, tf.identity(m.bias), pad(output_kernel, axis=1), pad(m.output_bias, axis=0))
 
-    def first(self, seed: Tensor, episodes: int) -> Tensor:
-        """z of the first frames of E dreams (E, Z): real starts drawn by the seed, z from their (mu, logvar)."""
+    def first(self, seed: Tensor, episodes: int) -> State:
+        """How E dreams begin: at real moments drawn by the seed, z from their (mu, logvar)."""
         uniform, normal = noise(seed, -1, episodes, self.model.latent_size)
         chosen = tf.cast(uniform[:, 0] * len(self.starts.mu), tf.int32)  # (E,)
-        mu, logvar = tf.gather(self.starts.mu, chosen), tf.gather(self.starts.logvar, chosen)
-        return mu + tf.exp(logvar / 2) * normal
+        mu, logvar, h, c = (tf.gather(part, chosen) for part in self.starts)
+        return State(mu + tf.exp(logvar / 2) * normal, h, c)
 
-    def see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
-        """What M's gates are a product of, (N, I+H+padding): z, the raw action (N,) as M knows it, restart (N,), and h."""
+    def see(self, state: State, seen: Tensor, restart: Tensor) -> Tensor:
+        """What M's gates are a product of, (N, I+H+padding): z, the action as M knows it, restart (N,), and h."""
         dtype = self.model.compute_dtype
-        seen = execute(raw) if self.action == "executed" else raw
-        inputs = tf.concat([state.z, seen[:, None], restart[:, None]], axis=1)  # (N, I)
+        parts = [state.z, tf.reshape(seen, (-1, self.model.action_size))]
+        inputs = tf.concat([*parts, restart[:, None]] if self.model.predict_done else parts, axis=1)  # (N, I)
         padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
         return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 
@@ -192,36 +207,37 @@ class Dream:
         h, c = lstm_cell(i, j, f, o, c)
         return h, c, tf.cast(h, self.model.compute_dtype)
 
-    def imagine(
-        self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """From the head's product (N, 3KZ+1+padding) to the next z (N, Z) and the done logit (N,)."""
-        m = self.model
-        outputs = tf.cast(product, tf.float32) + bias
-        mixture = split_mixture(outputs[:, : m.mixture_size], m.mixtures, normalised=False)
-        return sample(mixture, temperature, uniform, normal), outputs[:, m.mixture_size]
+    def imagine(self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor) -> Imagined:
+        """What the head's product (N, 3KZ[+1][+1]+padding) says of the next step."""
+        predicted = self.model.split(tf.cast(product, tf.float32) + bias, normalised=False)
+        ones = tf.ones(tf.shape(product)[:1])
+        return Imagined(
+            sample(predicted.mixture, temperature, uniform, normal),
+            -ones if predicted.done_logit is None else predicted.done_logit,
+            ones if predicted.reward is None else predicted.reward,
+        )
 
     def step(
         self,
         weights: Weights,
         state: State,
-        raw: Tensor,
+        seen: Tensor,
         restart: Tensor,
         temperature: Tensor,
         uniform: Tensor,
         normal: Tensor,
-    ) -> tuple[State, Tensor]:
-        """One step of N dreams after C chose the raw actions (N,): the next State and the done logit (N,).
+    ) -> tuple[State, Imagined]:
+        """One step of N dreams after their actions, as M is given them, (N,) or (N, A).
 
-        restart: (N,), 1 on a dream's first step, else 0; there h and c must be zero. uniform and normal: (N, Z),
-        the random numbers of `sample`.
+        restart: (N,), 1 on the first step of an episode, else 0; there h and c must be zero. uniform and normal: (N, Z),
+        the random numbers of `sample`. Returns the next State, and what M imagined.
         """
-        inputs = self.see(state, raw, restart)
+        inputs = self.see(state, seen, restart)
         products = [tf.matmul(inputs, kernel) for kernel in weights.kernels]  # four are faster than one
         h, c, factor = self._remember(products, weights.bias, state.c)
         product = tf.matmul(factor, weights.output_kernel)
-        z, done_logit = self._imagine(product, weights.output_bias, temperature, uniform, normal)
-        return State(z, h, c), done_logit
+        imagined = Imagined(*self._imagine(product, weights.output_bias, temperature, uniform, normal))
+        return State(imagined.z, h, c), imagined
 
     def _signature(self) -> tuple[Any, ...]:
         """The arguments of a block, for any number of rows, candidates, parameters and steps."""
@@ -232,7 +248,7 @@ class Dream:
         m = self.model
         weights = tf.nest.map_structure(lambda weight: of(*weight.shape, dtype=weight.dtype), self.weights())
         state = State(of(None, m.latent_size), of(None, m.hidden), of(None, m.hidden))
-        live = Live(state, of(None, dtype=tf.bool), of(None, dtype=tf.int32), of(None, dtype=tf.int32))
+        live = Live(state, of(None, dtype=tf.bool), of(None, dtype=tf.int32), of(None), of(None, dtype=tf.int32))
         episodes, seed, temperature = of(dtype=tf.int32), of(dtype=tf.int64), of()
         return weights, of(None, None), episodes, seed, temperature, of(None, dtype=tf.int32), live
 
@@ -245,7 +261,7 @@ class Dream:
         @tf.function(jit_compile=True)
         def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> Tensor:
             known = {"step": step, "episode": episode}
-            return act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,)
+            return act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,) or (N, A)
 
         @tf.function(input_signature=self._signature())
         def block(
@@ -257,7 +273,7 @@ class Dream:
             steps: Tensor,
             live: Live,
         ) -> tuple[Live, tuple[Tensor, ...]]:
-            state, alive, lengths, row = live
+            state, alive, lengths, returns, row = live
             episode = row % episodes
             own = tf.gather(parameters, row // episodes)  # (N, D)
             moments = tuple(tf.TensorArray(tf.float32, len(steps)) for _ in Moments._fields) if traced else ()
@@ -265,22 +281,24 @@ class Dream:
                 uniform, normal = noise(seed, steps[i], episodes, self.model.latent_size)
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
                 raw = choose(own, state, steps[i], episode)
-                restart = tf.fill(tf.shape(raw), tf.cast(steps[i] == 0, tf.float32))
-                following, done_logit = self.step(weights, state, raw, restart, temperature, uniform, normal)
-                now = Moments(state.z, raw, done_logit)
+                restart = tf.fill(tf.shape(alive), tf.cast((steps[i] == 0) & self.starts.fresh, tf.float32))
+                seen = self.seen(raw)
+                following, imagined = self.step(weights, state, seen, restart, temperature, uniform, normal)
+                now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
                 moments = tuple(array.write(i, part) for array, part in zip(moments, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)
-                alive &= done_logit <= 0
+                returns += tf.where(alive, imagined.reward, 0.0)
+                alive &= imagined.done_logit <= 0
                 state = following
-            return Live(state, alive, lengths, row), tuple(array.stack() for array in moments)
+            return Live(state, alive, lengths, returns, row), tuple(array.stack() for array in moments)
 
         self._blocks[act, traced] = block
         return block
 
     def rollout(
         self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
-    ) -> np.ndarray:
-        """How many steps P candidates survive in E dreams each: int32 (P, E), at most max_steps.
+    ) -> Outcome:
+        """What P candidates reach in E dreams each, of at most max_steps.
 
         parameters: (P, D) float32. The E starts and all random numbers are the same for every candidate.
 
@@ -289,10 +307,11 @@ class Dream:
         `episode`, int32 (N,): which of the E dreams each row is.
         """
         lengths = np.zeros(len(parameters) * episodes, "int32")
+        returns = np.zeros(len(parameters) * episodes, "float32")
         for tiles, _ in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=False):
             for tile in tiles:
-                lengths[tile.row] = tile.lengths
-        return lengths.reshape(-1, episodes)
+                lengths[tile.row], returns[tile.row] = tile.lengths, tile.returns
+        return Outcome(returns.reshape(-1, episodes), lengths.reshape(-1, episodes))
 
     def trace(
         self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
@@ -300,10 +319,10 @@ class Dream:
         """The same dreams as `rollout` gives the lengths of, step by step, for a few of them."""
         total = len(parameters) * episodes
         lengths = np.zeros(total, "int32")
-        whole = Moments(
-            *(np.zeros((total, max_steps, *size), "float32") for size in ((self.model.latent_size,), (), ()))
-        )
-        first = 0
+        first, actions = 0, (self.model.action_size,) if self.model.action_size > 1 else ()
+        sizes = Moments((self.model.latent_size,), actions, (), ())
+        whole = Moments(*(np.zeros((total, max_steps, *size), "float32") for size in sizes))
+
         for tiles, seen in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=True):
             for tile, moments in zip(tiles, seen, strict=True):
                 lengths[tile.row] = tile.lengths
@@ -327,9 +346,9 @@ class Dream:
         """Live through all dreams block by block: after each, the tiles and, if traced, the Moments of each."""
         block, weights = self._block(act, traced), self.weights()
         total = len(parameters) * episodes
-        z = tf.tile(self.first(seed, episodes), (len(parameters), 1))  # (N, Z), candidate-major
-        h = tf.zeros((total, self.model.hidden))
-        dreams = Live(State(z, h, h), tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.range(total))
+        # N = P·E, candidate-major
+        state = State(*(tf.tile(part, (len(parameters), 1)) for part in self.first(seed, episodes)))
+        dreams = Live(state, tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.zeros(total), tf.range(total))
         tiles = into_tiles(dreams, np.arange(total))
         constants = (
             weights,

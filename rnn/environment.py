@@ -1,7 +1,7 @@
 """The dream as Gymnasium environments, with the actions, rewards and seeds of the real game.
 
-`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream, `gymnasium.make_vec` with the same
-arguments many side by side. An observation is what C sees: z of the moment, and M's memory c and h.
+`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream (`CarRacingDream-v0` of a CarRacing run),
+`gymnasium.make_vec` with the same arguments many side by side. An observation is what C sees: z of the moment, and M's memory c and h.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,12 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from envs.worlds import world_of
 from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
 from rnn.dream import State, load_dream
 from vae.model import load_vae
-
-FPS = 35
-RAW = np.array([0, -1, 1], "float32")
-"""Discrete actions 0 (stay), 1 (left) and 2 (right) as the numbers that M is given."""
 
 
 class Dreams:
@@ -41,6 +38,7 @@ class Dreams:
             raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
         self.run = Run(run)
         self.settings = load_config(self.run.config)
+        self.world = world_of(self.settings)
         self.set_temperature(self.settings.dream.temperature if temperature is None else temperature)
         self.max_steps = max_steps or self.settings.dream.max_steps
         self.observation = observation
@@ -51,6 +49,7 @@ class Dreams:
         self.generators = [np.random.default_rng(0)] * number
         self.steps = np.zeros(number, "int64")
         self.died = np.zeros(number, bool)
+        self.rewards = np.zeros(number)
         self._step = tf.function(self.dream.step)
 
     @property
@@ -82,11 +81,11 @@ class Dreams:
             chosen = generator.integers(len(starts.mu))
             normal = generator.standard_normal(starts.mu.shape[1], "float32")
             self.state.z[row] = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
-            self.state.h[row] = self.state.c[row] = 0
+            self.state.h[row], self.state.c[row] = starts.h[chosen], starts.c[chosen]
             self.steps[row], self.died[row] = 0, False
 
     def advance(self, actions: np.ndarray, rows: np.ndarray) -> None:
-        """One step of some dreams (their numbers), with discrete actions for all dreams (N,).
+        """One step of some dreams (their numbers), with the environments' actions for all dreams, N of them.
 
         All N are computed, so that the shapes stay the same. One is computed twice, because a product with one
         row is rounded differently from a product with more.
@@ -95,15 +94,19 @@ class Dreams:
         for row in rows:
             self.generators[row].random(out=uniform[row], dtype="float32")
             self.generators[row].standard_normal(out=normal[row], dtype="float32")
-        restart = (self.steps == 0).astype("float32")
-        batch = [*self.state, RAW[actions], restart, uniform, normal]
+        restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
+        executed = self.world.from_env(actions)
+        given = executed if self.settings.rnn.action == "executed" else self.world.unexecute(executed)
+        batch = [*self.state, given, restart, uniform, normal]
         z, h, c, *others = batch if len(restart) > 1 else [np.repeat(part, 2, axis=0) for part in batch]
-        raw, restart, uniform, normal = others
+        seen, restart, uniform, normal = others
         temperature = np.float32(self.temperature)
-        state, done_logit = self._step(self.weights, State(z, h, c), raw, restart, temperature, uniform, normal)
+        state, imagined = self._step(self.weights, State(z, h, c), seen, restart, temperature, uniform, normal)
         for kept, new in zip(self.state, state, strict=True):
             kept[rows] = new.numpy()[rows]
-        self.died[rows] = done_logit.numpy()[rows] > 0
+        self.died[rows] = imagined.done_logit.numpy()[rows] > 0
+        self.rewards[:] = 0
+        self.rewards[rows] = imagined.reward.numpy()[rows]
         self.steps[rows] += 1
 
     def observe(self) -> np.ndarray:
@@ -120,14 +123,14 @@ class Dreams:
 
 
 class DreamEnv(gymnasium.Env[np.ndarray, Any]):
-    """DoomDream-v0: one dream.
+    """DoomDream-v0 and CarRacingDream-v0: one dream.
 
-    Observation float32 (X,); actions 0 stay, 1 left, 2 right; reward 1 a step; terminated when M's done logit
-    is above 0, truncated after max_steps. `render` gives V's picture of z, (64, 64, 3) uint8.
+    Observation float32 (X,); actions and rewards as in the real environment, the rewards as M expects them where it
+    predicts them, else 1 a step; terminated when M's done logit is above 0, truncated after max_steps. `render` gives V's picture of z, (64, 64, 3) uint8.
     `reset(options={"temperature": 1.3})` sets the temperature from then on.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
         self,
@@ -138,8 +141,9 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
         render_mode: str | None = None,
     ):
         self.dreams = Dreams(run, 1, observation, temperature, max_steps)
+        self.metadata = DreamEnv.metadata | {"render_fps": self.dreams.world.fps}
         self.observation_space = self.dreams.space
-        self.action_space = gymnasium.spaces.Discrete(len(RAW))
+        self.action_space = self.dreams.world.action_space
         self.render_mode = render_mode
 
     def reset(
@@ -152,10 +156,11 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
         self.dreams.begin(np.arange(1))
         return self.dreams.observe()[0], {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Dream one step."""
-        self.dreams.advance(np.array([action]), np.arange(1))
-        return self.dreams.observe()[0], 1.0, bool(self.dreams.died[0]), bool(self.dreams.truncated[0]), {}
+        dreams = self.dreams
+        dreams.advance(np.asarray(action)[None], np.arange(1))
+        return dreams.observe()[0], float(dreams.rewards[0]), bool(dreams.died[0]), bool(dreams.truncated[0]), {}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         """The dreamed frame, (64, 64, 3) uint8."""
@@ -165,7 +170,7 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
 class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i.
 
-    Observations (N, X) float32, actions (N,). autoreset_mode: what happens to a dream that is over.
+    Observations (N, X) float32, actions (N,) or (N, A). autoreset_mode: what happens to a dream that is over.
     NEXT_STEP: the next step begins another in its place, with reward 0. SAME_STEP: the same step does, and
     info["final_obs"] has what was seen last. DISABLED: it stays as it is, with reward 0, until
     `reset(options={"reset_mask": finished})`.
@@ -184,10 +189,11 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = DreamEnv.metadata | {"autoreset_mode": self.autoreset_mode}
         self.dreams = Dreams(run, num_envs, observation, temperature, max_steps)
+        about = {"render_fps": self.dreams.world.fps, "autoreset_mode": self.autoreset_mode}
+        self.metadata = DreamEnv.metadata | about
         self.single_observation_space = self.dreams.space
-        self.single_action_space = gymnasium.spaces.Discrete(len(RAW))
+        self.single_action_space = self.dreams.world.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.dreams.generators = [seeding.np_random()[0] for _ in range(num_envs)]
@@ -212,8 +218,10 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         """Dream one step in every dream that is not over."""
         over = self.dreams.over
         info: dict[str, Any] = {}
+        rewards = np.zeros(self.num_envs)
         if not over.all():
             self.dreams.advance(np.asarray(actions), np.flatnonzero(~over))
+            rewards = self.dreams.rewards.copy()
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self.dreams.begin(np.flatnonzero(over))
         observation, died, truncated = self.dreams.observe(), self.dreams.died.copy(), self.dreams.truncated
@@ -225,7 +233,7 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
             info = {"final_obs": final, "_final_obs": ended}
             self.dreams.begin(np.flatnonzero(ended))
             observation = self.dreams.observe()
-        return observation, (~over).astype(np.float64), died, truncated, info
+        return observation, rewards, died, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...]:
         """The dreamed frames, each (64, 64, 3) uint8."""

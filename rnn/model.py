@@ -1,14 +1,15 @@
-"""M: p(z[t+1], done[t+1] | a[t], z[t], h[t]), an LSTM with a mixture-density output (paper, section 2.2).
+"""M: p(z[t+1], reward[t+1], done[t+1] | a[t], z[t], h[t]), an LSTM with a mixture-density output (paper, section 2.2).
 
 The weights have the layout of the published TensorFlow 1 model (one kernel for input and state, gates in
 the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
+from envs.worlds import world_of
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -16,8 +17,6 @@ from rnn.mixture import Mixture, split_mixture
 
 Tensor = Any
 FORGET_BIAS = 1.0
-ACTION_SIZE = {"doom": 1}
-"""Numbers in an action, by env.name."""
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,11 +31,22 @@ def lstm_cell(i: Tensor, j: Tensor, f: Tensor, o: Tensor, c: Tensor) -> tuple[Te
     return ops.tanh(c) * ops.sigmoid(o), c
 
 
+class Prediction(NamedTuple):
+    """What M says of the next step; None where it does not predict it."""
+
+    mixture: Mixture
+    """Of z[t+1], parts (N, K, Z)."""
+    reward: Tensor | None
+    """Expected reward (N,)."""
+    done_logit: Tensor | None
+    """(N,): above 0 the dream ends."""
+
+
 class MDNRNN(keras.Model):
     """The LSTM and its output layer.
 
     Input of a step: z (Z), the action (A) and, where done is predicted, the restart flag (1): I numbers.
-    kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 done logit, last]), output_bias.
+    kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 reward] [+1 done logit]), output_bias.
     Products are computed in `compute_dtype` (bfloat16 under the mixed_bfloat16 policy); variables,
     LSTM state and outputs stay float32.
     """
@@ -48,15 +58,16 @@ class MDNRNN(keras.Model):
         hidden: int,
         mixtures: int,
         predict_done: bool,
+        predict_reward: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
-        self.mixtures, self.predict_done = mixtures, predict_done
+        self.mixtures, self.predict_done, self.predict_reward = mixtures, predict_done, predict_reward
         self.input_size = latent_size + action_size + int(predict_done)
         self.mixture_size = 3 * mixtures * latent_size
-        output_size = self.mixture_size + int(predict_done)
+        output_size = self.mixture_size + int(predict_reward) + int(predict_done)
         first, second = (keras.initializers.GlorotUniform(2 * seed + layer) for layer in range(2))
         self.kernel = self.add_weight((self.input_size + hidden, 4 * hidden), first, name="kernel", autocast=False)
         self.bias = self.add_weight((4 * hidden,), "zeros", name="bias", autocast=False)
@@ -73,21 +84,23 @@ class MDNRNN(keras.Model):
         gates = self.product(ops.concatenate([inputs, h], axis=1), self.kernel) + self.bias  # (N, 4H)
         return lstm(gates, c)
 
-    def head(self, h: Tensor) -> tuple[Mixture, Tensor | None]:
-        """What h (N, H) predicts: the mixture of z[t+1], parts (N, K, Z), and the done logit (N,) or None."""
-        outputs = self.product(h, self.output_kernel) + self.output_bias  # (N, 3KZ [+1])
-        return self.split(outputs)
+    def head(self, h: Tensor) -> Prediction:
+        """What h (N, H) predicts."""
+        return self.split(self.product(h, self.output_kernel) + self.output_bias)
 
-    def split(self, outputs: Tensor) -> tuple[Mixture, Tensor | None]:
-        """The output layer's numbers (N, 3KZ [+1]) as the mixture, parts (N, K, Z), and the done logit (N,) or None."""
-        mixture = split_mixture(outputs[:, : self.mixture_size], self.mixtures)
-        return mixture, outputs[:, self.mixture_size] if self.predict_done else None
+    def split(self, outputs: Tensor, normalised: bool = True) -> Prediction:
+        """The output layer's numbers (N, 3KZ [+1] [+1], or more), as what they predict; see split_mixture."""
+        mixture = split_mixture(outputs[:, : self.mixture_size], self.mixtures, normalised)
+        reward = outputs[:, self.mixture_size] if self.predict_reward else None
+        done_logit = outputs[:, self.mixture_size + int(self.predict_reward)] if self.predict_done else None
+        return Prediction(mixture, reward, done_logit)
 
 
 def build_rnn(settings: Experiment) -> MDNRNN:
     """M as the settings describe it, with fresh weights."""
     m = settings.rnn
-    return MDNRNN(settings.vae.z, ACTION_SIZE[settings.env.name], m.hidden, m.mixtures, m.predict_done, m.seed)
+    actions = world_of(settings).actions
+    return MDNRNN(settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed)
 
 
 def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
@@ -100,7 +113,8 @@ def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
     except (OSError, ValueError, KeyError) as error:
         raise Problem(
             f"{run.rnn_weights} does not hold an M of these settings (vae.z={settings.vae.z}, rnn.hidden={settings.rnn.hidden}, "
-            f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}): "
+            f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}, "
+            f"rnn.predict_reward={settings.rnn.predict_reward}): "
             "train M again, or use the settings it was trained with"
         ) from error
     return model

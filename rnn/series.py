@@ -7,11 +7,12 @@ seed and the batch's number: a run that goes on at batch n sees what it would ha
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.doom import execute
+from envs.worlds import World
+from experiment.schema import Rnn
 from vae.latents import Latents
 
 
@@ -30,18 +31,23 @@ class Batch(NamedTuple):
     """(T, B): 1 where the episode ended by itself at t; else 0."""
     done_mask: Any
     """(T, B): 0 where the episode was cut at t, and on padding; else 1."""
+    reward: Any
+    """(T, B): what the action at t brought, within rnn.reward_limits."""
+    reward_mask: Any
+    """(T, B): 0 on padding; else 1."""
 
 
 class Series:
     """Latents as batches for M.
 
-    predict_done: whether the restart flag is part of M's input. action: what M sees of the recorded actions, what the
-    game 'executed' (-1, 0, 1) or the 'raw' numbers.
+    settings: those of M; with rnn.predict_done the restart flag is part of M's input. world: whose actions they are.
     """
 
-    def __init__(self, latents: Latents, predict_done: bool, action: Literal["executed", "raw"] = "executed"):
-        self.latents, self.predict_done = latents, predict_done
-        self.actions = execute(latents.actions) if action == "executed" else latents.actions
+    def __init__(self, latents: Latents, settings: Rnn, world: World):
+        self.latents, self.predict_done = latents, settings.predict_done
+        self.actions = world.execute(latents.actions) if settings.action == "executed" else latents.actions
+        low, high = settings.reward_limits
+        self.rewards = latents.rewards.clip(low, high)
         self.starts = latents.episode_starts
         self.ends = self.starts + latents.lengths  # (episodes,), exclusive
         self.first, self.last = np.zeros(latents.frames, bool), np.zeros(latents.frames, bool)  # of an episode
@@ -98,4 +104,6 @@ class Series:
             z_mask=(real & ~self.last[frames]).astype(np.float32),
             done=(real & self.latents.terminated[frames]).astype(np.float32),
             done_mask=(real & ~self.latents.truncated[frames]).astype(np.float32),
+            reward=np.where(real, self.rewards[frames], 0).astype(np.float32),
+            reward_mask=real.astype(np.float32),
         )

@@ -1,129 +1,126 @@
-"""The cheapest sign of whether what is learnt in the dream will hold in the game: fixed policies in both.
+"""The cheapest sign of whether what is learnt in the dream will hold in the world: fixed policies in both.
 
-The same action sequences are played in M's dream and in the game, blind to what happens. Where they survive
-much longer in the dream, M has a hole there, and a controller evolved in it will go and live in that hole.
+The same action sequences are played in M's dream and in the world, blind to what happens. Where they fare
+much better in the dream, M has a hole there, and a controller evolved in it will go and live in that hole.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from envs.doom import Game, execute, to_discrete
-from experiment.hardware import core_count
+from envs.play import ScriptPlayer, play
+from envs.worlds import World, world_of
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
-from extract.policies import Held
-from rnn.dream import Dream, load_dream
+from extract.policies import describe_policy, make_policy
+from rnn.dream import Dream, seen_by
+from rnn.model import load_rnn
+from rnn.starts import first_frames
+from vae.latents import Latents
 
 EPISODES = 100
-"""Of each policy, in either world: a standard error of about 10 tics."""
+"""Of each policy, in either world: for Doom, a standard error of about 10 tics."""
 SEED = 900_000
 """The first seed of the real episodes: extraction uses those below, trials and the final evaluation those far above."""
 FAR_OFF = 2.0
-"""Dream and game are far apart where one survives this many times as long as the other."""
-FIXED = {"always stay": 0, "always left": -1, "always right": 1}
+"""Dream and world are far apart where the means differ by more than this factor, and by more than NOTABLE of the spread."""
+NOTABLE = 0.5
+
+Fared = dict[str, np.ndarray]
+"""Policy -> returns (EPISODES,)."""
 
 
 def compare(settings: Experiment, run: Run) -> None:
-    """Play fixed policies in the dream and in the game; print both, warn where they are far apart, and record them.
+    """Play fixed policies in the dream and in the world; print both, warn where they are far apart, and record them.
 
-    Writes `survival` into results.json: for each policy the mean and all lengths in dream and game, in steps.
+    Dreams begin at first frames here, as episodes do. Writes `survival` into results.json: for each policy the mean and
+    all returns in dream and world.
     """
-    if not settings.rnn.predict_done:
-        print("M does not predict the end of an episode (rnn.predict_done=false): no survival in the dream to compare")
+    if not (settings.rnn.predict_done or settings.rnn.predict_reward) or not settings.rnn.train:
+        print("nothing is learnt in the dream of this M: no fixed policies to compare")
         return
-    scripts = fixed_scripts(settings)
-    dream = load_dream(settings, run)
-    in_dream = dream_lengths(
-        dream, scripts, settings.dream.temperature, min(settings.dream.max_steps, settings.env.max_steps)
-    )
-    in_game = game_lengths(scripts, settings.env.max_steps)
-    print("\n".join(table(in_dream, in_game, settings.dream.temperature)), flush=True)
+    world = world_of(settings)
+    longest = min(settings.dream.max_steps, settings.env.max_steps)
+    scripts = fixed_scripts(settings, world, longest)
+    model = load_rnn(run, settings)
+    dream = Dream(model, first_frames(Latents.load(run.latents), model.hidden), seen_by(settings))
+    in_dream = dream_returns(dream, scripts, settings.dream.temperature)
+    in_world = world_returns(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
+    print("\n".join(table(in_dream, in_world, settings.dream.temperature, world.score)), flush=True)
     figures = {
         name: {
-            "dream": {"mean": float(in_dream[name].mean()), "lengths": in_dream[name].tolist()},
-            "game": {"mean": float(in_game[name].mean()), "lengths": in_game[name].tolist()},
+            place: {"mean": float(fared[name].mean()), "returns": fared[name].tolist()}
+            for place, fared in (("dream", in_dream), ("game", in_world))
         }
         for name in scripts
     }
-    run.update_results("survival", {"temperature": settings.dream.temperature, "first_seed": SEED, "policies": figures})
+    run.update_results(
+        "survival",
+        {"temperature": settings.dream.temperature, "first_seed": SEED, "max_steps": longest, "policies": figures},
+    )
 
 
-def fixed_scripts(settings: Experiment) -> dict[str, np.ndarray]:
-    """What each policy does: actions to execute (-1 left, 0 stay, 1 right), float32 (EPISODES, env.max_steps)."""
-    held, shape = Held(settings.extract.hold_max), (EPISODES, settings.env.max_steps)
-    random, blind = np.zeros(shape, np.float32), np.zeros(0)
+def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
+    """What each policy does: raw actions, float32 (EPISODES, steps) or (EPISODES, steps, A)."""
+    extract = settings.extract
+    if extract.policy in ("networks", "agent"):  # they see, so they cannot be played blind
+        extract = replace(extract, policy="brownian" if world.actions > 1 else "held")
+    random = np.zeros((EPISODES, steps, world.actions), np.float32)
     for episode, script in enumerate(random):
-        held.reset(np.random.default_rng([SEED, episode]))
-        script[:] = execute([held.act(blind) for _ in script])
-    return {
-        f"random, held 1-{settings.extract.hold_max}": random,
-        **{name: np.full(shape, a, np.float32) for name, a in FIXED.items()},
-    }
+        policy = make_policy(settings.env, extract)
+        policy.reset(np.random.default_rng([SEED, episode]))
+        script[:] = [policy.act() for _ in script]
+    scripts = {describe_policy(extract): random}
+    scripts |= {name: np.full(random.shape, raw, np.float32) for name, raw in world.fixed.items()}
+    return {name: script[..., 0] if world.actions == 1 else script for name, script in scripts.items()}
 
 
-def dream_lengths(
-    dream: Dream, scripts: dict[str, np.ndarray], temperature: float, max_steps: int
-) -> dict[str, np.ndarray]:
-    """Steps survived in as many dreams as there are scripts of each policy: int (E,) each."""
-    actions = tf.constant(np.stack(list(scripts.values())).transpose(2, 0, 1))  # (steps, P, E)
+def dream_returns(dream: Dream, scripts: Fared, temperature: float) -> Fared:
+    """Returns of as many dreams as there are scripts of each policy."""
+    actions = tf.constant(np.moveaxis(np.stack(list(scripts.values())), 2, 0))  # (steps, P, E) or (steps, P, E, A)
 
     def act(parameters: Any, z: Any, h: Any, c: Any, step: Any, episode: Any) -> Any:
         policy = tf.cast(parameters[:, 0], tf.int32)  # (N,)
         return tf.gather_nd(actions, tf.stack([tf.fill(tf.shape(policy), step), policy, episode], axis=1))
 
     policies = np.arange(len(scripts), dtype=np.float32)[:, None]  # (P, 1): a candidate's only parameter is its number
-    return dict(zip(scripts, dream.rollout(act, policies, actions.shape[2], SEED, temperature, max_steps), strict=True))
+    outcome = dream.rollout(act, policies, actions.shape[2], SEED, temperature, actions.shape[0])
+    return dict(zip(scripts, outcome.returns, strict=True))
 
 
-def game_lengths(scripts: dict[str, np.ndarray], max_steps: int) -> dict[str, np.ndarray]:
-    """Tics survived in as many real episodes as there are scripts of each policy: int (E,) each."""
-    threads = core_count()
-    free: SimpleQueue[Game] = SimpleQueue()
-    for _ in range(threads):
-        free.put(Game(max_steps))
-
-    def play(actions: np.ndarray, seed: int) -> int:
-        game = free.get()
-        try:
-            game.reset(seed)
-            while not game.over:
-                game.step(actions[len(game.actions)])
-            return len(game.actions)
-        finally:
-            free.put(game)
-
-    lengths: dict[str, np.ndarray] = {}
+def world_returns(settings: Experiment, world: World, scripts: Fared) -> Fared:
+    """Returns of as many real episodes as there are scripts of each policy, the same seeds for each policy."""
     total = sum(len(script) for script in scripts.values())
-    with ThreadPoolExecutor(threads) as pool, Progress("fixed policies in the game", total, "episodes") as bar:
-        try:
-            for name, script in scripts.items():  # the same seeds for each policy
-                seeds = range(SEED, SEED + len(script))
-                lengths[name] = np.array(list(pool.map(play, to_discrete(script), seeds)))
-                bar.update(len(script))
-        finally:
-            for _ in range(threads):
-                free.get().close()
-    return lengths
+    games = min(settings.env.games, total)
+    seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
+    vector = world.open(settings.env, games, 0)
+    try:
+        with Progress("fixed policies in the real world", total, "episodes") as bar:
+            player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
+            returns = play(world, vector, player, seeds, bar.update).returns
+    finally:
+        vector.close()
+    return dict(zip(scripts, np.split(returns, len(scripts)), strict=True))
 
 
-def table(in_dream: dict[str, np.ndarray], in_game: dict[str, np.ndarray], temperature: float) -> list[str]:
-    """Mean survival of every policy in both worlds, line by line, and a warning for each that is far off."""
-    lines = [f"survival of fixed policies, in steps, mean ± standard error (dream at temperature {temperature:g}):"]
-    lines.append(f"  {'':20s} {'dream':>14s} {'game':>14s}")
+def table(in_dream: Fared, in_world: Fared, temperature: float, score: str) -> list[str]:
+    """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off."""
+    lines = [f"fixed policies, {score}, mean ± standard error (dream at temperature {temperature:g}):"]
+    lines.append(f"  {'':42s} {'dream':>14s} {'world':>14s}")
     far_off = []
-    for name, lengths in in_dream.items():
-        texts = [f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in (lengths, in_game[name])]
-        lines.append(f"  {name:20s} {texts[0]:>14s} {texts[1]:>14s}")
-        if not 1 / FAR_OFF < lengths.mean() / in_game[name].mean() < FAR_OFF:
+    for name, returns in in_dream.items():
+        both = (returns, in_world[name])
+        texts = [f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in both]
+        lines.append(f"  {name:42s} {texts[0]:>14s} {texts[1]:>14s}")
+        low, high = sorted(float(x.mean()) for x in both)
+        if high > FAR_OFF * low and high - low > NOTABLE * max(x.std() for x in both):
             far_off.append(name)
     if far_off:
         lines.append(
-            f"warning: the dream is far off for: {'; '.join(far_off)}. A controller evolved in it may not hold in the game: "
+            f"warning: the dream is far off for: {'; '.join(far_off)}. A controller evolved in it may not hold in the world: "
             "train M longer (rnn.steps), or record more episodes (extract.episodes)"
         )
     return lines

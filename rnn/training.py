@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from envs.worlds import world_of
 from experiment.files import atomic
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
@@ -21,7 +22,7 @@ from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Rnn
-from rnn.model import MDNRNN, build_rnn
+from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
 from rnn.unrolled import State, Targets, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe
@@ -36,10 +37,11 @@ CHECKPOINT = "rnn.weights.h5"
 class Learner(keras.Model):
     """M in training: its weights, the state of the streams and the best held-out loss, saved and loaded as one."""
 
-    def __init__(self, model: MDNRNN, streams: int, window: int, done_weight: float):
+    def __init__(self, model: MDNRNN, m: Rnn):
         super().__init__()
-        self.model, self.done_weight, self.frames = model, done_weight, streams * window
-        shape = (streams, model.hidden)
+        self.model, self.weights_of_losses = model, (m.done_weight, m.reward_weight)
+        self.frames = m.streams * m.window
+        shape = (m.streams, model.hidden)
         self.h = self.add_weight(shape, "zeros", "float32", trainable=False, name="h", autocast=False)
         self.c = self.add_weight(shape, "zeros", "float32", trainable=False, name="c", autocast=False)
         self.best = self.add_weight((), keras.initializers.Constant(math.inf), "float32", trainable=False, name="best")
@@ -51,12 +53,12 @@ class Learner(keras.Model):
         targets = Targets(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch[2:]))  # (T·B, ...)
         with tf.GradientTape() as tape:
             hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state)
-            loss, z_loss, done_loss = loss_of_hidden(self.model, hidden, targets, self.done_weight)
+            loss, parts = loss_of_hidden(self.model, hidden, targets, *self.weights_of_losses)
         gradients = tape.gradient(loss, self.model.trainable_weights)
         self.optimizer.apply(gradients, self.model.trainable_weights)
         self.h.assign(state.h)
         self.c.assign(state.c)
-        return {"loss": loss, "z_nll": z_loss, "done_loss": done_loss}
+        return {"loss": loss, **parts._asdict()}
 
 
 class Keeper(keras.callbacks.Callback):
@@ -82,7 +84,8 @@ class Keeper(keras.callbacks.Callback):
         self.recent.append(logs)
         if self.step % ROW_EVERY == 0:
             self.write_losses()
-        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}")
+        reward = f", reward {logs['reward_error']:.3f}" if self.model.model.predict_reward else ""
+        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}{reward}")
 
     def check(self, name: str, value: float) -> None:
         """Raise Problem unless the value is a number."""
@@ -111,10 +114,21 @@ class Keeper(keras.callbacks.Callback):
             self.model.best.assign(v.loss)
             save(self.model.model, self.run.rnn_weights)
         self.bar.say(
-            f"step {self.step:,}: held out z {v.z_nll:.4f} nats, done {v.done_loss:.4f} "
-            f"(precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings){', the best so far' if better else ''}"
+            f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
+            + (
+                f", done {v.done_loss:.4f} (precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings)"
+                if v.endings
+                else ""
+            )
+            + (
+                f", reward {v.reward_explained:.0%} of its variance explained"
+                if self.model.model.predict_reward
+                else ""
+            )
+            + (", the best so far" if better else "")
         )
-        numbers = {name: getattr(v, name) for name in ("loss", "z_nll", "done_loss", "precision", "recall")}
+        names = ("loss", "z_nll", "done_loss", "precision", "recall", "reward_error", "reward_explained")
+        numbers = {name: getattr(v, name) for name in names}
         self.epochs.write(self.step, **numbers, calibration_error=v.calibration.error())
         save(self.model, self.run.checkpoints / CHECKPOINT)
 
@@ -130,11 +144,17 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     m = settings.rnn
     latents = Latents.load(run.latents)
     train_episodes, held_out = latents.split(settings.data.val_ratio)
-    series = Series(latents, m.predict_done, m.action)
-    learner = Learner(build_rnn(settings), m.streams, m.window, m.done_weight)
+    series = Series(latents, m, world_of(settings))
+    learner = Learner(build_rnn(settings), m)
+    if run.previous is not None:
+        learner.model.set_weights(load_rnn(run.previous, settings).get_weights())
+    if not m.train:
+        save(learner.model, run.rnn_weights)
+        print("M keeps its random weights (rnn.train=false)")
+        return {"frames": 0}
     learner.compile(optimizer(m), jit_compile=False)
     step = resume(learner, run)
-    validator = Validator(learner.model, m.done_weight)
+    validator = Validator(learner.model, m.done_weight, m.reward_weight)
 
     def batches() -> Iterator[Batch]:
         return series.training(train_episodes, m.streams, m.window, m.seed, start=step)
@@ -194,6 +214,8 @@ def dataset(batches: Callable[[], Iterator[Batch]], model: MDNRNN, streams: int,
         z_mask=tf.TensorSpec((window, streams)),
         done=tf.TensorSpec((window, streams)),
         done_mask=tf.TensorSpec((window, streams)),
+        reward=tf.TensorSpec((window, streams)),
+        reward_mask=tf.TensorSpec((window, streams)),
     )
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 

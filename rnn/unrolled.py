@@ -39,6 +39,18 @@ class Targets(NamedTuple):
     """(N,): 1 where the episode ends by itself at t; else 0."""
     done_mask: Tensor
     """(N,): 0 where the episode is cut at t, so that nobody knows; else 1."""
+    reward: Tensor
+    """(N,): what the action at t brought."""
+    reward_mask: Tensor
+    """(N,): 0 where there is no step; else 1."""
+
+
+class Losses(NamedTuple):
+    """The parts of M's loss; 0 for what it does not predict."""
+
+    z_nll: Tensor
+    done_loss: Tensor
+    reward_error: Tensor
 
 
 @tf.function(jit_compile=True)
@@ -99,30 +111,38 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: State) -> t
     return hidden, State(tf.stop_gradient(h), tf.stop_gradient(c))
 
 
-def losses(model: MDNRNN, outputs: Tensor, targets: Targets, done_weight: float) -> tuple[Tensor, Tensor]:
-    """The two parts of M's loss, as in the original experiment.
+def losses(model: MDNRNN, outputs: Tensor, targets: Targets, done_weight: float) -> Losses:
+    """The parts of M's loss: those of z and done as in the original experiment, and the reward's.
 
-    z: the mean of -log p(z[t+1]) over all rows that have a z[t+1] and over the Z dimensions, in nats.
-    done: the mean cross-entropy over the rows where the ending is known, endings counted `done_weight` times
-    (the divisor stays the number of rows). 0 for a model that does not predict done.
-    outputs: the output layer's numbers (N, 3KZ [+1]) in float32.
+    z_nll: the mean of -log p(z[t+1]) over all rows that have a z[t+1] and over the Z dimensions, in nats.
+    done_loss: the mean cross-entropy over the rows where the ending is known, endings counted `done_weight` times
+    (the divisor stays the number of rows). reward_error: the mean squared error.
+    outputs: the output layer's numbers (N, 3KZ [+1] [+1]) in float32.
     """
-    mixture, logit = model.split(outputs)
-    nll = -tf.reduce_mean(log_likelihood(mixture, targets.z), axis=1)  # (N,)
-    z_loss = tf.reduce_sum(nll * targets.z_mask) / tf.maximum(tf.reduce_sum(targets.z_mask), 1)
-    if logit is None:
-        return z_loss, tf.zeros(())
-    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets.done, logits=logit)
-    weight = (1 + (done_weight - 1) * targets.done) * targets.done_mask  # (N,)
-    return z_loss, tf.reduce_sum(entropy * weight) / tf.maximum(tf.reduce_sum(targets.done_mask), 1)
+    predicted = model.split(outputs)
+    zero = tf.zeros(())
+    nll = -tf.reduce_mean(log_likelihood(predicted.mixture, targets.z), axis=1)  # (N,)
+    z_nll = masked_mean(nll, targets.z_mask)
+    done_loss, reward_error = zero, zero
+    if predicted.done_logit is not None:
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets.done, logits=predicted.done_logit)
+        done_loss = masked_mean(entropy * (1 + (done_weight - 1) * targets.done), targets.done_mask)
+    if predicted.reward is not None:
+        reward_error = masked_mean(tf.square(predicted.reward - targets.reward), targets.reward_mask)
+    return Losses(z_nll, done_loss, reward_error)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of those values (N,) whose mask (N,) is 1; 0 if there are none."""
+    return tf.reduce_sum(values * mask) / tf.maximum(tf.reduce_sum(mask), 1)
 
 
 def loss_of_hidden(
-    model: MDNRNN, hidden: Tensor, targets: Targets, done_weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum of both losses of what h predicts, differentiable by M's output layer and h; and its parts, which are not.
+    model: MDNRNN, hidden: Tensor, targets: Targets, done_weight: float, reward_weight: float = 0.0
+) -> tuple[Tensor, Losses]:
+    """The loss of what h predicts, differentiable by M's output layer and h; and its parts, which are not.
 
-    hidden: (T, B, H) as from `run_sequence`. Returns loss, z loss, done loss.
+    hidden: (T, B, H) as from `run_sequence`. The loss is z's plus done's plus reward_weight times the reward's.
     """
 
     @tf.function(jit_compile=True)
@@ -130,7 +150,7 @@ def loss_of_hidden(
         with tf.GradientTape() as tape:
             tape.watch([product, bias])
             parts = losses(model, tf.cast(product, tf.float32) + bias, targets, done_weight)
-            total = parts[0] + parts[1]
+            total = parts.z_nll + parts.done_loss + reward_weight * parts.reward_error
         return (total, *parts), tape.gradient(total, [product, bias])
 
     @tf.custom_gradient
@@ -139,5 +159,6 @@ def loss_of_hidden(
         return values, lambda upstream, *_: [tf.cast(upstream, gradient.dtype) * gradient for gradient in gradients]
 
     hidden = tf.reshape(hidden, (-1, model.hidden))  # (T·B, H)
-    product = tf.matmul(hidden, tf.cast(model.output_kernel, hidden.dtype))  # (T·B, 3KZ [+1])
-    return compiled(product, tf.convert_to_tensor(model.output_bias))
+    product = tf.matmul(hidden, tf.cast(model.output_kernel, hidden.dtype))  # (T·B, 3KZ [+1] [+1])
+    total, *parts = compiled(product, tf.convert_to_tensor(model.output_bias))
+    return total, Losses(*parts)

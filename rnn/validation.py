@@ -44,16 +44,22 @@ class Validation(NamedTuple):
     """Of the endings, the share that M predicts at the very step. NaN if there are none."""
     endings: int
     calibration: Calibration
+    reward_error: float
+    """Mean squared error of the reward; 0 if M does not predict it."""
+    reward_explained: float
+    """1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect. NaN if M does not predict it."""
+    reward_weight: float = 0.0
 
     @property
     def loss(self) -> float:
-        """What checkpoints are chosen by: the training loss, z's plus done's, on held-out episodes."""
-        return self.z_nll + self.done_loss
+        """What checkpoints are chosen by: the training loss on held-out episodes."""
+        return self.z_nll + self.done_loss + self.reward_weight * self.reward_error
 
     def summary(self) -> dict[str, Any]:
         """Everything, for results.json; None where there was nothing to measure."""
         table = {name: [finite(value) for value in column] for name, column in self.calibration._asdict().items()}
-        numbers = {name: finite(getattr(self, name)) for name in ("loss", *self._fields[:-1])}
+        names = [name for name in ("loss", *self._fields) if name not in ("calibration", "reward_weight")]
+        numbers = {name: finite(getattr(self, name)) for name in names}
         return {**numbers, "calibration_error": self.calibration.error(), "calibration": {"edges": BINS, **table}}
 
 
@@ -69,42 +75,57 @@ class Validator:
     when that is taken off again.
     """
 
-    def __init__(self, model: MDNRNN, done_weight: float):
-        self.model, self.done_weight = model, done_weight
+    def __init__(self, model: MDNRNN, done_weight: float, reward_weight: float = 0.0):
+        self.model, self.done_weight, self.reward_weight = model, done_weight, reward_weight
         self.predict = tf.function(self._predict)
         self.read = tf.function(self._read, jit_compile=True)
 
-    def _predict(self, inputs: Any, keep: Any, z: Any, state: State) -> tuple[Any, Any, State]:
+    def _predict(self, inputs: Any, keep: Any, z: Any, state: State) -> tuple[Any, Any, Any, State]:
         hidden, state = run_sequence(self.model, inputs, keep, state)
         hidden = tf.reshape(hidden, (-1, self.model.hidden))  # (T·B, H)
         product = tf.matmul(hidden, tf.cast(self.model.output_kernel, hidden.dtype))
         return *self.read(product, tf.reshape(z, (-1, self.model.latent_size))), state
 
-    def _read(self, product: Any, z: Any) -> tuple[Any, Any]:
-        """The head's product (N, 3KZ [+1]) and z[t+1] (N, Z) to -log p (N,) and the done logit (N,)."""
-        mixture, logit = self.model.split(tf.cast(product, tf.float32) + self.model.output_bias)
+    def _read(self, product: Any, z: Any) -> tuple[Any, Any, Any]:
+        """The head's product (N, 3KZ [+1] [+1]) and z[t+1] (N, Z) to -log p, the done logit and the reward, (N,) each."""
+        mixture, reward, logit = self.model.split(tf.cast(product, tf.float32) + self.model.output_bias)
         nll = -tf.reduce_mean(log_likelihood(mixture, z), axis=1)
-        return nll, tf.zeros_like(nll) if logit is None else logit
+        return nll, *(tf.zeros_like(nll) if part is None else part for part in (logit, reward))
 
     def __call__(self, batches: Iterable[Batch]) -> Validation:
         """Validate on batches that follow each other, from an empty state."""
-        state, nlls, logits, labels = None, [], [], []
+        state = None
+        nlls, logits, labels, rewards, predicted = [], [], [], [], []
         for batch in batches:
             if state is None:
                 zeros = tf.zeros((batch.keep.shape[1], self.model.hidden))
                 state = State(zeros, zeros)
-            nll, logit, state = self.predict(
+            nll, logit, reward, state = self.predict(
                 tf.constant(batch.inputs), tf.constant(batch.keep), tf.constant(batch.z), state
             )
             known = (batch.done_mask.ravel() > 0) & self.model.predict_done
             nlls.append(nll.numpy()[batch.z_mask.ravel() > 0])
             logits.append(logit.numpy()[known])
             labels.append(batch.done.ravel()[known] > 0)
-        return figures(np.concatenate(nlls), np.concatenate(logits), np.concatenate(labels), self.done_weight)
+            told = (batch.reward_mask.ravel() > 0) & self.model.predict_reward
+            rewards.append(batch.reward.ravel()[told])
+            predicted.append(reward.numpy()[told])
+        nll, logit, label, reward, guess = map(np.concatenate, (nlls, logits, labels, rewards, predicted))
+        return figures(nll, logit, label, reward, guess, self.done_weight, self.reward_weight)
 
 
-def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: float) -> Validation:
-    """The figures of steps: -log p (any number of steps), done logits and whether the episode ended (N,)."""
+def figures(
+    nll: np.ndarray,
+    logit: np.ndarray,
+    ended: np.ndarray,
+    reward: np.ndarray,
+    predicted: np.ndarray,
+    done_weight: float,
+    reward_weight: float = 0.0,
+) -> Validation:
+    """The figures of steps: -log p (any number of steps), done logits and whether the episode ended (N,), rewards and
+    what was predicted (R,).
+    """
     entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
     hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
     return Validation(
@@ -114,7 +135,16 @@ def figures(nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, done_weight: 
         recall=hits / endings if endings else math.nan,
         endings=endings,
         calibration=calibrate(1 / (1 + np.exp(np.log(done_weight) - logit)), ended),
+        reward_error=float(np.mean(np.square(predicted - reward))) if len(reward) else 0.0,
+        reward_explained=explained(reward, predicted),
+        reward_weight=reward_weight,
     )
+
+
+def explained(reward: np.ndarray, predicted: np.ndarray) -> float:
+    """1 - mean squared error / variance; NaN where there is no variance."""
+    variance = float(np.var(reward)) if len(reward) else 0.0
+    return 1 - float(np.mean(np.square(predicted - reward))) / variance if variance else math.nan
 
 
 def calibrate(probability: np.ndarray, ended: np.ndarray) -> Calibration:
@@ -140,4 +170,6 @@ def describe(v: Validation) -> str:
             f"    {low:5g} to {high:5g}: {p:.4f} {share:.4f} ({n:,} steps)" for low, high, n, p, share in edges if n
         ]
         lines.append(f"    expected calibration error {v.calibration.error():.5f}")
+    if math.isfinite(v.reward_explained):
+        lines.append(f"  reward: {v.reward_explained:.0%} of its variance is explained")
     return "\n".join(lines)

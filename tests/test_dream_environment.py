@@ -46,6 +46,7 @@ def run(tmp_path_factory) -> Run:
         terminated=np.zeros(frames, bool),
         truncated=np.ones(frames, bool),
         lengths=np.array([2, 3, 1]),
+        groups=[3],
     )
     write_latents(folder.latents, [tuple(generator.normal(size=(2, frames, Z)).astype("float16"))], series)
     return folder

@@ -48,7 +48,9 @@ def write_tiny_latents(path: Path, episodes: int = 20, latent_size: int = 4) -> 
     mu[1:, 0] += actions[:-1]
     mu[terminated, 1] += 3
     parts = [(mu, np.full_like(mu, -4))]
-    write_latents(path, parts, Sequences(actions, np.ones(frames, np.float32), terminated, truncated, lengths))
+    write_latents(
+        path, parts, Sequences(actions, np.ones(frames, np.float32), terminated, truncated, lengths, [len(lengths)])
+    )
 
 
 @pytest.fixture

@@ -123,12 +123,12 @@ def test_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
 
 
 def test_split_is_by_episode_and_leaves_no_side_empty():
-    train, held_out = split_episodes(100, 0.05, seed=1)
+    train, held_out = split_episodes([100], 0.05, seed=1)
     assert len(held_out) == 5 and sorted([*train, *held_out]) == list(range(100))
-    np.testing.assert_array_equal(held_out, split_episodes(100, 0.05, seed=1)[1])
+    np.testing.assert_array_equal(held_out, split_episodes([100], 0.05, seed=1)[1])
     for episodes, ratio in ((5, 0.05), (5, 0.95)):
         with pytest.raises(Problem, match=r"data\.val_ratio"):
-            split_episodes(episodes, ratio)
+            split_episodes([episodes], ratio)
 
 
 def test_no_rollouts_is_a_problem(tmp_path):

@@ -55,7 +55,7 @@ def test_comparison_warns_and_is_recorded(
     run = Run(tmp_path)
     mu = np.zeros((4, 2), np.float32)
     one, no = np.ones(4, np.float32), np.zeros(4, bool)
-    write_latents(run.latents, [(mu, mu)], Sequences(one, one, no, no, np.array([2, 2])))
+    write_latents(run.latents, [(mu, mu)], Sequences(one, one, no, no, np.array([2, 2]), [2]))
     model = build_rnn(settings)
     model.output_bias.assign(np.append(np.zeros(model.mixture_size), 100))  # every dream ends at once
     model.save_weights(run.rnn_weights)

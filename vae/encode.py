@@ -45,12 +45,12 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
     prepare(settings.hardware)
     model = load_vae(run, settings)
-    rollouts = Rollouts(run.rollouts)
+    rollouts = Rollouts(*run.all_rollouts)
     encode = tf.function(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
 
     # Named after the weights, so that parts made with others are never taken for these.
     folder = run.checkpoints / f"vae.encode-{zlib.crc32(run.vae_weights.read_bytes()):08x}"
-    paths = [folder / f"{shard.path.stem}.npz" for shard in rollouts.shards]
+    paths = [folder / f"{number:05d}.npz" for number in range(len(rollouts.shards))]
     lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
     starts, size = np.cumsum(lengths) - lengths, settings.hardware.encode_batch
     ranges = {  # of each shard still to do, the first and last frame of its batches

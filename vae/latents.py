@@ -4,6 +4,7 @@ mu, logvar       float16 (F, Z), of all F frames, episodes one after the other
 actions          float32 (F,) or (F, A), raw, as recorded
 rewards          float32 (F,); terminated, truncated bool (F,)
 episode_starts   int64 (episodes,), the row where each episode begins
+groups           int64 (iterations,), how many of the episodes each iteration recorded
 """
 
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ class Latents:
     terminated: np.ndarray
     truncated: np.ndarray
     episode_starts: np.ndarray
+    groups: np.ndarray
 
     @classmethod
     def load(cls, path: Path) -> "Latents":
@@ -43,8 +45,9 @@ class Latents:
             with h5py.File(path, "r") as file:
                 if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
                     raise Problem(f"{path} is not a latents file of version {VERSION}: {remedy}")
-                latents = cls(**{field.name: file[field.name][:] for field in fields(cls)})
-        except (OSError, RuntimeError, KeyError) as error:
+                series = {field.name: file[field.name][:] for field in fields(cls) if field.name in file}
+                latents = cls(**{"groups": np.array([len(series["episode_starts"])]), **series})
+        except (OSError, RuntimeError, KeyError, TypeError) as error:
             raise Problem(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {remedy}") from error
         if {len(getattr(latents, name)) for name in ("mu", "logvar", *SERIES)} != {latents.frames}:
             raise Problem(f"{path} is damaged (its series differ in length): {remedy}")
@@ -67,7 +70,7 @@ class Latents:
 
     def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes, the same as Rollouts.split gives."""
-        return split_episodes(self.episodes, val_ratio, seed)
+        return split_episodes(self.groups.tolist(), val_ratio, seed)
 
 
 def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], sequences: Sequences) -> None:
@@ -78,6 +81,7 @@ def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], se
         for name in SERIES:
             file[name] = getattr(sequences, name)
         file["episode_starts"] = np.cumsum(sequences.lengths) - sequences.lengths
+        file["groups"] = np.asarray(sequences.groups)
         for mu, logvar in parts:
             for name, values in (("mu", mu), ("logvar", logvar)):
                 series = file.require_dataset(name, (frames, values.shape[1]), np.float16)

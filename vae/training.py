@@ -24,7 +24,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Vae
 from extract.rollouts import Rollouts
 from vae.heldout import HeldOut
-from vae.model import VAE, load_weights, save_weights
+from vae.model import VAE, load_vae, load_weights, save_weights
 from vae.optimizer import FusedAdam, WarmupCosine
 
 LOG_STEPS = 50  # a row of metrics is the mean over this many steps
@@ -39,13 +39,15 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """
     machine = prepare(settings.hardware)
     options = settings.vae
-    rollouts = Rollouts(run.rollouts)
+    rollouts = Rollouts(*run.all_rollouts)
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     held_out = HeldOut(rollouts, held_out_ids)
     model = compiled_vae(options)
     checkpoint = run.checkpoints / "vae.weights.h5"
     if checkpoint.exists():
         load_weights(model, checkpoint)
+    elif run.previous is not None:
+        model.set_weights(load_vae(run.previous, settings).get_weights())
     first = int(model.optimizer.iterations)
 
     seconds = 0.0

@@ -1,0 +1,84 @@
+"""Who plays while rollouts are recorded, where networks do: random ones, or the last iteration's agent with noise."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from controller.agent import Agent, AgentPlayer, load_agent
+from controller.policy import policy_from
+from controller.weights import load_controller
+from envs.play import Player
+from experiment.hardware import prepare
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment
+from extract.collect import MakePlayer, ShardTask
+from extract.policies import Brownian
+from rnn.dream import seen_by
+from rnn.model import build_rnn
+from vae.model import VAE
+
+NOISE_MEMORY = 10.0
+"""Steps for which the noise on an agent's actions is remembered."""
+RANDOM_SCALE = 0.01
+"""Random networks: each has weights of a standard deviation of its own, uniform up to this, as in the original."""
+
+
+def with_networks(run: Run) -> MakePlayer:
+    """The players of the policies 'networks' and 'agent' for a run."""
+    return functools.partial(make_player, run.path)
+
+
+def make_player(path: Path, task: ShardTask, games: int) -> Player:
+    """The player of one shard, in whatever process records it."""
+    prepare(task.settings.hardware)
+    if task.extract.policy == "networks":
+        return RandomNetworks(task.settings, games, task.index)
+    previous = Run(path).previous
+    if previous is None:
+        raise Problem(
+            "extract.policy=agent plays with the last iteration's controller, and the first iteration has none: "
+            "ask for more with iterations=2"
+        )
+    agent = load_agent(task.settings, previous)
+    return NoisyAgent(agent, games, load_controller(previous.controller, agent.policy).mean, task.extract.noise)
+
+
+class RandomNetworks(AgentPlayer):
+    """The paper's random policy for CarRacing: V, M and C with random weights (V and M for a shard, C for an episode)."""
+
+    def __init__(self, settings: Experiment, games: int, seed: int):
+        policy = policy_from(settings)
+        vae, rnn = VAE(settings.vae.z, settings.vae.kl_floor, seed), build_rnn(settings)
+        generator = np.random.default_rng([settings.extract.seed, seed])
+        for model in (vae, rnn):
+            scale = generator.uniform(0, RANDOM_SCALE)
+            model.set_weights([generator.standard_cauchy(w.shape) * scale for w in model.get_weights()])
+        super().__init__(Agent(vae, rnn, policy, seen_by(settings)), games, np.zeros(policy.size))
+
+    def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
+        super().begin(games, episodes, seeds)
+        for game, seed in zip(games, seeds, strict=True):
+            generator = np.random.default_rng([int(seed), 1])
+            scale = generator.uniform(0, RANDOM_SCALE)
+            self.parameters[game] = generator.standard_cauchy(self.parameters.shape[1]) * scale
+
+
+class NoisyAgent(AgentPlayer):
+    """The agent with smooth noise on what C does, which M is told of."""
+
+    def __init__(self, agent: Agent, games: int, parameters: np.ndarray, noise: float):
+        super().__init__(agent, games, parameters)
+        actions = agent.policy.actions
+        self.wander = [Brownian(np.zeros(actions), np.full(actions, noise), NOISE_MEMORY) for _ in range(games)]
+
+    def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
+        super().begin(games, episodes, seeds)
+        for game, seed in zip(games, seeds, strict=True):
+            self.wander[game].reset(np.random.default_rng([int(seed), 2]))
+
+    def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
+        for game in games:
+            self.nudge[game] = self.wander[game].act()
+        return super().act(frames, games)

@@ -1,0 +1,111 @@
+"""Playing episodes side by side: the one loop of extraction, training in the real world, and evaluation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from envs.worlds import Vector, World
+
+
+class Player(Protocol):
+    """Who plays. Games are numbered as in the vector environment, episodes in the order of their seeds."""
+
+    def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
+        """These games are about to start these episodes, each int64 (n,)."""
+
+    def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
+        """Raw actions (N,) or (N, A) for the frames (N, 64, 64, 3) of N games that are running."""
+
+
+class Moment(NamedTuple):
+    """One step of the N games that are running."""
+
+    episodes: np.ndarray  # (N,) int64
+    frames: np.ndarray  # (N, 64, 64, 3) uint8, before the step
+    raw: np.ndarray  # (N,) or (N, A) float32
+    rewards: np.ndarray  # (N,)
+    terminated: np.ndarray  # (N,) bool
+    truncated: np.ndarray  # (N,) bool
+
+
+class Played(NamedTuple):
+    """What n episodes gave: returns (n,) float64 and lengths (n,) in steps."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:
+    """Play one episode per seed to its end, as many side by side as there are games, and yield every step.
+
+    A game that has ended starts the next seed at once; when none is left, its row leaves the batch. The arrays of a
+    Moment are the caller's to keep.
+    """
+    games = vector.num_envs
+    episode, begun, more = np.full(games, -1), 0, True  # which episode each game plays, -1 for none
+    while True:
+        if more and (idle := np.flatnonzero(episode < 0)).size:
+            drawn = [seed for _, seed in zip(idle, seeds, strict=False)]
+            more, idle = len(drawn) == len(idle), idle[: len(drawn)]
+            if drawn:
+                episode[idle] = begun + np.arange(len(idle))
+                begun += len(idle)
+                player.begin(idle, episode[idle], np.asarray(drawn))
+                frames = start(vector, idle, drawn)
+        live = np.flatnonzero(episode >= 0)  # (N,)
+        if not len(live):
+            return
+        seen = frames[live]
+        acted = np.asarray(player.act(seen, live), np.float32)
+        raw = np.zeros((games, *acted.shape[1:]), np.float32)
+        raw[live] = acted
+        frames, rewards, terminated, truncated, _ = vector.step(world.to_env(world.execute(raw)))
+        yield Moment(episode[live], seen, acted, rewards[live], terminated[live], truncated[live])
+        episode[live[(terminated | truncated)[live]]] = -1
+
+
+def play(
+    world: World,
+    vector: Vector,
+    player: Player,
+    seeds: Sequence[int],
+    progress: Callable[[int], Any] | None = None,
+) -> Played:
+    """Play one episode per seed. progress: called with the number of episodes that just ended.
+
+    vector: with at most as many games as seeds, unless all of its games were begun before.
+    """
+    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
+    for moment in moments(world, vector, player, iter(seeds)):
+        returns[moment.episodes] += moment.rewards
+        lengths[moment.episodes] += 1
+        ended = int((moment.terminated | moment.truncated).sum())
+        if progress is not None and ended:
+            progress(ended)
+    return Played(returns, lengths)
+
+
+def start(vector: Vector, games: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """Start these games with these seeds and return the frames of all games, (games, 64, 64, 3) uint8."""
+    mask = np.isin(np.arange(vector.num_envs), games)
+    all_seeds: list[int | None] = [None] * vector.num_envs
+    for game, seed in zip(games, seeds, strict=True):
+        all_seeds[game] = int(seed)
+    return vector.reset(seed=all_seeds, options={"reset_mask": mask})[0]
+
+
+class ScriptPlayer:
+    """Plays given raw actions, blind: scripts (n, T) or (n, T, A), one for each episode."""
+
+    def __init__(self, scripts: np.ndarray, games: int):
+        self.scripts = scripts
+        self.episode, self.step = np.zeros((2, games), np.int64)
+
+    def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
+        self.episode[games], self.step[games] = episodes, 0
+
+    def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
+        raw = self.scripts[self.episode[games], self.step[games]]
+        self.step[games] += 1
+        return raw

@@ -1,0 +1,143 @@
+"""What is specific to each real world. Everything else in the project works on either.
+
+A world is stepped as a Gymnasium vector environment whose finished games wait, with reward 0, until
+`reset(seed=[...], options={"reset_mask": ...})` begins others in them; observations are (N, 64, 64, 3) uint8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs import actions
+from experiment.schema import Env, Experiment
+
+Vector = Any
+
+
+@dataclass(frozen=True)
+class World:
+    """One real world, in code and in words."""
+
+    actions: int
+    """A, the numbers in C's output. Raw actions are (N,) where it is 1, else (N, A)."""
+    execute: Callable[..., Any]
+    """execute(raw, xp=numpy): the action that is executed, of the same shape; see envs.actions."""
+    to_env: Callable[[Any], Any]
+    """Executed actions as the environments take them."""
+    from_env: Callable[[Any], Any]
+    """The other way."""
+    unexecute: Callable[[Any], Any]
+    """A raw action that is executed as this executed one."""
+    action_space: gymnasium.Space[Any]
+    """Of one environment."""
+    open: Callable[[Env, int, int], Vector]
+    """open(settings.env, games, patience): that many games, as fast as they can be had; see `controller.patience`."""
+    open_final: Callable[[Env, int], Vector]
+    """open_final(settings.env, games): the games that final figures are measured in."""
+    version: Callable[[], str]
+    """Which environment, and its version, for the record."""
+    recorded: int
+    """Games that one worker of extraction steps side by side."""
+    final_workers: bool
+    """Whether one process cannot keep all cores busy with the final games."""
+    fps: int
+    """Steps a second in real time."""
+    step: str
+    """What a step is called."""
+    score: str
+    """What a return is called, with its unit."""
+    solved: float
+    """The mean return over 100 episodes that counts as solved."""
+    random: float | None
+    """The paper's random policy."""
+    fixed: dict[str, list[float]] = field(default_factory=dict)
+    """Raw actions to compare dream and world by, each held for a whole episode."""
+
+
+def doom(env: Env, games: int, patience: int = 0) -> Vector:
+    """Games of DoomTakeCover."""
+    from envs.doom import DoomVector
+
+    return DoomVector(games, env.max_steps)
+
+
+def doom_version() -> str:
+    """As recorded with rollouts."""
+    from importlib import metadata
+
+    return f"DoomTakeCover-v0, vizdoom {metadata.version('vizdoom')}"
+
+
+def carracing(env: Env, games: int, patience: int = 0) -> Vector:
+    """Tracks of EnvPool's CarRacing."""
+    from envs.carracing import CarRacingVector
+
+    return CarRacingVector(games, env.max_steps, patience, env.dashboard)
+
+
+def carracing_final(env: Env, games: int) -> Vector:
+    """Tracks of Gymnasium's own CarRacing."""
+    from envs.carracing import CarRacingOwnVector
+
+    return CarRacingOwnVector(games, env.max_steps, dashboard=env.dashboard)
+
+
+def carracing_version() -> str:
+    """As recorded with rollouts."""
+    from importlib import metadata
+
+    return f"CarRacing-v3, envpool {metadata.version('envpool')}"
+
+
+WORLDS = {
+    "doom": World(
+        actions=1,
+        execute=actions.move,
+        to_env=actions.to_discrete,
+        from_env=actions.from_discrete,
+        unexecute=np.asarray,
+        action_space=gymnasium.spaces.Discrete(3),
+        open=doom,
+        open_final=doom,
+        version=doom_version,
+        recorded=1,
+        final_workers=False,
+        fps=35,
+        step="tic",
+        score="survival in tics",
+        solved=750,
+        random=210,
+        fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
+    ),
+    "carracing": World(
+        actions=3,
+        execute=actions.drive,
+        to_env=np.asarray,
+        from_env=np.asarray,
+        unexecute=actions.undrive,
+        action_space=gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
+        open=carracing,
+        open_final=carracing_final,
+        version=carracing_version,
+        recorded=16,
+        final_workers=True,
+        fps=50,
+        step="step",
+        score="return",
+        solved=900,
+        random=None,
+        fixed={
+            "straight, gas 0.2": [0.0, -0.6, 0.0],
+            "left, gas 0.2": [-0.3, -0.6, 0.0],
+            "right, gas 0.2": [0.3, -0.6, 0.0],
+        },
+    ),
+}
+
+
+def world_of(settings: Experiment) -> World:
+    """The world of an experiment."""
+    return WORLDS[settings.env.name]

@@ -1,0 +1,83 @@
+"""Where dreams begin: moments of recorded episodes, with M's memory of what came before."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from envs.worlds import world_of
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment
+from rnn.model import MDNRNN
+from rnn.series import Series
+from rnn.unrolled import State, run_sequence
+from vae.latents import Latents
+
+EPISODES = 1024
+WINDOW = 25
+"""Steps that M is run at once."""
+
+
+class Starts(NamedTuple):
+    """S moments: V's mu and logvar of the frame, (S, Z), and M's h and c before it, (S, H), all float32."""
+
+    mu: np.ndarray
+    logvar: np.ndarray
+    h: np.ndarray
+    c: np.ndarray
+
+    @property
+    def fresh(self) -> bool:
+        """Whether these are first frames, where M remembers nothing (and is told so by the restart flag)."""
+        return not self.h.any()
+
+
+def first_frames(latents: Latents, hidden: int) -> Starts:
+    """Where every recorded episode starts."""
+    first = np.asarray(latents.episode_starts)
+    empty = np.zeros((len(first), hidden), "float32")
+    return Starts(np.asarray(latents.mu[first], "float32"), np.asarray(latents.logvar[first], "float32"), empty, empty)
+
+
+def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
+    """The moments between dream.start_steps of a run's recorded episodes; the same ones every time."""
+    latents = Latents.load(run.latents)
+    earliest, latest = settings.dream.start_steps
+    if latest == 0:
+        return first_frames(latents, model.hidden)
+    return remembered(settings, latents, model, earliest, latest)
+
+
+def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int) -> Starts:
+    """dream.starts moments of steps `earliest` to `latest`, spread evenly over episodes and steps.
+
+    M is run over the episodes' beginnings, on latents drawn once, and its state kept at the moments. The episodes are
+    those of the last iteration, at most EPISODES of them.
+    """
+    newest = np.arange(latents.episodes) >= latents.episodes - latents.groups[-1]
+    long_enough = np.flatnonzero(newest & (latents.lengths > latest))
+    episodes = np.random.default_rng(0).permutation(long_enough)[:EPISODES]
+    if not len(episodes):
+        raise Problem(f"no recorded episode has {latest} steps: lower dream.start_steps, or record longer episodes")
+    each = -(-settings.dream.starts // len(episodes))
+    steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
+    series = Series(latents, settings.rnn, world_of(settings))
+    run_m = tf.function(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
+    state = State(*tf.zeros((2, len(episodes), model.hidden)))
+    memories: dict[int, Any] = {}
+    for first in range(0, latest + 1, WINDOW):
+        frames = latents.episode_starts[episodes] + np.arange(first, first + WINDOW)[:, None]  # (T, B)
+        frames = np.where(np.arange(first, first + WINDOW)[:, None] < latents.lengths[episodes], frames, -1)
+        batch = series.batch(frames, np.random.default_rng([first, 3]))
+        for step in steps[(steps >= first) & (steps < first + WINDOW)]:
+            if step == first:
+                memories[step] = state
+            else:  # M's state after the steps before
+                part = slice(0, step - first)
+                memories[step] = run_sequence(model, batch.inputs[part], batch.keep[part], state)[1]
+        _, state = run_m(tf.constant(batch.inputs), tf.constant(batch.keep), state)
+    rows = [latents.episode_starts[episodes] + step for step in steps]
+    h, c = (np.concatenate([memories[step][i].numpy() for step in steps]) for i in range(2))
+    at = np.concatenate(rows)
+    return Starts(latents.mu[at].astype("float32"), latents.logvar[at].astype("float32"), h, c)
