@@ -53,8 +53,24 @@ class World:
     """The mean return over 100 episodes that counts as solved."""
     random: float | None
     """The paper's random policy."""
+    detail: str
+    """What is small in the picture, and matters."""
+    shows_detail: Callable[[np.ndarray], np.ndarray]
+    """Which pixels are part of it: frames (..., h, w, 3) uint8 to (..., h, w) bool."""
     fixed: dict[str, list[float]] = field(default_factory=dict)
     """Raw actions to compare dream and world by, each held for a whole episode."""
+    compared: int = 100
+    """Episodes of each to compare them in."""
+
+
+def burning(frames: np.ndarray) -> np.ndarray:
+    """In DoomTakeCover nothing but fireballs is so bright: walls, floor and monsters stay below 150 in red."""
+    return (frames[..., 0] >= 200) & (frames[..., 1] >= 120)
+
+
+def white(frames: np.ndarray) -> np.ndarray:
+    """In CarRacing nothing but the kerbs of sharp bends has white in it: road is grey, grass green, the car red."""
+    return frames.min(axis=-1) >= 160
 
 
 def doom(env: Env, games: int, patience: int = 0) -> Vector:
@@ -110,6 +126,8 @@ WORLDS = {
         score="survival in tics",
         solved=750,
         random=210,
+        detail="fireballs",
+        shows_detail=burning,
         fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
     ),
     "carracing": World(
@@ -129,11 +147,14 @@ WORLDS = {
         score="return",
         solved=900,
         random=None,
+        detail="kerbs",
+        shows_detail=white,
         fixed={
             "straight, gas 0.2": [0.0, -0.6, 0.0],
             "left, gas 0.2": [-0.3, -0.6, 0.0],
             "right, gas 0.2": [0.3, -0.6, 0.0],
         },
+        compared=32,
     ),
 }
 

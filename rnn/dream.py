@@ -50,8 +50,8 @@ def load_dream(settings: Experiment, run: Run) -> "Dream":
 
 def seen_by(settings: Experiment) -> Callable[[Tensor], Tensor]:
     """What M is given of C's raw actions, tensors (N,) or (N, A): as the world executes them, or as they are."""
-    execute = world_of(settings).execute
-    return (lambda raw: execute(raw, keras.ops)) if settings.rnn.action == "executed" else (lambda raw: raw)
+    execute = functools.partial(world_of(settings).execute, xp=keras.ops)
+    return execute if settings.rnn.action == "executed" else tf.identity
 
 
 class Weights(NamedTuple):
@@ -173,7 +173,7 @@ class Dream:
                 "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
         self.model, self.starts = model, starts
-        self.seen = seen or (lambda raw: move(raw, keras.ops))
+        self.seen = seen or functools.partial(move, xp=keras.ops)
         self._remember = tf.function(self.remember, jit_compile=True)
         self._imagine = tf.function(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}

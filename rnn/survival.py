@@ -21,8 +21,6 @@ from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
 
-EPISODES = 100
-"""Of each policy, in either world: for Doom, a standard error of about 10 tics."""
 SEED = 900_000
 """The first seed of the real episodes: extraction uses those below, trials and the final evaluation those far above."""
 FAR_OFF = 2.0
@@ -30,7 +28,7 @@ FAR_OFF = 2.0
 NOTABLE = 0.5
 
 Fared = dict[str, np.ndarray]
-"""Policy -> returns (EPISODES,)."""
+"""Policy -> returns (n,)."""
 
 
 def compare(settings: Experiment, run: Run) -> None:
@@ -64,11 +62,11 @@ def compare(settings: Experiment, run: Run) -> None:
 
 
 def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
-    """What each policy does: raw actions, float32 (EPISODES, steps) or (EPISODES, steps, A)."""
+    """What each policy does: raw actions, float32 (n, steps) or (n, steps, A), with n = world.compared."""
     extract = settings.extract
     if extract.policy in ("networks", "agent"):  # they see, so they cannot be played blind
         extract = replace(extract, policy="brownian" if world.actions > 1 else "held")
-    random = np.zeros((EPISODES, steps, world.actions), np.float32)
+    random = np.zeros((world.compared, steps, world.actions), np.float32)
     for episode, script in enumerate(random):
         policy = make_policy(settings.env, extract)
         policy.reset(np.random.default_rng([SEED, episode]))

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 import pytest
 
+from envs.worlds import WORLDS, burning
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from vae import training
-from vae.heldout import HeldOut, burning, pick_fireballs
+from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae, save_weights
 from vae.optimizer import FusedAdam, WarmupCosine
 
@@ -131,13 +132,13 @@ def test_fireballs_are_found_and_shown_from_small_to_large():
     frames = synthetic_episode(40, 0).frames
     size = burning(frames).sum(axis=(1, 2))
     np.testing.assert_array_equal(size, [(t * 10 // 40) ** 2 for t in range(40)])
-    shown = size[pick_fireballs(frames)]
+    shown = size[pick_details(burning(frames))]
     assert len(shown) >= 5 and shown[0] == 4 and shown[-1] == 81 - 17 and (np.diff(shown) >= 0).all()
-    assert len(pick_fireballs(frames[:2])) == 0
+    assert len(pick_details(burning(frames[:2]))) == 0
 
 
 def test_held_out_numbers_are_those_of_a_plain_computation(run):
-    held_out = HeldOut(Rollouts(run.rollouts), np.array([1, 4]))
+    held_out = HeldOut(Rollouts(run.rollouts), np.array([1, 4]), WORLDS["doom"])
     assert len(held_out.frames) == 16 + 17
 
     class Plain:
@@ -151,7 +152,7 @@ def test_held_out_numbers_are_those_of_a_plain_computation(run):
             return np.full(frames.shape, 0.5, np.float32), mu, np.zeros_like(mu)
 
     numbers = held_out.evaluate(Plain())
-    assert numbers["active"] == 1 and numbers["fire_found"] == 0
+    assert numbers["active"] == 1 and numbers["detail_found"] == 0
     np.testing.assert_allclose(numbers["kl"], np.mean(np.arange(33.0) ** 2) / 2)
     np.testing.assert_allclose(numbers["squared_error"], np.square(held_out.frames / 255 - 0.5).sum() / 33, rtol=1e-5)
 

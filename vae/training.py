@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
@@ -41,7 +42,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     options = settings.vae
     rollouts = Rollouts(*run.all_rollouts)
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
-    held_out = HeldOut(rollouts, held_out_ids)
+    held_out = HeldOut(rollouts, held_out_ids, world_of(settings))
     model = compiled_vae(options)
     checkpoint = run.checkpoints / "vae.weights.h5"
     if checkpoint.exists():
@@ -80,7 +81,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             bar.say(
                 f"V, epoch {epoch} of {options.epochs}: on held-out frames squared error "
                 f"{numbers['squared_error']:.2f}, KL {numbers['kl']:.1f} nats, {numbers['active']} of {options.z} "
-                f"dimensions active, {numbers['fire_found']:.0%} of the fire found"
+                f"dimensions active, {numbers['detail_found']:.0%} of the {held_out.world.detail} found"
             )
     final = VAE(options.z, options.kl_floor, options.seed)  # without optimiser state
     final.set_weights(model.get_weights())
