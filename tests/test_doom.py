@@ -15,7 +15,7 @@ import vizdoom
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the environments)
-from envs.doom import DoomEnv, DoomVector, execute, to_discrete
+from envs.doom import DoomEnv, DoomVector
 from envs.shrink import Shrink
 from experiment.problem import Problem
 
@@ -126,12 +126,6 @@ def test_games_started_by_many_threads_at_once_all_start():
         frames, _ = vector.reset(seed=[0] * 6)
         assert (frames == frames[0]).all() and frames.any()
         vector.close()
-
-
-def test_actions_are_executed_by_the_papers_thresholds():
-    raw = np.array([-1, -0.34, -0.33, 0, 0.33, 0.34, 1])
-    assert execute(raw).tolist() == [-1, -1, 0, 0, 0, 1, 1]
-    assert to_discrete(execute(raw)).tolist() == [1, 1, 0, 0, 0, 2, 2]
 
 
 @pytest.mark.parametrize(("source", "target"), [((25, 40), (16, 16)), ((21, 24), (16, 16)), ((9, 7), (3, 5))])

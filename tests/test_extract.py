@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +12,17 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.doom import execute
+from envs.actions import move, to_discrete
+from envs.play import moments
+from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Extract
-from extract.collect import SEEDS, collect
-from extract.policies import make_policy
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.collect import SEEDS, collect, episodes, plan
+from extract.rollouts import Rollouts, shard_path, write_shard
+from tests.fake import FakeGames, fake_world, length
+from tests.test_play import Witness
 
 CONFIG = Path(__file__).parent.parent / "configs" / "doom.yaml"
 TINY = [
@@ -71,13 +73,11 @@ def test_episodes_are_recorded_as_asked(recorded):
 
 
 def test_the_recorded_actions_and_seed_give_the_recorded_frames(recorded):
-    from envs.doom import DoomEnv, to_discrete
+    from envs.doom import DoomEnv
 
     episode = Rollouts(recorded.rollouts).episode(3)
     env = DoomEnv(max_steps=80)
-    frames = [env.reset(seed=episode.seed)[0]] + [
-        env.step(int(to_discrete(execute(a))))[0] for a in episode.actions[:-1]
-    ]
+    frames = [env.reset(seed=episode.seed)[0]] + [env.step(int(to_discrete(move(a))))[0] for a in episode.actions[:-1]]
     env.close()
     np.testing.assert_array_equal(np.stack(frames), episode.frames)
 
@@ -102,7 +102,10 @@ def test_short_episodes_are_replaced_but_counted(tmp_path, capsys):
     for shard in shards:
         kept = shard.played_lengths[shard.played_lengths > 220]
         np.testing.assert_array_equal(kept, shard.lengths)
-    assert f"{figures['survival_mean']:.0f} ± " in capsys.readouterr().out
+        np.testing.assert_array_equal(shard.played_returns, shard.played_lengths)  # a reward of 1 a tic
+    lengths = np.concatenate([shard.played_lengths for shard in shards])
+    assert figures["return_mean"] == pytest.approx(lengths.mean(), abs=0.05)
+    assert f"survived {lengths.mean():.0f} ± {lengths.std():.0f} tics" in capsys.readouterr().out
 
 
 COMMAND = [sys.executable, "-m", "extract", str(CONFIG), "--preset", "quick", "workers.processes=2"]
@@ -183,31 +186,55 @@ def test_shards_of_other_settings_are_refused(recorded, tmp_path):
 
 
 def test_episodes_that_are_hardly_ever_kept_are_a_problem(tmp_path, monkeypatch):
-    short = Episode(*(np.zeros((9, *shape), np.uint8) for shape in ((64, 64, 3), (), (), (), ())))
-    monkeypatch.setattr("extract.collect.play", lambda env, policy, seed, rng: short)
+    monkeypatch.setitem(WORLDS, "doom", fake_world())  # whose episodes have 7 steps at most
     run = Run(tmp_path)
     with pytest.raises(Problem, match=r"only 0 of 100 episodes lasted longer than extract\.min_steps=60"):
         collect(tiny(), run)
     assert not list(run.rollouts.iterdir())
 
 
-def test_policies_hold_actions_as_long_as_they_say():
-    frame = np.zeros((64, 64, 3), np.uint8)
-    for settings, longest in ((Extract(hold_max=4), 4), (Extract(policy="per_tic"), 1)):
-        policy = make_policy(settings)
-        policy.reset(np.random.default_rng(0))
-        actions = np.array([policy.act(frame) for _ in range(6000)])
-        counts = Counter(execute(actions).tolist())
-        assert set(counts) == {-1, 0, 1} and max(counts.values()) < 1.15 * min(counts.values())
-        draws = 1 + np.count_nonzero(np.diff(actions))
-        assert draws / len(actions) == pytest.approx(1 / ((1 + longest) / 2), rel=0.1)
-        policy.reset(np.random.default_rng(0))
-        np.testing.assert_array_equal(actions[:100], [policy.act(frame) for _ in range(100)])
+@pytest.mark.parametrize("games", [1, 2, 4])
+def test_episodes_come_in_the_order_of_their_seeds(games):
+    """However long each lasts beside the others, with everything that happened in it."""
+    seeds = np.array([6, 0, 7, 13, 1, 14, 3, 5])  # 7, 1, 1, 7, 2, 1, 4 and 6 steps
+    recorded = list(episodes(moments(fake_world(), FakeGames(games), Witness(games), iter(seeds.tolist())), seeds))
+    assert [episode.seed for episode in recorded] == seeds.tolist()
+    for episode in recorded:
+        steps = np.arange(length(episode.seed))
+        last = steps == steps[-1]
+        np.testing.assert_array_equal(
+            episode.frames[:, 0, 0], np.stack([0 * steps + episode.seed, steps, 0 * steps + episode.seed], 1)
+        )
+        np.testing.assert_allclose(episode.actions, np.where(steps % 2, 0.9, -0.9))
+        np.testing.assert_array_equal(episode.rewards, episode.seed + np.where(steps % 2, 2, 1))
+        np.testing.assert_array_equal(episode.terminated, last & (episode.seed % 2 == 0))
+        np.testing.assert_array_equal(episode.truncated, last & (episode.seed % 2 == 1))
+
+
+def test_an_episode_is_given_as_soon_as_it_and_those_before_it_are_over():
+    """So that no more of them are held in memory than have to be."""
+    vector = FakeGames(2)
+    recorded = episodes(moments(fake_world(), vector, Witness(2), iter([6, 0, 7, 13])), np.array([6, 0, 7, 13]))
+    next(recorded)
+    assert vector.step_number.tolist() == [7, 5]  # seed 13 was begun beside 6, in step 3
+
+
+@pytest.mark.parametrize("name", ["doom", "carracing"])
+def test_the_result_does_not_depend_on_how_many_games_are_played_side_by_side(tmp_path, monkeypatch, name):
+    settings = tiny("extract.min_steps=3", "extract.episodes=9", "extract.shard_episodes=5", f"env.name={name}")
+    runs = []
+    for games in (1, 3):
+        monkeypatch.setitem(WORLDS, name, fake_world(name, recorded=games))
+        runs.append(Run(tmp_path / str(games)))
+        collect(settings, runs[-1])
+    assert contents(runs[0]) == contents(runs[1])
+    rollouts = Rollouts(runs[0].rollouts)
+    assert (rollouts.lengths > 3).all() and rollouts.episodes == 9
+    actions = rollouts.sequences().actions
+    assert actions.shape == ((rollouts.frames,) if name == "doom" else (rollouts.frames, 3))
 
 
 def test_two_shards_never_share_a_seed():
-    from extract.collect import plan
-
     tasks = plan(replace(tiny(), extract=Extract(episodes=500, shard_episodes=100)), Path("nowhere"))
     seeds = np.concatenate([task.seeds() for task in tasks])
     assert len(tasks) == 5 and len(set(seeds.tolist())) == len(seeds) == SEEDS

@@ -1,0 +1,61 @@
+"""A world without a simulator, for tests of what plays, records and evaluates in one."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from envs.worlds import WORLDS, World
+
+
+class FakeGames:
+    """Vector games whose episode of seed s lasts s % 7 + 1 steps, and is cut there where s is odd.
+
+    A frame shows the seed (its last byte) and the step everywhere; the reward is the seed plus the action that came
+    (the first number of it). A game that is over waits, with reward 0. `seeds`: all that were begun, in order.
+    """
+
+    def __init__(self, num_envs: int, actions: int = 1):
+        self.num_envs, self.actions = num_envs, actions
+        self.seed, self.step_number = np.zeros((2, num_envs), int)
+        self.live = np.zeros(num_envs, bool)
+        self.seeds: list[int] = []
+        self.closed = False
+
+    def reset(self, *, seed: list[int | None], options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        for game in np.flatnonzero(options["reset_mask"]):
+            assert seed[game] is not None and not self.live[game], "a game that runs is begun anew"
+            self.seed[game], self.step_number[game], self.live[game] = seed[game], 0, True
+            self.seeds.append(int(seed[game]))
+        return self.frames(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        assert actions.shape == ((self.num_envs,) if self.actions == 1 else (self.num_envs, self.actions))
+        first = actions if self.actions == 1 else actions[:, 0]
+        rewards = np.where(self.live, self.seed + first, 0.0)
+        self.step_number += self.live
+        over = self.step_number >= length(self.seed)
+        self.live &= ~over
+        return self.frames(), rewards, over & (self.seed % 2 == 0), over & (self.seed % 2 == 1), {}
+
+    def frames(self) -> np.ndarray:
+        shown = np.stack([self.seed, self.step_number, self.seed], axis=1).astype(np.uint8)  # (N, 3)
+        return np.tile(shown[:, None, None], (1, 64, 64, 1))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def length(seed: Any) -> Any:
+    """Steps of the episode of a seed."""
+    return seed % 7 + 1
+
+
+def fake_world(name: str = "doom", **changes: Any) -> World:
+    """One of the worlds, with such games."""
+    real = WORLDS[name]
+
+    def open_games(env: Any, games: int, patience: int = 0) -> FakeGames:
+        return FakeGames(games, real.actions)
+
+    return dataclasses.replace(real, open=open_games, open_final=open_games, version=lambda: "fake", **changes)
