@@ -11,21 +11,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.files import read_json
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import Experiment, Rnn
 from extract.rollouts import Sequences
+from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
 from rnn.training import train
 from rnn.unrolled import State, Targets, loss_of_hidden, losses, run_sequence
-from rnn.validation import calibrate, figures
+from rnn.validation import Validation, Validator, calibrate, describe, figures
 from vae.latents import Latents, write_latents
 
 ROOT = Path(__file__).parent.parent
+DOOM = WORLDS["doom"]
 TINY = ["vae.z=4", "rnn.hidden=16", "rnn.mixtures=2", "rnn.streams=4", "rnn.window=6", "rnn.steps=12", "rnn.epochs=4"]
 TINY += ["extract.episodes=20", "data.val_ratio=0.2", "hardware.precision=float32"]
 
@@ -36,7 +39,10 @@ def settings() -> Experiment:
 
 
 def write_tiny_latents(path: Path, episodes: int = 20, latent_size: int = 4) -> None:
-    """Episodes of 5 to 30 frames, every third cut; z[0] follows the action, and z[1] is high before a death."""
+    """Episodes of 5 to 30 frames, every third cut; z[0] follows the action, z[1] is high before a death.
+
+    The reward is told by z[0] and the action.
+    """
     random = np.random.default_rng(0)
     lengths = random.integers(5, 31, episodes)
     frames, ends = int(lengths.sum()), np.cumsum(lengths) - 1
@@ -47,10 +53,9 @@ def write_tiny_latents(path: Path, episodes: int = 20, latent_size: int = 4) -> 
     mu = random.normal(size=(frames, latent_size)) * 0.1
     mu[1:, 0] += actions[:-1]
     mu[terminated, 1] += 3
+    rewards = (mu[:, 0] * 2 + actions).astype(np.float32)
     parts = [(mu, np.full_like(mu, -4))]
-    write_latents(
-        path, parts, Sequences(actions, np.ones(frames, np.float32), terminated, truncated, lengths, [len(lengths)])
-    )
+    write_latents(path, parts, Sequences(actions, rewards, terminated, truncated, lengths, [len(lengths)]))
 
 
 @pytest.fixture
@@ -73,6 +78,29 @@ def test_parameter_counts_are_the_papers(size: tuple[int, int, int, int, bool], 
     assert MDNRNN(*size).count_params() == parameters
 
 
+def test_heads_add_a_number_of_the_output_each_and_done_the_restart_flag():
+    size, bare = (32, 3, 256, 5), 422_368
+    assert MDNRNN(*size, predict_done=False, predict_reward=True).count_params() == bare + 256 + 1
+    assert MDNRNN(*size, predict_done=True).count_params() == bare + 256 + 1 + 4 * 256
+    both = MDNRNN(*size, predict_done=True, predict_reward=True)
+    assert both.count_params() == bare + 2 * (256 + 1) + 4 * 256
+    assert (both.input_size, both.mixture_size, both.output_kernel.shape[1]) == (36, 480, 482)
+
+
+@pytest.mark.parametrize(("done", "reward"), [(False, False), (True, False), (False, True), (True, True)])
+def test_outputs_are_the_mixture_then_the_reward_then_done(done: bool, reward: bool):
+    model = MDNRNN(2, 1, 3, 2, predict_done=done, predict_reward=reward)
+    outputs = np.arange(2 * 16, dtype=np.float32).reshape(2, 16)[:, : 12 + done + reward]
+    for given in (outputs, np.pad(outputs, ((0, 0), (0, 5)))):  # the dream pads them
+        predicted = model.split(tf.constant(given))
+        np.testing.assert_array_equal(predicted.mixture.mean, outputs[:, 4:8].reshape(2, 2, 2))
+        assert (predicted.reward is None, predicted.done_logit is None) == (not reward, not done)
+        if reward:
+            np.testing.assert_array_equal(predicted.reward, outputs[:, 12])
+        if done:
+            np.testing.assert_array_equal(predicted.done_logit, outputs[:, 12 + reward])
+
+
 def published() -> tuple[MDNRNN, dict[str, np.ndarray]]:
     """The published CarRacing M; its output columns are ordered (z, part, component), ours (part, component, z)."""
     data = dict(np.load(Path(__file__).parent / "data" / "carracing_mdn_rnn_published.npz"))
@@ -90,7 +118,8 @@ def test_published_model_step_by_step():
     h = c = np.zeros((2, 256), np.float32)
     for t in range(20):
         h, c = model.step(data["inputs"][:, t].astype(np.float32), h, c)
-        mixture, _ = model.head(h)
+        mixture, reward, done_logit = model.head(h)
+        assert reward is None and done_logit is None
         for name in ("log_mix", "mean", "log_std"):
             expected = data[name][:, t].transpose(0, 2, 1)  # (B, Z, K) to (B, K, Z)
             np.testing.assert_allclose(getattr(mixture, name), expected, atol=1e-4)
@@ -103,7 +132,7 @@ def test_published_model_unrolled():
     zeros = tf.zeros((2, 256))
     inputs = tf.constant(data["inputs"].transpose(1, 0, 2), tf.float32)
     hidden, state = run_sequence(model, inputs, tf.ones((20, 2)), State(zeros, zeros))
-    mixture, _ = model.head(hidden[-1])
+    mixture, _, _ = model.head(hidden[-1])
     np.testing.assert_allclose(mixture.mean, data["mean"][:, -1].transpose(0, 2, 1), atol=1e-4)
     np.testing.assert_allclose(state.c, data["final_c"], atol=1e-4)
 
@@ -111,24 +140,30 @@ def test_published_model_unrolled():
 # The fast path
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 3e-2)])
-def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float):
+HEADS = [("float32", 1e-5, True, False), ("mixed_bfloat16", 3e-2, True, False), ("float32", 1e-5, True, True)]
+HEADS += [("mixed_bfloat16", 3e-2, False, True), ("float32", 1e-5, False, False)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward"), HEADS)
+def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float, predict_done: bool, predict_reward: bool):
     """Loss, state and gradients, with restarts and every mask; relative to the largest gradient of each weight."""
     steps, streams, random = 7, 3, np.random.default_rng(0)
-    model = MDNRNN(4, 1, 8, 2, predict_done=True, dtype=dtype)
-    plain = MDNRNN(4, 1, 8, 2, predict_done=True, dtype="float32")
+    heads = {"predict_done": predict_done, "predict_reward": predict_reward}
+    model = MDNRNN(4, 1, 8, 2, **heads, dtype=dtype)
+    plain = MDNRNN(4, 1, 8, 2, **heads, dtype="float32")
     plain.set_weights(model.get_weights())
-    inputs, z = random.normal(size=(steps, streams, 6)), random.normal(size=(steps, streams, 4))
-    keep, z_mask, done, done_mask = (random.random((4, steps, streams)) < [[[0.7]], [[0.8]], [[0.3]], [[0.8]]]).astype(
-        "f"
-    )
+    inputs, z = random.normal(size=(steps, streams, model.input_size)), random.normal(size=(steps, streams, 4))
+    shares = np.reshape([0.7, 0.8, 0.3, 0.8, 0.7], (5, 1, 1))
+    keep, z_mask, done, done_mask, reward_mask = (random.random((5, steps, streams)) < shares).astype("f")
+    reward = random.normal(size=(steps, streams)).astype("f")
     inputs, z = tf.constant(inputs, tf.float32), tf.constant(z, tf.float32)
     h, c = (tf.constant(random.normal(size=(streams, 8)), tf.float32) for _ in range(2))
-    targets = Targets(tf.reshape(z, (-1, 4)), *(part.ravel() for part in (z_mask, done, done_mask)))
+    parts = (z_mask, done, done_mask, reward, reward_mask)
+    targets = Targets(tf.reshape(z, (-1, 4)), *(part.ravel() for part in parts))
 
     with tf.GradientTape() as tape:
         hidden, state = run_sequence(model, inputs, tf.constant(keep), State(h, c))
-        loss, z_loss, done_loss = loss_of_hidden(model, hidden, targets, done_weight=10)
+        loss, found = loss_of_hidden(model, hidden, targets, done_weight=10, reward_weight=0.5)
     gradients = tape.gradient(loss, model.trainable_weights)
 
     with tf.GradientTape() as tape:
@@ -137,10 +172,11 @@ def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float):
             h, c = plain.step(inputs[t], h * keep[t][:, None], c * keep[t][:, None])
             outputs.append(plain.product(h, plain.output_kernel) + plain.output_bias)
         expected_parts = losses(plain, tf.concat(outputs, axis=0), targets, done_weight=10)
-        expected = expected_parts[0] + expected_parts[1]
+        expected = expected_parts.z_nll + expected_parts.done_loss + 0.5 * expected_parts.reward_error
     expected_gradients = tape.gradient(expected, plain.trainable_weights)
 
-    np.testing.assert_allclose([loss, z_loss, done_loss], [expected, *expected_parts], rtol=tolerance)
+    np.testing.assert_allclose([loss, *found], [expected, *expected_parts], rtol=tolerance)
+    assert (found.done_loss > 0.1, found.reward_error > 0.1) == (predict_done, predict_reward)
     np.testing.assert_allclose(state.h, h, atol=tolerance)
     np.testing.assert_allclose(state.c, c, atol=tolerance)
     for gradient, plain_gradient in zip(gradients, expected_gradients, strict=True):
@@ -148,19 +184,22 @@ def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float):
 
 
 def test_losses_are_the_originals():
-    """Against numpy in float64: masked means, endings counted done_weight times."""
+    """Against numpy in float64: masked means, endings counted done_weight times; and the reward's squared error."""
     random = np.random.default_rng(0)
-    model = MDNRNN(1, 1, 2, 1, predict_done=True)
-    mean, log_std, logit = random.normal(size=(3, 6))
-    z, done = random.normal(size=6), np.array([1, 0, 0, 1, 0, 0])
-    z_mask, done_mask = np.array([0, 1, 1, 1, 1, 0]), np.array([1, 1, 1, 1, 1, 0])
-    outputs = np.stack([np.zeros(6), mean, log_std, logit], axis=1).astype(np.float32)
-    parts = losses(
-        model, outputs, Targets(*(a.astype("f") for a in (z[:, None], z_mask, done, done_mask))), done_weight=10
-    )
+    model = MDNRNN(1, 1, 2, 1, predict_done=True, predict_reward=True)
+    mean, log_std, guess, logit = random.normal(size=(4, 6))
+    z, done, reward = random.normal(size=6), np.array([1, 0, 0, 1, 0, 0]), random.normal(size=6) * 3
+    z_mask, done_mask, reward_mask = np.array([[0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0], [1, 0, 1, 1, 1, 0]])
+    outputs = np.stack([np.zeros(6), mean, log_std, guess, logit], axis=1).astype(np.float32)
+    targets = Targets(*(part.astype("f") for part in (z[:, None], z_mask, done, done_mask, reward, reward_mask)))
+    parts = losses(model, outputs, targets, done_weight=10)
     nll = 0.5 * ((z - mean) / np.exp(log_std)) ** 2 + log_std + 0.5 * np.log(2 * np.pi)
     entropy = np.where(done, 10 * np.log(1 + np.exp(-logit)), np.log(1 + np.exp(logit)))
-    np.testing.assert_allclose(parts, [np.mean(nll[z_mask > 0]), np.mean(entropy[done_mask > 0])], rtol=1e-5)
+    error = (guess - reward) ** 2
+    expected = [np.mean(part[mask > 0]) for part, mask in ((nll, z_mask), (entropy, done_mask), (error, reward_mask))]
+    np.testing.assert_allclose(parts, expected, rtol=1e-5)
+    nothing = losses(model, outputs, targets._replace(reward_mask=np.zeros(6, "f")), done_weight=10)
+    assert nothing.reward_error == 0
 
 
 # The data feed
@@ -170,15 +209,41 @@ def test_m_sees_the_action_as_executed_or_raw(run: Run):
     latents = Latents.load(run.latents)
     half = replace(latents, actions=latents.actions * 0.5)  # -0.5, 0, 0.5 are executed as -1, 0, 1
     for action, expected in (("executed", latents.actions), ("raw", half.actions)):
-        batch = next(Series(half, True, action).validation(np.arange(1), streams=1, window=5))
+        batch = next(Series(half, Rnn(action=action), DOOM).validation(np.arange(1), streams=1, window=5))
         np.testing.assert_array_equal(batch.inputs[:, 0, 4], expected[:5])
+
+
+def test_m_sees_three_actions_and_no_restart_flag_unless_it_predicts_done(run: Run):
+    latents = Latents.load(run.latents)
+    raw = np.random.default_rng(0).uniform(-1, 1, (latents.frames, 3)).astype("f")
+    latents, world = replace(latents, actions=raw), WORLDS["carracing"]
+    for action, expected in (("executed", world.execute(raw)), ("raw", raw)):
+        series = Series(latents, Rnn(action=action, predict_done=False), world)
+        batch = next(series.validation(np.arange(1), streams=1, window=5))
+        assert batch.inputs.shape == (5, 1, 4 + 3)
+        np.testing.assert_array_equal(batch.inputs[:, 0, 4:], expected[:5])
+
+
+def test_m_learns_the_reward_of_its_action_within_limits(run: Run):
+    latents = Latents.load(run.latents)
+    series = Series(latents, Rnn(reward_limits=[-1.0, 2.0]), DOOM)
+    batches = list(series.validation(np.arange(2), streams=3, window=6))  # one of the streams has nothing to play
+    rows = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("reward", "reward_mask")}
+    rewards = latents.rewards.clip(-1, 2)
+    assert (rewards != latents.rewards).any()
+    for stream, episode in enumerate((0, 1)):
+        first, length = latents.episode_starts[episode], latents.lengths[episode]
+        np.testing.assert_array_equal(rows["reward"][:length, stream], rewards[first : first + length])
+        mask = rows["reward_mask"][:, stream]
+        assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
+    assert not rows["reward_mask"][:, 2].any() and not rows["reward"][:, 2].any()
 
 
 def test_streams_play_every_episode_in_full(run: Run):
     """Validation shows every step of the chosen episodes once, in order, with the right flags and masks."""
     latents = Latents.load(run.latents)
     latents.logvar[:] = -100  # no noise: z is mu
-    batches = list(Series(latents, predict_done=True).validation(np.arange(7), streams=3, window=6))
+    batches = list(Series(latents, Rnn(), DOOM).validation(np.arange(7), streams=3, window=6))
     rows = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in batches[0]._fields}
     seen = 0
     for stream in range(3):
@@ -203,7 +268,7 @@ def test_streams_play_every_episode_in_full(run: Run):
 
 
 def test_training_batches_follow_from_seed_and_number(run: Run):
-    series = Series(Latents.load(run.latents), predict_done=True)
+    series = Series(Latents.load(run.latents), Rnn(), DOOM)
     whole = series.training(np.arange(15), streams=4, window=6, seed=1)
     batches = [next(whole) for _ in range(30)]
     for part, expected in zip(next(series.training(np.arange(15), 4, 6, seed=1, start=29)), batches[29], strict=True):
@@ -215,7 +280,8 @@ def test_training_batches_follow_from_seed_and_number(run: Run):
 def test_latents_are_drawn_with_their_variance(run: Run):
     latents = Latents.load(run.latents)
     latents.mu[:], latents.logvar[:] = 1, np.log(0.25)
-    batches = Series(latents, predict_done=False).training(np.arange(15), streams=50, window=50, seed=0)
+    series = Series(latents, Rnn(predict_done=False), DOOM)
+    batches = series.training(np.arange(15), streams=50, window=50, seed=0)
     z = next(batches).inputs[:, :, :4]  # 10,000 numbers
     assert abs(z.mean() - 1) < 0.025
     assert abs(z.std() - 0.5) < 0.02
@@ -226,10 +292,58 @@ def test_latents_are_drawn_with_their_variance(run: Run):
 
 def test_done_figures():
     logit = np.array([5.0, 5.0, -5.0, -5.0, 5.0])
-    v = figures(np.ones(3), logit, np.array([True, True, True, False, False]), done_weight=10)
+    nothing = np.array([])
+    v = figures(np.ones(3), logit, np.array([True, True, True, False, False]), nothing, nothing, done_weight=10)
     assert (v.precision, v.recall, v.endings, v.z_nll) == (2 / 3, 2 / 3, 3, 1)
     soft = np.log1p(np.exp(-5))
     assert v.done_loss == pytest.approx((2 * 10 * soft + 10 * (5 + soft) + soft + 5 + soft) / 5)
+    assert v.reward_error == 0 and np.isnan(v.reward_explained) and v.summary()["reward_explained"] is None
+    assert "variance" not in describe(v) and "of 3 endings" in describe(v)
+
+
+def test_reward_figures():
+    reward = np.array([0.0, 1.0, 2.0, 5.0])  # variance 3.5
+    nothing = np.array([])
+
+    def of(predicted: np.ndarray) -> Validation:
+        return figures(np.ones(4), nothing, nothing.astype(bool), reward, predicted, 10.0, reward_weight=0.5)
+
+    v = of(reward + [1, -1, 0, 0])
+    assert v.reward_error == 0.5 and v.reward_explained == pytest.approx(1 - 0.5 / 3.5)
+    assert v.loss == 1 + 0.5 * 0.5 and v.done_loss == 0 and v.endings == 0
+    assert of(reward).reward_explained == 1
+    assert of(np.full(4, 2.0)).reward_explained == 0  # the mean
+    assert "reward: 86% of its variance is explained" in describe(v) and "endings" not in describe(v)
+
+
+@pytest.mark.parametrize("predict_done", [True, False])
+def test_validation_is_that_of_a_plain_loop(run: Run, predict_done: bool):
+    """Over windows of streams with a carried state, against step after step of each episode alone."""
+    settings = Rnn(predict_done=predict_done, predict_reward=True)
+    latents = Latents.load(run.latents)
+    latents.logvar[:] = -100  # no noise: z is mu
+    model = MDNRNN(4, 1, 8, 2, predict_done=predict_done, predict_reward=True)
+    series = Series(latents, settings, DOOM)
+    v = Validator(model, settings.done_weight, settings.reward_weight)(series.validation(np.arange(7), 3, 6))
+    guesses, rewards, nlls = [], [], []
+    for episode in range(7):
+        h = c = tf.zeros((1, 8))
+        first, length = latents.episode_starts[episode], latents.lengths[episode]
+        for t in range(first, first + length):
+            restart = [t == first] if predict_done else []
+            inputs = np.concatenate([latents.mu[t], [latents.actions[t]], restart]).astype("f")
+            h, c = model.step(inputs[None], h, c)
+            mixture, reward, _ = model.head(h)
+            guesses.append(float(reward[0]))
+            rewards.append(float(latents.rewards[t].clip(*settings.reward_limits)))
+            if t < first + length - 1:
+                nlls.append(-np.mean(log_likelihood(mixture, latents.mu[t + 1 : t + 2].astype("f"))))
+    error = np.mean(np.subtract(guesses, rewards) ** 2)
+    assert v.z_nll == pytest.approx(np.mean(nlls), rel=1e-4)
+    assert v.reward_error == pytest.approx(error, rel=1e-4)
+    assert v.reward_explained == pytest.approx(1 - error / np.var(rewards), abs=1e-4)
+    assert v.endings == (latents.terminated[: first + length].sum() if predict_done else 0)
+    assert v.loss == pytest.approx(v.z_nll + v.done_loss + settings.reward_weight * error, rel=1e-4)
 
 
 def test_calibration_of_a_calibrated_and_a_boastful_model():
@@ -284,6 +398,45 @@ def test_killed_training_goes_on_to_the_same_end(run: Run, settings: Experiment,
     assert run.rnn_weights.read_bytes() == before
 
 
+def test_rewards_are_learnt(run: Run, settings: Experiment):
+    """The reward is a plain function of what M sees: some steps of training explain most of it."""
+    m = replace(
+        settings.rnn,
+        predict_reward=True,
+        predict_done=False,
+        reward_weight=3.0,
+        steps=200,
+        epochs=2,
+        learning_rate=0.01,
+    )
+    train(replace(settings, rnn=m), run)
+    history = read_metrics(run.metrics / "rnn.csv")
+    assert history["reward_explained"][-1] > 0.7
+    assert not history["done_loss"].any()
+    assert read_json(run.results)["evaluations"]["rnn"]["reward_explained"] > 0.7
+    losses = read_metrics(run.metrics / "rnn_losses.csv")
+    np.testing.assert_allclose(losses["loss"], losses["z_nll"] + 3 * losses["reward_error"], atol=1e-4)
+
+
+def test_an_m_that_is_not_trained_keeps_its_first_weights(run: Run, settings: Experiment):
+    untrained = replace(settings, rnn=replace(settings.rnn, train=False))
+    assert train(untrained, run) == {"frames": 0}
+    for weight, first in zip(load_rnn(run, untrained).weights, build_rnn(untrained).weights, strict=True):
+        np.testing.assert_array_equal(weight, first)
+
+
+def test_a_later_iteration_begins_with_the_weights_of_the_one_before(run: Run, settings: Experiment):
+    learnt = build_rnn(replace(settings, rnn=replace(settings.rnn, seed=5)))
+    learnt.save_weights(run.rnn_weights)
+    later = run.at(2)
+    later.path.mkdir(parents=True)
+    write_tiny_latents(later.latents)
+    slow = replace(settings, rnn=replace(settings.rnn, learning_rate=1e-9, final_rate=0.0))
+    train(slow, later)
+    for weight, first in zip(load_rnn(later, slow).weights, learnt.weights, strict=True):
+        np.testing.assert_allclose(weight, first, atol=1e-6)
+
+
 def test_nan_stops_and_keeps_the_weights_before_it(run: Run, settings: Experiment, monkeypatch: pytest.MonkeyPatch):
     training = Series.training
 
@@ -306,6 +459,8 @@ def test_weights_that_do_not_fit_are_a_problem(run: Run, settings: Experiment):
         load_rnn(run, replace(settings, rnn=replace(settings.rnn, hidden=8)))
     with pytest.raises(Problem, match=r"rnn\.predict_done=False"):
         load_rnn(run, replace(settings, rnn=replace(settings.rnn, predict_done=False)))
+    with pytest.raises(Problem, match=r"rnn\.predict_reward=True"):
+        load_rnn(run, replace(settings, rnn=replace(settings.rnn, predict_reward=True)))
     run.rnn_weights.write_bytes(run.rnn_weights.read_bytes()[:1000])
     with pytest.raises(Problem, match="train M again"):
         load_rnn(run, settings)
