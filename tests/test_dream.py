@@ -6,23 +6,36 @@ import pytest
 import tensorflow as tf
 
 import rnn.dream
+from envs.actions import drive, move
+from envs.worlds import WORLDS
 from experiment.problem import Problem
-from rnn.dream import Dream, Starts, noise, tile_sizes
+from experiment.schema import Env, Experiment, Rnn
+from rnn.dream import Dream, noise, seen_by, tile_sizes
 from rnn.model import MDNRNN
+from rnn.starts import Starts
 
 Z, H, K = 4, 16, 3
-STARTS = Starts(*np.random.default_rng(0).normal(size=(2, 9, Z)).astype("float32"))
+FIRST_FRAMES = Starts(
+    *np.random.default_rng(0).normal(size=(2, 9, Z)).astype("float32"), *np.zeros((2, 9, H), "float32")
+)
+FURTHER_ON = Starts(
+    *np.random.default_rng(0).normal(size=(2, 9, Z)).astype("float32"),
+    *np.random.default_rng(3).normal(size=(2, 9, H)).astype("float32"),
+)
 
 
-def small_model(done_bias: float = -0.8, policy: str = "float32") -> MDNRNN:
+def small_model(
+    done_bias: float = -0.8, policy: str = "float32", actions: int = 1, done: bool = True, reward: bool = False
+) -> MDNRNN:
     """An M whose weights make dreams of very different lengths, some 20 steps on average."""
     keras.config.set_dtype_policy(policy)
-    model = MDNRNN(latent_size=Z, action_size=1, hidden=H, mixtures=K, predict_done=True)
+    model = MDNRNN(Z, actions, H, K, predict_done=done, predict_reward=reward)
     keras.config.set_dtype_policy("float32")
     generator = np.random.default_rng(1)
     for variable, size in zip(model.weights, (0.6, 0.3, 0.6, 0.3), strict=True):
         variable.assign(generator.normal(size=variable.shape) * size)
-    model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], done_bias))
+    if done:
+        model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], done_bias))
     return model
 
 
@@ -30,38 +43,45 @@ def linear(parameters, z, h, c):
     return tf.tanh(tf.reduce_sum(parameters * tf.concat([z, c, h], axis=1), axis=1))
 
 
-def population(size: int) -> np.ndarray:
-    return np.random.default_rng(2).normal(size=(size, Z + 2 * H)).astype("float32")
+def linear_three(parameters, z, h, c):
+    rows = tf.reshape(parameters, (-1, 3, Z + 2 * H))
+    return tf.tanh(tf.einsum("nax,nx->na", rows, tf.concat([z, c, h], axis=1)))
+
+
+def population(size: int, actions: int = 1) -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(size, actions * (Z + 2 * H))).astype("float32")
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def plain_dream(model, action, weights, episode, episodes, seed, temperature, max_steps):
-    """One dream by the formulas, in float64: z that C saw, raw actions and done logits of its steps."""
+def plain_dream(model, starts, seen_of, weights, episode, episodes, seed, temperature, max_steps):
+    """One dream by the formulas, in float64: z that C saw, raw actions, done logits and rewards of its steps."""
     kernel, bias, output_kernel, output_bias = (variable.numpy().astype("float64") for variable in model.weights)
     uniform, normal = (np.float64(part)[episode] for part in noise(seed, -1, episodes, Z))
-    chosen = int(uniform[0] * len(STARTS.mu))
-    z = STARTS.mu[chosen] + np.exp(STARTS.logvar[chosen] / 2) * normal
-    h, c = np.zeros((2, H))
+    chosen = int(uniform[0] * len(starts.mu))
+    z = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
+    h, c = np.float64(starts.h[chosen]), np.float64(starts.c[chosen])
     steps = []
     for step in range(max_steps):
-        raw = np.tanh(weights @ np.concatenate([z, c, h]))
-        seen = raw if action == "raw" else -1.0 if raw < -1 / 3 else 1.0 if raw > 1 / 3 else 0.0
-        i, j, f, o = np.split(np.concatenate([z, [seen, step == 0], h]) @ kernel + bias, 4)
+        raw = np.tanh(weights.reshape(model.action_size, -1) @ np.concatenate([z, c, h]))  # (A,)
+        restart = [float(step == 0 and not h.any())] if model.predict_done else []
+        i, j, f, o = np.split(np.concatenate([z, seen_of(raw), restart, h]) @ kernel + bias, 4)
         c = c * sigmoid(f + 1) + sigmoid(i) * np.tanh(j)
         h = np.tanh(c) * sigmoid(o)
         outputs = h @ output_kernel + output_bias
-        steps.append((z, raw, outputs[-1]))
-        logits, mean, log_std = outputs[:-1].reshape(3, K, Z)
+        mixture, heads = np.split(outputs, [3 * K * Z])  # the reward, then done
+        done_logit = heads[-1] if model.predict_done else -1.0
+        steps.append((z, raw if len(raw) > 1 else raw[0], done_logit, heads[0] if model.predict_reward else 1.0))
+        logits, mean, log_std = mixture.reshape(3, K, Z)
         uniform, normal = (np.float64(part)[episode] for part in noise(seed, step, episodes, Z))
         z = np.empty(Z)
         for d in range(Z):
             share = np.exp(logits[:, d] / temperature)
             k = int(np.searchsorted(np.cumsum(share / share.sum()), uniform[d], side="right"))
             z[d] = mean[k, d] + np.exp(log_std[k, d]) * np.sqrt(temperature) * normal[d]
-        if outputs[-1] > 0:
+        if done_logit > 0:
             break
     return [np.array(part) for part in zip(*steps, strict=True)]
 
@@ -69,7 +89,7 @@ def plain_dream(model, action, weights, episode, episodes, seed, temperature, ma
 @pytest.fixture(scope="module")
 def dream() -> Dream:
     """One for the tests that need nothing special: compiling takes a second."""
-    return Dream(small_model(), STARTS)
+    return Dream(small_model(), FIRST_FRAMES)
 
 
 @pytest.fixture
@@ -79,43 +99,77 @@ def tiny_tiles(monkeypatch):
     monkeypatch.setattr(rnn.dream, "BLOCK", 8)
 
 
-@pytest.mark.parametrize("action", ["executed", "raw"])
-def test_dreams_are_those_of_a_plain_loop(action, tiny_tiles):
-    model, parameters, episodes, seed, temperature, longest = small_model(), population(5), 3, 7, 1.2, 60
-    dream = Dream(model, STARTS, action)
-    lengths = dream.rollout(linear, parameters, episodes, seed, temperature, longest)
-    trace = dream.trace(linear, parameters, episodes, seed, temperature, longest)
+DREAMS = {
+    "doom": (Env(), Rnn(), FIRST_FRAMES),
+    "raw actions": (Env(), Rnn(action="raw"), FIRST_FRAMES),
+    "further on": (Env(), Rnn(), FURTHER_ON),
+    "with rewards": (Env(), Rnn(predict_reward=True), FIRST_FRAMES),
+    "carracing": (Env(name="carracing"), Rnn(predict_done=False, predict_reward=True), FIRST_FRAMES),
+    "carracing, raw actions, done, further on": (
+        Env(name="carracing"),
+        Rnn(predict_reward=True, action="raw"),
+        FURTHER_ON,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DREAMS)
+def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
+    env, settings, starts = DREAMS[name]
+    actions, episodes, seed, temperature, longest = WORLDS[env.name].actions, 3, 7, 1.2, 60
+    model = small_model(actions=actions, done=settings.predict_done, reward=settings.predict_reward)
+    act, parameters = linear if actions == 1 else linear_three, population(5, actions)
+    dream = Dream(model, starts, seen_by(Experiment(env=env, rnn=settings)))
+    returns, lengths = dream.rollout(act, parameters, episodes, seed, temperature, longest)
+    trace = dream.trace(act, parameters, episodes, seed, temperature, longest)
+    seen_of = WORLDS[env.name].execute if settings.action == "executed" else np.asarray
     for p, e in np.ndindex(lengths.shape):
-        z, raw, done_logit = plain_dream(model, action, parameters[p], e, episodes, seed, temperature, longest)
-        assert lengths[p, e] == trace.lengths[p, e] == len(z)
-        np.testing.assert_allclose(trace.z[p, e, : len(z)], z, atol=1e-3)
-        np.testing.assert_allclose(trace.raw[p, e, : len(z)], raw, atol=1e-3)
-        np.testing.assert_allclose(trace.done_logit[p, e, : len(z)], done_logit, atol=1e-3)
-    assert lengths.min() < 8 < 16 < lengths.max()  # dreams ended in several blocks
-    assert trace.z.shape == (5, 3, lengths.max(), Z)
+        plain = plain_dream(model, starts, seen_of, parameters[p], e, episodes, seed, temperature, longest)
+        steps = len(plain[0])
+        assert lengths[p, e] == trace.lengths[p, e] == steps
+        for expected, got in zip(plain, trace[1:], strict=True):  # z, raw actions, done logits, rewards
+            np.testing.assert_allclose(got[p, e, :steps], expected, rtol=1e-3, atol=1e-3)
+        assert returns[p, e] == pytest.approx(plain[3].sum(), abs=5e-3)
+    assert trace.z.shape == (5, 3, lengths.max(), Z) and returns.shape == (5, 3)
+    if settings.predict_done:
+        assert len(set((lengths[lengths < longest] // rnn.dream.BLOCK).tolist())) > 1, "dreams ended in one block"
+    else:
+        assert (lengths == longest).all()
+    if settings.predict_reward:
+        assert len(np.unique(returns)) == returns.size
+    else:
+        np.testing.assert_array_equal(returns, lengths)
+
+
+def test_doom_is_dreamt_of_unless_another_world_is_named(dream):
+    raw = np.linspace(-1, 1, 9, dtype="float32")
+    np.testing.assert_array_equal(dream.seen(tf.constant(raw)), move(raw))
+    three = np.random.default_rng(0).uniform(-1, 1, (9, 3)).astype("float32")
+    carracing = Experiment(env=Env(name="carracing"))
+    np.testing.assert_array_equal(seen_by(carracing)(tf.constant(three)), drive(three))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_slicing_the_population_changes_nothing(policy, tiny_tiles):
-    dream, parameters = Dream(small_model(-0.9, policy), STARTS), population(8)
-    whole = dream.rollout(linear, parameters, 3, 5, 1.0, 100)
-    slices = [dream.rollout(linear, part, 3, 5, 1.0, 100) for part in np.split(parameters, [1, 3])]
+    dream, parameters = Dream(small_model(-0.9, policy), FIRST_FRAMES), population(8)
+    whole = dream.rollout(linear, parameters, 3, 5, 1.0, 100).lengths
+    slices = [dream.rollout(linear, part, 3, 5, 1.0, 100).lengths for part in np.split(parameters, [1, 3])]
     np.testing.assert_array_equal(np.concatenate(slices), whole)
     assert len(np.unique(whole)) > 5
 
 
 def test_candidates_share_their_luck(dream):
-    lengths = dream.rollout(linear, np.repeat(population(1), 3, axis=0), 20, 0, 1.0, 100)
+    lengths = dream.rollout(linear, np.repeat(population(1), 3, axis=0), 20, 0, 1.0, 100).lengths
     assert np.all(lengths == lengths[0]) and len(np.unique(lengths[0])) > 5
 
 
 def test_seeds_differ(dream):
-    first, second = (dream.rollout(linear, population(1), 20, seed, 1.0, 100) for seed in (0, 1))
+    first, second = (dream.rollout(linear, population(1), 20, seed, 1.0, 100).lengths for seed in (0, 1))
     assert np.any(first != second)
 
 
 def test_low_temperature_is_certain_and_high_is_not():
-    dream = Dream(small_model(-100), STARTS)
+    dream = Dream(small_model(-100), FIRST_FRAMES)
     cold, warm, hot = (dream.trace(linear, population(1), 50, 0, temperature, 3).z for temperature in (1e-6, 1.0, 2.0))
     jumps = [np.abs(z[:, :, 1:] - cold[:, :, 1:]).mean() for z in (cold, warm, hot)]
     assert 0.1 < jumps[1] < jumps[2]
@@ -124,21 +178,23 @@ def test_low_temperature_is_certain_and_high_is_not():
     model = small_model(-100)
     model.output_kernel.assign(np.zeros(model.output_kernel.shape))
     model.output_bias.assign(np.append(np.repeat(outputs[:, :, None], Z, axis=2).ravel(), -100))
-    z = Dream(model, STARTS).trace(linear, population(1), 50, 0, 0.01, 2).z[0, :, 1]  # (E, Z)
+    z = Dream(model, FIRST_FRAMES).trace(linear, population(1), 50, 0, 0.01, 2).z[0, :, 1]  # (E, Z)
     np.testing.assert_allclose(z, 2.0 + np.exp(2.0) * 0.1 * normal, atol=1e-4)  # component 2: mean and log_std 2
 
 
 @pytest.mark.parametrize(("done_bias", "length"), [(100, 1), (-100, 37)])
 def test_all_dreams_end_at_once_or_never(done_bias, length):
-    lengths = Dream(small_model(done_bias), STARTS).rollout(linear, population(2), 2, 0, 1.0, 37)
+    dream = Dream(small_model(done_bias), FIRST_FRAMES)
+    lengths = dream.rollout(linear, population(2), 2, 0, 1.0, 37).lengths
     np.testing.assert_array_equal(lengths, np.full((2, 2), length))
     assert lengths.dtype == np.int32
 
 
 def test_one_dream(dream):
-    lengths = dream.rollout(linear, population(1), 1, 3, 1.0, 100)
+    lengths = dream.rollout(linear, population(1), 1, 3, 1.0, 100).lengths
     assert lengths.shape == (1, 1)
-    assert lengths[0, 0] == len(plain_dream(dream.model, "executed", population(1)[0], 0, 1, 3, 1.0, 100)[0])
+    plain = plain_dream(dream.model, FIRST_FRAMES, move, population(1)[0], 0, 1, 3, 1.0, 100)
+    assert lengths[0, 0] == len(plain[0])
 
 
 def test_a_script_knows_the_step_and_the_episode(dream):
@@ -154,10 +210,10 @@ def test_a_script_knows_the_step_and_the_episode(dream):
 
 def test_weights_are_read_anew():
     model = small_model(-100)
-    dream = Dream(model, STARTS)
-    before = dream.rollout(linear, population(1), 4, 0, 1.0, 50)
+    dream = Dream(model, FIRST_FRAMES)
+    before = dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths
     model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], 100))
-    assert np.all(before == 50) and np.all(dream.rollout(linear, population(1), 4, 0, 1.0, 50) == 1)
+    assert np.all(before == 50) and np.all(dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths == 1)
 
 
 def test_tiles_hold_all_dreams_with_little_room_to_spare():
@@ -167,6 +223,6 @@ def test_tiles_hold_all_dreams_with_little_room_to_spare():
         assert sum(sizes) - rows <= max(rows / 3, 63)
 
 
-def test_an_m_without_done_cannot_dream():
+def test_an_m_that_cannot_tell_good_from_bad_cannot_dream():
     with pytest.raises(Problem, match="predict_done"):
-        Dream(MDNRNN(Z, 1, H, K, predict_done=False), STARTS)
+        Dream(MDNRNN(Z, 1, H, K, predict_done=False), FIRST_FRAMES)

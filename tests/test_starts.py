@@ -1,0 +1,127 @@
+"""Where dreams begin: at first frames without memory, or further on with M's memory of what came before."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from envs.worlds import WORLDS
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Dream, Env, Experiment, Rnn
+from extract.rollouts import Sequences
+from rnn import starts as module
+from rnn.model import MDNRNN
+from rnn.starts import first_frames, load_starts, remembered
+from vae.latents import Latents, write_latents
+
+Z, H = 3, 6
+LENGTHS = np.array([60, 9, 70, 45, 33, 80])
+
+
+def write_series(path, actions: int, groups: tuple[int, ...] = (6,)) -> Latents:
+    """Six episodes; logvar is so small that a draw of z is mu."""
+    generator, frames = np.random.default_rng(0), int(LENGTHS.sum())
+    raw = generator.uniform(-1, 1, (frames, actions) if actions > 1 else frames).astype("float32")
+    ends = np.zeros(frames, bool)
+    ends[np.cumsum(LENGTHS) - 1] = True
+    mu = generator.normal(size=(frames, Z))
+    sequences = Sequences(
+        raw, generator.normal(size=frames).astype("float32"), ends, np.zeros(frames, bool), LENGTHS, groups
+    )
+    write_latents(path, [(mu, np.full_like(mu, -60))], sequences)
+    return Latents.load(path)
+
+
+def plain_memory(model, latents, episode, steps, execute) -> tuple[np.ndarray, np.ndarray]:
+    """M's h and c after the first steps of an episode, step by step."""
+    h = c = tf.zeros((1, H))
+    for t in range(steps):
+        row = latents.episode_starts[episode] + t
+        action = np.atleast_1d(execute(latents.actions[row]))
+        restart = [t == 0] if model.predict_done else []
+        inputs = np.concatenate([latents.mu[row], action, restart]).astype("float32")
+        h, c = model.step(inputs[None], h, c)
+    return h[0].numpy(), c[0].numpy()
+
+
+@pytest.mark.parametrize(("world", "done"), [("doom", True), ("carracing", False), ("carracing", True)])
+@pytest.mark.parametrize(("earliest", "latest"), [(0, 40), (7, 32), (25, 25)])
+def test_moments_have_the_memory_that_a_plain_loop_gives(tmp_path, world, done, earliest, latest):
+    actions = WORLDS[world].actions
+    latents = write_series(tmp_path / "latents.h5", actions)
+    settings = Experiment(
+        env=Env(name=world),
+        rnn=Rnn(predict_done=done, hidden=H),
+        dream=Dream(start_steps=[earliest, latest], starts=20),
+    )
+    model = MDNRNN(Z, actions, H, 2, predict_done=done)
+    model.kernel.assign(np.random.default_rng(1).normal(size=model.kernel.shape))
+    found = remembered(settings, latents, model, earliest, latest)
+    long_enough = np.flatnonzero(latents.lengths > latest)
+    each = -(-20 // len(long_enough))
+    assert found.mu.shape == (each * len(long_enough), Z) and found.h.shape == (len(found.mu), H)
+    at = [int(np.flatnonzero((latents.mu == mu).all(axis=1))[0]) for mu in found.mu.astype("float16")]  # the frames
+    episodes = np.searchsorted(latents.episode_starts, at, side="right") - 1
+    steps = at - latents.episode_starts[episodes]
+    assert sorted(set(episodes.tolist())) == long_enough.tolist()
+    assert (steps.min(), steps.max()) == (earliest, latest)
+    expected = np.linspace(earliest, latest, each).round().tolist()
+    assert all(sorted(steps[episodes == episode].tolist()) == expected for episode in long_enough)
+    for index in range(len(at)):
+        h, c = plain_memory(model, latents, episodes[index], steps[index], WORLDS[world].execute)
+        np.testing.assert_allclose(found.h[index], h, atol=1e-5)
+        np.testing.assert_allclose(found.c[index], c, atol=1e-5)
+    np.testing.assert_array_equal(found.logvar, -60)
+    assert not found.fresh
+
+
+def test_m_is_told_raw_actions_where_it_was_trained_on_them(tmp_path):
+    latents = write_series(tmp_path / "latents.h5", 1)
+    settings = Experiment(rnn=Rnn(hidden=H, action="raw"), dream=Dream(start_steps=[5, 5], starts=1))
+    model = MDNRNN(Z, 1, H, 2, predict_done=True)
+    found = remembered(settings, latents, model, 5, 5)
+    episodes = np.random.default_rng(0).permutation(np.flatnonzero(latents.lengths > 5))
+    h, _ = plain_memory(model, latents, episodes[0], 5, np.asarray)
+    np.testing.assert_allclose(found.h[0], h, atol=1e-5)
+    assert not np.allclose(plain_memory(model, latents, episodes[0], 5, WORLDS["doom"].execute)[0], h, atol=1e-3)
+
+
+def test_dreams_begin_in_what_the_last_iteration_recorded(tmp_path, monkeypatch):
+    latents = write_series(tmp_path / "latents.h5", 1, groups=(4, 2))
+    settings = Experiment(rnn=Rnn(hidden=H), dream=Dream(start_steps=[0, 30], starts=8))
+    model = MDNRNN(Z, 1, H, 2, predict_done=True)
+
+    def frames_of(found) -> set[int]:
+        return {int(np.flatnonzero((latents.mu == mu).all(axis=1))[0]) for mu in found.mu.astype("float16")}
+
+    assert min(frames_of(remembered(settings, latents, model, 0, 30))) == latents.episode_starts[4]
+    monkeypatch.setattr(module, "EPISODES", 1)
+    found = remembered(settings, latents, model, 0, 30)
+    assert len(found.mu) == 8 and np.ptp(list(frames_of(found))) == 30  # all of one episode
+
+
+def test_first_frames_have_no_memory(tmp_path):
+    run = Run(tmp_path)
+    latents = write_series(run.latents, 1)
+    model = MDNRNN(Z, 1, H, 2, predict_done=True)
+    settings = Experiment(rnn=Rnn(hidden=H))
+    found = load_starts(settings, run, model)
+    np.testing.assert_array_equal(found.mu, latents.mu[latents.episode_starts].astype("float32"))
+    assert found.fresh and not found.h.any() and not found.c.any() and found.h.shape == (6, H)
+    for part, same in zip(found, first_frames(latents, H), strict=True):
+        np.testing.assert_array_equal(part, same)
+    further = replace(settings, dream=Dream(start_steps=[10, 20], starts=12))
+    again = [load_starts(further, run, model) for _ in range(2)]
+    for part, same in zip(*again, strict=True):
+        np.testing.assert_array_equal(part, same)
+    assert not again[0].fresh and len(again[0].mu) == 15  # three of each of the five episodes that last so long
+
+
+def test_steps_that_no_episode_reaches_are_a_problem(tmp_path):
+    latents = write_series(tmp_path / "latents.h5", 1)
+    model = MDNRNN(Z, 1, H, 2, predict_done=True)
+    settings = Experiment(rnn=Rnn(hidden=H), dream=Dream(start_steps=[70, 80]))
+    with pytest.raises(Problem, match=r"no recorded episode has 80 steps: lower dream\.start_steps"):
+        remembered(settings, latents, model, 70, 80)
