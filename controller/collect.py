@@ -55,6 +55,7 @@ class RandomNetworks(AgentPlayer):
         for model in (vae, rnn):
             scale = generator.uniform(0, RANDOM_SCALE)
             model.set_weights([generator.standard_cauchy(w.shape) * scale for w in model.get_weights()])
+        vae.logvar.set_weights([np.zeros(w.shape) for w in vae.logvar.get_weights()])  # its exponential overflows
         super().__init__(Agent(vae, rnn, policy, seen_by(settings)), games, np.zeros(policy.size))
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:

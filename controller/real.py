@@ -90,7 +90,7 @@ class RealWorld:
             for first in firsts
         ]  # fmt: skip
         results: dict[int, Played] = {}
-        for index, result in run_tasks(play_slice, slices, workers, default_processes=processes):
+        for index, result in run_tasks(play_slice, slices, workers, processes, tensorflow=True):
             results[index] = result
             if progress is not None:
                 progress(len(result.returns))

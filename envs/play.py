@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from envs.worlds import Vector, World
+from experiment.problem import Problem
 
 
 class Player(Protocol):
@@ -58,6 +59,8 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
             return
         seen = frames[live]
         acted = np.asarray(player.act(seen, live), np.float32)
+        if not np.isfinite(acted).all():
+            raise Problem(f"{np.sum(~np.isfinite(acted))} actions are not numbers: check V, M and C for NaN")
         raw = np.zeros((games, *acted.shape[1:]), np.float32)
         raw[live] = acted
         frames, rewards, terminated, truncated, _ = vector.step(world.to_env(world.execute(raw)))

@@ -53,19 +53,26 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     for run in runs:
         if len(runs) > 1:
             print(f"  iteration {run.iteration}, in {run.path}")
-        for name, (text, seconds) in estimate(for_iteration(settings, run.iteration), run.iteration).items():
+        expected = estimate(for_iteration(settings, run.iteration), run.iteration)
+        for name in stages(run, runs):
+            text, seconds = expected[name]
             complete = (read_json(run.record(name)) or {}).get("complete", False)
             total += 0 if complete else seconds
             print(f"  {name:<20} {text:<75} {'complete' if complete else 'about ' + duration(seconds)}")
     print(f"  {'':<96} about {duration(total)} in all\n", flush=True)
     for run in runs:
         arguments.run = str(run.path)
-        for name, module_name in MODULES.items():
+        for name in stages(run, runs):
             print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
-            module = importlib.import_module(module_name)
+            module = importlib.import_module(MODULES[name])
             stage: Stage = module.STAGE
             run_stage(stage, module.run, arguments)
     print(f"\n{where_everything_is(runs[-1])}")
+
+
+def stages(run: Run, runs: list[Run]) -> list[str]:
+    """What is done in an iteration: only the last is evaluated; the others' trials are in metrics/controller_real.csv."""
+    return [name for name in MODULES if name != "controller.evaluate" or run is runs[-1]]
 
 
 def where_everything_is(run: Run) -> str:

@@ -124,6 +124,11 @@ def check(settings: Experiment) -> None:
         raise UsageProblem(
             f"impossible value dream.start_steps={settings.dream.start_steps}: expected two steps, the first not above the second"
         )
+    if low == 0 < high and settings.rnn.predict_done:
+        raise UsageProblem(
+            f"impossible value dream.start_steps={settings.dream.start_steps}: M is told where episodes begin (rnn.predict_done), "
+            "so all dreams begin there ([0,0]), or all after it"
+        )
     if len(settings.rnn.reward_limits) != 2 or settings.rnn.reward_limits[0] >= settings.rnn.reward_limits[1]:
         raise UsageProblem(
             f"impossible value rnn.reward_limits={settings.rnn.reward_limits}: expected two numbers, the first below the second"
@@ -139,9 +144,16 @@ def check(settings: Experiment) -> None:
             f"impossible value data.val_ratio={settings.data.val_ratio}: with extract.episodes={settings.extract.episodes} "
             "it leaves no episode to train on or to validate on"
         )
-    if settings.extract.min_steps >= settings.env.max_steps:
+    for key, cut in (("extract", settings.extract.max_steps), ("repeat", settings.repeat.max_steps)):
+        if cut > settings.env.max_steps:
+            raise UsageProblem(
+                f"impossible value {key}.max_steps={cut}: no episode is longer than env.max_steps={settings.env.max_steps}"
+            )
+    longest = settings.extract.max_steps or settings.env.max_steps
+    if settings.extract.min_steps >= longest:
+        key = "extract" if settings.extract.max_steps else "env"
         raise UsageProblem(
-            f"impossible value extract.min_steps={settings.extract.min_steps}: no episode is longer than env.max_steps={settings.env.max_steps}"
+            f"impossible value extract.min_steps={settings.extract.min_steps}: no episode is longer than {key}.max_steps={longest}"
         )
 
 

@@ -75,8 +75,9 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
         return amount / (getattr(rates, kind)[column] * speed)
 
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
-    frames, lasted = e.episodes * rates.episode, min(rates.agent_episode, settings.env.max_steps)
-    earlier = settings.repeat.episodes * (iteration - 1) * rates.episode
+    lasted = min(rates.agent_episode, settings.env.max_steps)
+    frames = e.episodes * min(rates.episode, e.max_steps or settings.env.max_steps)
+    earlier = settings.repeat.episodes * (iteration - 1) * min(rates.episode, settings.repeat.max_steps or lasted)
     dreamed = min(rates.agent_episode, settings.dream.max_steps) * c.population * c.episodes
     trials = (c.generations + c.real_generations) // c.real_every * c.real_episodes if c.real_every else 0
     final = last.episodes * lasted + last.random_episodes * min(rates.episode, settings.env.max_steps)

@@ -12,7 +12,7 @@ from experiment.schema import Hardware
 
 FASTER = 1.3
 """bfloat16 is chosen where it multiplies at least this many times as fast as float32."""
-PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "vizdoom", "cma", "h5py")
+PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "envpool", "vizdoom", "cma", "h5py")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def for_iteration(settings: Experiment, number: int) -> Experiment:
             settings.extract,
             policy="agent",
             episodes=again.episodes,
+            max_steps=again.max_steps,
             noise=again.noise,
             seed=settings.extract.seed + number - 1,
         ),

@@ -48,6 +48,9 @@ class Extract:
 
     episodes: int = setting(5000, "episodes to record", least=2)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
+    max_steps: int = setting(
+        0, "episodes are cut after this many steps while they are recorded (0: env.max_steps)", least=0
+    )
     policy: Literal["held", "per_step", "brownian", "networks", "agent"] = setting(
         "held",
         "held: a random action held for some steps; per_step: a new one every step; brownian: actions that wander; "
@@ -192,6 +195,7 @@ class Repeat:
     """What each iteration after the first does (paper, section 5): play with C, learn from that too, evolve C on."""
 
     episodes: int = setting(100, "episodes to record with the last controller", least=2)
+    max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", least=0)
     noise: float = setting(0.3, "standard deviation of the noise added to its output", least=0)
     rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0)
     vae_steps: int = setting(2000, "steps that V is trained on, on all data", least=1)

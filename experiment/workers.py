@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from experiment.hardware import import_tensorflow
 from experiment.problem import Problem
 from experiment.schema import Workers
 
@@ -27,9 +28,16 @@ MAX_DEATHS = 3
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers, default_processes: int = 1
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: Workers,
+    default_processes: int = 1,
+    tensorflow: bool = False,
 ) -> Iterator[tuple[int, Result]]:
     """Do every task and yield (its index, its result) as they end.
+
+    default_processes: where the settings leave their number open. tensorflow: whether the tasks need it; processes then
+    import it first, without its messages.
 
     A worker that dies is replaced, and the tasks that it had are done again. An exception raised by a task
     is raised here. Raises Problem if workers keep dying, or if Ray is asked for and missing.
@@ -39,20 +47,21 @@ def run_tasks(
         return
     processes = min(workers.processes or default_processes, len(tasks))
     if processes > 1:
-        yield from run_in_processes(function, tasks, processes)
+        yield from run_in_processes(function, tasks, processes, tensorflow)
     else:
         for index, task in enumerate(tasks):
             yield index, function(task)
 
 
 def run_in_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int, tensorflow: bool = False
 ) -> Iterator[tuple[int, Result]]:
     """`run_tasks` in a pool of processes that are started afresh (not forked) and die with this one."""
     left = dict(enumerate(tasks))
     deaths = 0
     while left:
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), follow_parent, (os.getpid(),))
+        setup = (os.getpid(), tensorflow)
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), follow_parent, setup)
         try:
             running: dict[Future[Result], int] = {pool.submit(function, task): index for index, task in left.items()}
             while running:
@@ -73,7 +82,7 @@ def run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def follow_parent(parent: int) -> None:
+def follow_parent(parent: int, tensorflow: bool) -> None:
     """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -83,6 +92,8 @@ def follow_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    if tensorflow:
+        import_tensorflow()
 
 
 def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:

@@ -86,7 +86,8 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     done = extract.episodes - sum(task.episodes for task in missing)
     began, steps = time.monotonic(), 0
     with Progress("recording rollouts", total=extract.episodes, unit="episodes", done=done) as bar:
-        for index, result in run_tasks(record, missing, settings.workers, default_processes=core_count()):
+        networks = player is not without_networks
+        for index, result in run_tasks(record, missing, settings.workers, core_count(), tensorflow=networks):
             played.append(result)
             steps += int(result.lengths.sum())
             bar.update(missing[index].episodes, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
@@ -147,7 +148,8 @@ def record(task: ShardTask) -> Recorded:
     """Play and write one shard, its episodes in the order of their seeds."""
     world = WORLDS[task.env.name]
     games = min(world.recorded, task.episodes)
-    vector = world.open(task.env, games, 0)
+    longest = task.extract.max_steps or task.env.max_steps
+    vector = world.open(dataclasses.replace(task.env, max_steps=longest), games, 0)
     with contextlib.closing(vector), new_shard(task.path, {**task.origin, "environment": world.version()}) as shard:
         player = task.player(task, games)
         for episode in episodes(moments(world, vector, player, iter(task.seeds().tolist())), task.seeds()):
