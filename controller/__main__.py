@@ -17,7 +17,7 @@ STAGE = Stage(
 
     Every generation is one batch of controller.population x controller.episodes dreams or real episodes, with the same
     starts and random numbers (the same seeds) for all candidates. The number of generations is fixed in advance
-    and the mean of the last one is the result; every controller.real_every generations that mean is also tried
+    and the mean of the last one is the result; every controller.trial_every generations that mean is also tried
     in the real world, on seeds that neither training nor the final evaluation uses.
 
     Reads latents.h5, rnn.weights.h5 and, for the trials, vae.weights.h5.

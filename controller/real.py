@@ -99,7 +99,7 @@ class RealWorld:
     def trial(self, parameters: np.ndarray) -> np.ndarray:
         """The returns of one controller on the trial seeds: always the same ones, just below the held-out ones."""
         first = self.settings.evaluate.seed
-        return self.play(parameters, range(first - self.settings.controller.real_episodes, first)).returns
+        return self.play(parameters, range(first - self.settings.controller.trial_episodes, first)).returns
 
     def close(self) -> None:
         """Close the games."""

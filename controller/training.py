@@ -45,7 +45,7 @@ def evolve(
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
     is made by looking at the real world. trial: from a controller (D,) to its returns in some real episodes;
-    called every controller.real_every generations, so that dream and reality can be compared while C learns.
+    called every controller.trial_every generations, so that dream and reality can be compared while C learns.
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
@@ -56,13 +56,15 @@ def evolve(
     else:
         sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
         x0 = start.mean if isinstance(start, Evolution) else start
-        evolution = Evolution(policy.size, sigma, wanted.population, wanted.seed, wanted.weight_decay, x0)
+        population = wanted.population if arena.name == "dream" else wanted.real_population
+        evolution = Evolution(policy.size, sigma, population, wanted.seed, wanted.weight_decay, x0)
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (policy.size,):
         raise Problem(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {policy.size}: use another folder (--run)"
         )
+    episodes = wanted.episodes if arena.name == "dream" else wanted.real_episodes
     before = evolution.before
     done = before + evolution.generation
     with (
@@ -74,7 +76,7 @@ def evolve(
             generation = before + evolution.generation + 1
             began = time.monotonic()
             longest = cap(settings, arena, evolution.last_length)
-            tried = arena(evolution.ask(), wanted.episodes, generation, longest)
+            tried = arena(evolution.ask(), episodes, generation, longest)
             returns = tried.returns.mean(axis=1)  # (P,)
             evolution.tell(returns)
             evolution.last_length = float(tried.lengths.mean())
@@ -84,7 +86,7 @@ def evolve(
                 f"generation {generation}: {world.score} {returns.mean():,.0f}, {arena.name} ({returns.min():,.0f} to "
                 f"{returns.max():,.0f}, cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
-            due = wanted.real_every and (generation % wanted.real_every == 0 or evolution.generation == generations)
+            due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
             evolution.seconds += time.monotonic() - began
             if real is not None:

@@ -79,11 +79,11 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
     frames = e.episodes * min(rates.episode, e.max_steps or settings.env.max_steps)
     earlier = settings.repeat.episodes * (iteration - 1) * min(rates.episode, settings.repeat.max_steps or lasted)
     dreamed = min(rates.agent_episode, settings.dream.max_steps) * c.population * c.episodes
-    trials = (c.generations + c.real_generations) // c.real_every * c.real_episodes if c.real_every else 0
+    trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
     final = last.episodes * lasted + last.random_episodes * min(rates.episode, settings.env.max_steps)
-    dreams, real = (
-        f"{n} generations of {c.population} x {c.episodes} {what}" if n else ""
-        for n, what in ((c.generations, "dreams"), (c.real_generations, "real episodes"))
+    dreams = f"{c.generations} generations of {c.population} x {c.episodes} dreams" if c.generations else ""
+    real = (
+        f"{c.real_generations} of {c.real_population} x {c.real_episodes} real episodes" if c.real_generations else ""
     )
     return {
         "extract": (f"play {e.episodes:,} episodes: {describe_policy(e)}", seconds("extract", frames)),
@@ -96,7 +96,7 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
         "controller": (
             f"evolve C: {', then '.join(part for part in (dreams, real) if part)}",
             seconds("dream", c.generations * dreamed)
-            + seconds("agent", (trials + c.real_generations * c.population * c.episodes) * lasted),
+            + seconds("agent", (trials + c.real_generations * c.real_population * c.real_episodes) * lasted),
         ),
         "controller.evaluate": (
             f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random {world.step}-by-{world.step} episodes",

@@ -157,7 +157,11 @@ class Controller:
         0, "generations to evolve after that in the real world, from where the dream left C", least=0, extendable=True
     )
     sigma: float = setting(0.1, "CMA-ES's first step size", above=0)
-    real_sigma: float = setting(0.1, "CMA-ES's first step size in the real world", above=0)
+    real_population: int = setting(64, "candidates a generation in the real world", least=2)
+    real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", least=1)
+    real_sigma: float = setting(
+        0.1, "CMA-ES's first step size in the real world, where it begins with what the dream left", above=0
+    )
     patience: int = setting(
         0, "real world, while learning: an episode is cut after this many steps without reward (0: never)", least=0
     )
@@ -166,10 +170,10 @@ class Controller:
         True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
     )
     cap_min: int = setting(400, "the lowest adaptive cap", least=1)
-    real_every: int = setting(
+    trial_every: int = setting(
         5, "generations between trials of the CMA mean in the real world (0: never)", least=0, extendable=True
     )
-    real_episodes: int = setting(20, "real episodes of such a trial", least=1, extendable=True)
+    trial_episodes: int = setting(20, "real episodes of such a trial", least=1, extendable=True)
     seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0)
 
 

@@ -96,7 +96,7 @@ POLICY = LinearPolicy(("z", "c", "h"), bias=False, latent_size=4, hidden=8)
 SETTINGS = dataclasses.replace(
     Experiment(),
     dream=DreamSettings(temperature=1.2, max_steps=90),
-    controller=Controller(population=6, episodes=3, generations=5, sigma=0.5, cap_min=20, real_every=2, seed=4),
+    controller=Controller(population=6, episodes=3, generations=5, sigma=0.5, cap_min=20, trial_every=2, seed=4),
 )
 
 
