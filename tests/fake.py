@@ -13,10 +13,11 @@ class FakeGames:
 
     A frame shows the seed (its last byte) and the step everywhere; the reward is the seed plus the action that came
     (the first number of it). A game that is over waits, with reward 0. `seeds`: all that were begun, in order.
+    max_steps: longer episodes are cut.
     """
 
-    def __init__(self, num_envs: int, actions: int = 1):
-        self.num_envs, self.actions = num_envs, actions
+    def __init__(self, num_envs: int, actions: int = 1, max_steps: int = 7):
+        self.num_envs, self.actions, self.max_steps = num_envs, actions, max_steps
         self.seed, self.step_number = np.zeros((2, num_envs), int)
         self.live = np.zeros(num_envs, bool)
         self.seeds: list[int] = []
@@ -34,9 +35,10 @@ class FakeGames:
         first = actions if self.actions == 1 else actions[:, 0]
         rewards = np.where(self.live, self.seed + first, 0.0)
         self.step_number += self.live
-        over = self.step_number >= length(self.seed)
+        ended = (self.step_number >= length(self.seed)) & (self.seed % 2 == 0)
+        over = self.step_number >= np.minimum(length(self.seed), self.max_steps)
         self.live &= ~over
-        return self.frames(), rewards, over & (self.seed % 2 == 0), over & (self.seed % 2 == 1), {}
+        return self.frames(), rewards, ended, over & ~ended, {}
 
     def frames(self) -> np.ndarray:
         shown = np.stack([self.seed, self.step_number, self.seed], axis=1).astype(np.uint8)  # (N, 3)
@@ -56,6 +58,6 @@ def fake_world(name: str = "doom", **changes: Any) -> World:
     real = WORLDS[name]
 
     def open_games(env: Any, games: int, patience: int = 0) -> FakeGames:
-        return FakeGames(games, real.actions)
+        return FakeGames(games, real.actions, env.max_steps)
 
     return dataclasses.replace(real, open=open_games, open_final=open_games, version=lambda: "fake", **changes)

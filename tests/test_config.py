@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from experiment.config import load_config, to_yaml
+from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
 
 def test_presets_and_overrides_apply_in_order():
-    assert load_config(DOOM).extract.episodes == load_config(DOOM, "laptop").extract.episodes == 5000
+    assert load_config(DOOM).extract.episodes == load_config(DOOM, "laptop").extract.episodes == 10_000
     quick = load_config(DOOM, "quick", ["vae.steps=7", "controller.inputs=[z,h]"])
     assert quick.extract.episodes == 200
     assert quick.vae.steps == 7
@@ -41,13 +41,29 @@ def test_resolved_config_reads_back(tmp_path):
         ("vae.steps=many", ["vae.steps", "many", "Integer"]),
         ("vae.steps=-3", ["vae.steps=-3", "at least 1"]),
         ("data.val_ratio=1", ["data.val_ratio=1", "below 1"]),
-        ("data.val_ratio=0.0001", ["data.val_ratio", "no episode"]),
+        ("data.val_ratio=0.00001", ["data.val_ratio", "no episode"]),
         ("controller.sigma=nan", ["controller.sigma=nan", "above 0"]),
         ("controller.inputs=[z,q]", ["controller.inputs", "z, c, h"]),
         ("controller.inputs=[]", ["controller.inputs", "z, c, h"]),
         ("evaluate.temperatures=[1.0,0]", ["evaluate.temperatures", "above 0"]),
         ("extract.policy=greedy", ["extract.policy", "greedy", "held"]),
         ("extract.min_steps=2100", ["extract.min_steps=2100", "env.max_steps=2100"]),
+        ("extract.max_steps=100", ["extract.min_steps=100", "extract.max_steps=100"]),
+        ("extract.max_steps=2101", ["extract.max_steps=2101", "env.max_steps=2100"]),
+        ("repeat.max_steps=2101", ["repeat.max_steps=2101", "env.max_steps=2100"]),
+        ("controller.generations=0", ["controller.real_generations=0", "evolved somewhere"]),
+        ("env.max_steps=2101", ["env.max_steps=2101", "doom lasts at most 2,100 steps"]),
+        ("env.name=carracing", ["env.max_steps=2100", "carracing lasts at most 1,000 steps"]),
+        ("dream.start_steps=[9,5]", ["dream.start_steps=[9, 5]", "the first not above the second"]),
+        ("dream.start_steps=[5]", ["dream.start_steps=[5]", "two steps"]),
+        ("dream.start_steps=[]", ["dream.start_steps=[]", "two steps"]),
+        ("dream.start_steps=[1,2,3]", ["dream.start_steps=[1, 2, 3]", "two steps"]),
+        ("dream.start_steps=[-1,5]", ["dream.start_steps", "at least 0"]),
+        ("dream.start_steps=[0,5]", ["dream.start_steps=[0, 5]", "[0,0]", "rnn.predict_done"]),
+        ("rnn.reward_limits=[3,3]", ["rnn.reward_limits=[3.0, 3.0]", "the first below the second"]),
+        ("rnn.reward_limits=[3]", ["rnn.reward_limits=[3.0]", "two numbers"]),
+        ("rnn.predict_done=false", ["controller.generations=20", "rnn.predict_done", "rnn.predict_reward"]),
+        ("iterations=0", ["iterations=0", "at least 1"]),
         ("vae=3", ["vae=3"]),
         ("vae.steps", ["vae.steps", "section.key=value"]),
         ("vae.steps=[", ["vae.steps=["]),
@@ -59,6 +75,23 @@ def test_wrong_override_is_one_line_naming_it(override, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["controller.generations=0", "controller.real_generations=3", "rnn.predict_done=false"],
+        ["rnn.predict_done=false", "rnn.predict_reward=true", "dream.start_steps=[0,50]"],
+        ["env.name=carracing", "env.max_steps=1000"],
+        ["dream.start_steps=[0,0]"],
+        ["dream.start_steps=[7,7]"],
+    ],
+)
+def test_what_is_possible_is_not_refused(overrides):
+    settings = {key: value for key, value, _ in flatten(load_config(DOOM, None, overrides))}
+    for override in overrides:
+        key, value = override.split("=")
+        assert str(settings[key]).lower().replace(" ", "") == value
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,19 @@ def test_the_result_does_not_depend_on_how_many_games_are_played_side_by_side(tm
     assert actions.shape == ((rollouts.frames,) if name == "doom" else (rollouts.frames, 3))
 
 
+def test_episodes_are_cut_short_where_extraction_is_to(tmp_path, monkeypatch):
+    monkeypatch.setitem(WORLDS, "doom", fake_world())
+    run = Run(tmp_path)
+    figures = collect(tiny("extract.min_steps=3", "extract.max_steps=5", "extract.episodes=20"), run)
+    rollouts = Rollouts(run.rollouts)
+    assert set(rollouts.lengths.tolist()) == {4, 5}
+    assert figures["tics"] == sum(int(shard.played_lengths.sum()) for shard in rollouts.shards)
+    for index in range(20):
+        episode = rollouts.episode(index)
+        cut = length(episode.seed) > 5 or episode.seed % 2 == 1
+        assert (episode.truncated[-1], episode.terminated[-1]) == (cut, not cut)
+
+
 def test_two_shards_never_share_a_seed():
     tasks = plan(replace(tiny(), extract=Extract(episodes=500, shard_episodes=100)), Path("nowhere"))
     seeds = np.concatenate([task.seeds() for task in tasks])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs.play import Moment, ScriptPlayer, moments, play
+from experiment.problem import Problem
 from tests.fake import FakeGames, fake_world, length
 
 WORLD = fake_world()
@@ -91,6 +92,16 @@ def test_moments_can_be_kept():
     assert together.episodes[together.truncated].tolist() == [1]
     assert together.raw.dtype == np.float32
     np.testing.assert_allclose(np.abs(together.raw), 0.9)
+
+
+@pytest.mark.parametrize("name", ["doom", "carracing"])
+def test_actions_that_are_no_numbers_are_a_problem(name):
+    world = fake_world(name)
+    scripts = np.zeros((2, 7) if name == "doom" else (2, 7, 3))
+    scripts[1, 2:] = np.nan
+    with pytest.raises(Problem, match="actions are not numbers"):
+        play(world, FakeGames(2, world.actions), ScriptPlayer(scripts, 2), [6, 13])
+    assert play(world, FakeGames(2, world.actions), ScriptPlayer(scripts, 2), [6, 1]).lengths.tolist() == [7, 2]
 
 
 @pytest.mark.parametrize(("name", "actions"), [("doom", 1), ("carracing", 3)])

@@ -14,7 +14,7 @@ import pytest
 from experiment.problem import Problem
 from extract import rollouts as module
 from extract.ahead import read_ahead
-from extract.rollouts import Episode, Rollouts, shard_path, split_episodes, write_shard
+from extract.rollouts import Episode, Rollouts, new_shard, read_shard, shard_path, split_episodes, write_shard
 
 SIZE = 8
 
@@ -129,6 +129,56 @@ def test_split_is_by_episode_and_leaves_no_side_empty():
     for episodes, ratio in ((5, 0.05), (5, 0.95)):
         with pytest.raises(Problem, match=r"data\.val_ratio"):
             split_episodes([episodes], ratio)
+
+
+def test_what_was_held_out_stays_held_out_when_episodes_are_added():
+    """Each iteration's episodes are divided by themselves, and come after those of the ones before."""
+    groups = [40, 10, 20]
+    before = (np.array([], int), np.array([], int))
+    for count in range(1, 4):
+        train, held_out = split_episodes(groups[:count], 0.1, seed=3)
+        total = sum(groups[:count])
+        assert sorted([*train, *held_out]) == list(range(total))
+        for now, then in zip((train, held_out), before, strict=True):
+            assert np.array_equal(now[: len(then)], then) and np.all(np.diff(now) > 0)
+            assert np.all(now[len(then) :] >= total - groups[count - 1])
+        before = train, held_out
+    assert len(before[1]) == 4 + 1 + 2
+    with pytest.raises(Problem, match=r"data\.val_ratio=0\.1 of 2 episodes"):
+        split_episodes([40, 2], 0.1)
+
+
+def test_several_folders_are_read_as_one(tmp_path):
+    """Iteration after iteration; each folder is divided by itself."""
+    episodes = [make_episode(i, 20 + i) for i in range(12)]
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder, part in zip(folders, (episodes[:8], episodes[8:]), strict=True):
+        for index in range(2):
+            write_shard(shard_path(folder, index), part[index * len(part) // 2 : (index + 1) * len(part) // 2], {})
+    rollouts = Rollouts(*folders)
+    assert rollouts.groups == [8, 4] and rollouts.sequences().groups == [8, 4]
+    assert rollouts.lengths.tolist() == [20 + i for i in range(12)]
+    np.testing.assert_array_equal(rollouts.episode(9).frames, episodes[9].frames)
+    np.testing.assert_array_equal(
+        np.concatenate(list(rollouts.in_order(50))), np.concatenate([e.frames for e in episodes])
+    )
+    for both, alone in zip(rollouts.split(0.25), Rollouts(folders[0]).split(0.25), strict=True):
+        np.testing.assert_array_equal(both[both < 8], alone)
+    assert len(rollouts.split(0.25)[1]) == 2 + 1
+    with pytest.raises(Problem, match="third has no rollouts"):
+        Rollouts(*folders, tmp_path / "third")
+
+
+def test_what_was_played_is_told_also_of_episodes_that_are_not_kept(tmp_path):
+    with new_shard(shard_path(tmp_path, 0), {}) as shard:
+        shard.played_lengths += [5, 50]
+        shard.played_returns += [-1.5, 7.0]
+        shard.append(make_episode(0, 50))
+    read = read_shard(shard_path(tmp_path, 0))
+    assert (read.played_lengths.tolist(), read.played_returns.tolist()) == ([5, 50], [-1.5, 7.0])
+    write_shard(shard_path(tmp_path, 1), [make_episode(i, 10 * i) for i in (3, 4)], {})
+    read = read_shard(shard_path(tmp_path, 1))
+    assert (read.played_lengths.tolist(), read.played_returns.tolist()) == ([30, 40], [30.0, 40.0])
 
 
 def test_no_rollouts_is_a_problem(tmp_path):
