@@ -1,49 +1,87 @@
-"""Fixed policies in the dream and in the game."""
+"""Fixed policies in the dream and in the world."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
+from envs.actions import move, to_discrete
+from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.files import read_json
 from experiment.run import Run
+from experiment.schema import Env, Experiment, Extract
 from extract.rollouts import Sequences
 from rnn import survival
-from rnn.dream import Dream, Starts
+from rnn.dream import Dream
 from rnn.model import MDNRNN, build_rnn
+from rnn.starts import Starts
+from tests.fake import fake_world, length
 from vae.latents import write_latents
 
 
 def test_scripts_hold_and_do_as_they_are_named():
-    scripts = survival.fixed_scripts(load_config("configs/doom.yaml", overrides=["env.max_steps=300"]))
-    assert [set(script.ravel().tolist()) for script in scripts.values()] == [{-1, 0, 1}, {0}, {-1}, {1}]
-    random = scripts["random, held 1-10"]
-    changes = np.mean(random[:, 1:] != random[:, :-1])
-    assert changes == pytest.approx(2 / 3 / 5.5, abs=0.01)  # every 5.5 steps on average, two of three to another action
+    world = WORLDS["doom"]
+    scripts = survival.fixed_scripts(Experiment(), world, 300)
+    assert all(script.shape == (world.compared, 300) for script in scripts.values())
+    executed = [set(move(script).ravel().tolist()) for script in scripts.values()]
+    assert executed == [{-1, 0, 1}, {0}, {-1}, {1}]
+    random = scripts["a random action held 1 to 10 steps"]
+    assert np.mean(random[:, 1:] != random[:, :-1]) == pytest.approx(1 / 5.5, abs=0.01)  # every 5.5 steps on average
 
 
-def test_dream_plays_each_script_in_its_row():
-    """An M that ends an episode as soon as it is given action 1: every row must end where its script first has it."""
-    model = MDNRNN(2, 1, 4, 1, predict_done=True)
+@pytest.mark.parametrize("policy", ["networks", "agent", "brownian"])
+def test_a_car_is_driven_smoothly_where_the_recorded_policy_cannot_be_played_blind(policy):
+    settings = Experiment(env=Env(name="carracing"), extract=Extract(policy=policy, brownian_centre=[0.0, -0.2, -0.8]))
+    world = WORLDS["carracing"]
+    scripts = survival.fixed_scripts(settings, world, 50)
+    assert list(scripts) == ["smooth random actions", *world.fixed]
+    random = scripts["smooth random actions"]
+    assert random.shape == (world.compared, 50, 3)
+    assert np.abs(np.diff(random, axis=1)).mean() < 0.3 < np.abs(random[1:] - random[:-1]).mean()
+    np.testing.assert_allclose(random.mean(axis=(0, 1))[:2], [0, -0.2], atol=0.15)
+    for name, raw in world.fixed.items():
+        assert (scripts[name] == np.float32(raw)).all()
+
+
+def deadly(actions: int) -> MDNRNN:
+    """An M that ends an episode as soon as its first action is 1, and whose reward is 3 until then."""
+    model = MDNRNN(2, actions, 4, 1, predict_done=True, predict_reward=True)
     kernel, bias, output_kernel, output_bias = (np.zeros_like(weight) for weight in model.get_weights())
     kernel[2, 4:8] = 5  # the action into the candidate of every unit; input and output gates are half open
     bias[8:12] = -10  # forget at once
     output_kernel[:, -1], output_bias[-1] = 10, -5
+    output_bias[-2] = 3
     model.set_weights([kernel, bias, output_kernel, output_bias])
-    scripts = {
-        name: np.random.default_rng(seed).choice([-1, 0, 1], (3, 40)).astype("f") for seed, name in enumerate("ab")
-    }
-    starts = Starts(np.zeros((5, 2), "f"), np.zeros((5, 2), "f"))
-    lengths = survival.dream_lengths(Dream(model, starts), scripts, temperature=1, max_steps=40)
+    return model
+
+
+@pytest.mark.parametrize("actions", [1, 3])
+def test_dream_plays_each_script_in_its_row(actions):
+    """Every row must end where its script first has the action that is deadly."""
+    generators = {name: np.random.default_rng(seed) for seed, name in enumerate("ab")}
+    scripts = {name: rng.choice([-1, 0, 1], (3, 40, 3)).astype("f") for name, rng in generators.items()}
+    first = {name: script[..., 0] for name, script in scripts.items()}
+    starts = Starts(*np.zeros((2, 5, 2), "f"), *np.zeros((2, 5, 4), "f"))
+    dream = Dream(deadly(actions), starts, lambda raw: raw)
+    returns = survival.dream_returns(dream, first if actions == 1 else scripts, temperature=1)
+    for name, script in first.items():
+        np.testing.assert_allclose(returns[name], 3 * (np.argmax(script == 1, axis=1) + 1))
+    assert len(np.unique(list(returns.values()))) > 3
+
+
+@pytest.mark.parametrize("games", [1, 3, 50])
+def test_world_plays_every_script_in_its_episode(games):
+    """The same seeds for every policy, however many games are played side by side."""
+    settings = Experiment(env=Env(games=games))
+    scripts = {name: np.full((4, 7), raw, "f") for name, raw in (("left", -1), ("stay", 0), ("right", 1))}
+    scripts["right"][2] = -1
+    returns = survival.world_returns(settings, fake_world(), scripts)
+    assert list(returns) == list(scripts)
     for name, script in scripts.items():
-        assert lengths[name].tolist() == (np.argmax(script == 1, axis=1) + 1).tolist()
-
-
-def test_game_plays_every_script():
-    """Against the same episode a second time, and cut where it is to be cut."""
-    script = np.full((2, 60), 1, np.float32)
-    lengths = survival.game_lengths({"right": script, "again": script}, max_steps=60)
-    assert lengths["right"].tolist() == lengths["again"].tolist()
-    assert all(0 < length <= 60 for length in lengths["right"])
+        for episode, raw in enumerate(script[:, 0]):
+            seed = survival.SEED + episode
+            assert returns[name][episode] == length(seed) * (seed + to_discrete(move(raw)))
 
 
 def test_comparison_warns_and_is_recorded(
@@ -59,10 +97,35 @@ def test_comparison_warns_and_is_recorded(
     model = build_rnn(settings)
     model.output_bias.assign(np.append(np.zeros(model.mixture_size), 100))  # every dream ends at once
     model.save_weights(run.rnn_weights)
-    monkeypatch.setattr(survival, "EPISODES", 2)
+    monkeypatch.setitem(WORLDS, "doom", dataclasses.replace(WORLDS["doom"], compared=2))
     survival.compare(settings, run)
     text = capsys.readouterr().out
-    assert "far off for: random, held 1-10; always stay; always left; always right" in text
-    recorded = read_json(run.results)["survival"]["policies"]
-    assert recorded["always stay"]["dream"] == {"mean": 1.0, "lengths": [1, 1]}
-    assert len(recorded["always stay"]["game"]["lengths"]) == 2
+    assert "far off for: a random action held 1 to 10 steps; always stay; always left; always right" in text
+    recorded = read_json(run.results)["survival"]
+    assert recorded["max_steps"] == 40
+    assert recorded["policies"]["always stay"]["dream"] == {"mean": 1.0, "returns": [1, 1]}
+    assert recorded["policies"]["always stay"]["game"] == {"mean": 40.0, "returns": [40, 40]}  # no one dies so soon
+
+
+@pytest.mark.parametrize(
+    ("dream", "world", "warned"),
+    [
+        ([100, 120], [110, 130], False),
+        ([300, 320], [110, 130], True),
+        ([110, 130], [300, 320], True),  # also where the dream is the harder one
+        ([10, 10, 10, 10, 10, 1300], [90, 110], False),  # more than twice as much, but within the spread
+        ([-20, -18], [30, 32], True),
+        ([-20, 20], [-10, 30], False),
+    ],
+)
+def test_only_what_is_clearly_far_off_is_warned_of(dream, world, warned):
+    lines = survival.table({"idle": np.array(dream)}, {"idle": np.array(world)}, 1.0, "return")
+    assert ("warning" in lines[-1]) == warned
+    assert lines[2].split()[0] == "idle" and lines[2].split()[1] == f"{np.mean(dream):.0f}"
+
+
+@pytest.mark.parametrize("rnn", ["rnn.train=false", "rnn.predict_done=false controller.generations=0"])
+def test_an_m_without_a_dream_is_not_compared(tmp_path, capsys, rnn):
+    overrides = [*rnn.split(), "controller.real_generations=1"]
+    survival.compare(load_config("configs/doom.yaml", overrides=overrides), Run(tmp_path))
+    assert "no fixed policies to compare" in capsys.readouterr().out and not list(tmp_path.iterdir())
