@@ -12,7 +12,7 @@ from experiment.hardware import describe_machine, import_tensorflow, matmul_peak
 from experiment.schema import Hardware
 from experiment.stage import guard
 
-NAMES = ("extraction", "networks", "dream", "agent")
+NAMES = ("extraction", "networks", "dream", "agent", "racing")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
 Measure extraction, training of V and M, encoding, the dream and the real agent loop, each against a plain baseline

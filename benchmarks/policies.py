@@ -1,8 +1,8 @@
 """What random policies see of the tracks: which one CarRacing's rollouts are recorded with.
 
-    python -m benchmarks.policies [--tracks N]
+    python -m benchmarks.policies [--tracks N] [--steps N]
 
-Plays each candidate on the same tracks (EnvPool's) for whole episodes and measures the return, the share of the track
+Plays each candidate on the same tracks (EnvPool's) and measures the return, the share of the track
 visited, the share of steps that bring a new tile, and how the episodes are divided between driving and wandering on the
 grass; then, on a few tracks of Gymnasium's own environment, how fast the car is. Prints a table and writes
 benchmarks/results/policies.json. What is wanted for V and M: frames from all of the track, at the speeds that an agent
@@ -54,12 +54,12 @@ def on_tracks(settings: Experiment, tracks: int) -> dict[str, float]:
     """Returns and tiles of one episode on each of the tracks."""
     world = world_of(settings)
     rewards: list[list[float]] = [[] for _ in range(tracks)]
-    with contextlib.closing(world.open(settings.env, tracks, 0)) as vector:
-        for moment in moments(world, vector, player_of(settings, tracks), iter(range(tracks))):
+    with contextlib.closing(world.open(settings.env, min(tracks, 64), 0)) as vector:
+        for moment in moments(world, vector, player_of(settings, min(tracks, 64)), iter(range(tracks))):
             for episode, reward in zip(moment.episodes.tolist(), moment.rewards.tolist(), strict=True):
                 rewards[episode].append(reward)
     shares = [share_visited(np.array(episode)) for episode in rewards]
-    last_tile = [max(np.flatnonzero(np.array(episode) > 0), default=0) for episode in rewards]
+    last_tile = [float(np.max(np.flatnonzero(np.array(episode) > 0), initial=0)) for episode in rewards]
     return {
         "return": float(np.mean([sum(episode) for episode in rewards])),
         "track_visited": float(np.mean(shares)),
@@ -91,10 +91,12 @@ def speeds(settings: Experiment, tracks: int) -> dict[str, float]:
 def main() -> None:
     """Measure every candidate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, default=64)
-    tracks = parser.parse_args().tracks
+    parser.add_argument("--tracks", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=250, help="of an episode")
+    arguments = parser.parse_args()
+    tracks = arguments.tracks
     import_tensorflow()
-    settings = load_config("configs/carracing.yaml")
+    settings = load_config("configs/carracing.yaml", None, [f"env.max_steps={arguments.steps}"])
     prepare(settings.hardware)
     rows = []
     for name, changes in CANDIDATES.items():
@@ -102,8 +104,13 @@ def main() -> None:
         chosen = dataclasses.replace(settings, extract=extract)
         row = {"name": name, "policy": describe_policy(extract), **changes, **on_tracks(chosen, tracks)}
         rows.append(row | speeds(chosen, SPEED_TRACKS))
-        print("  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{value}" for key, value in rows[-1].items()), flush=True)
-    write_json(RESULTS, {"tracks": tracks, "speed_tracks": SPEED_TRACKS, "rows": rows})
+        print(
+            "  ".join(
+                f"{key} {value:.3g}" if isinstance(value, float) else f"{value}" for key, value in rows[-1].items()
+            ),
+            flush=True,
+        )
+    write_json(RESULTS, {"tracks": tracks, "steps": arguments.steps, "speed_tracks": SPEED_TRACKS, "rows": rows})
     print(f"written to {RESULTS}")
 
 

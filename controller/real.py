@@ -19,6 +19,8 @@ from experiment.workers import run_tasks
 from extract.policies import Each, Held
 
 Progressed = Callable[[int], Any]
+MANY = 1000
+"""Episodes that are spread over processes where a world asks for it: starting them takes some seconds."""
 
 
 class RealWorld:
@@ -76,7 +78,8 @@ class RealWorld:
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
         workers = self.settings.workers
-        processes = workers.processes or (core_count() if self.final and self.world.final_workers else 1)
+        spread = self.world.processes and (self.final or len(seeds) >= MANY)
+        processes = workers.processes or (core_count() if spread else 1)
         if workers.backend == "local" and processes <= 1:
             return self.play_here(parameters, seeds, progress)
         settings = dataclasses.replace(self.settings, hardware=measured(self.settings.hardware))

@@ -41,8 +41,9 @@ class World:
     """Which environment, and its version, for the record."""
     recorded: int
     """Games that one worker of extraction steps side by side."""
-    final_workers: bool
-    """Whether one process cannot keep all cores busy with the final games."""
+    processes: bool
+    """Whether to spread the final games over processes, since one does not keep all cores busy; and a thousand or more
+    of the others, since EnvPool does not give back all memory of a game (26 KB) until its process ends."""
     fps: int
     """Steps a second in real time."""
     step: str
@@ -120,7 +121,7 @@ WORLDS = {
         open_final=doom,
         version=doom_version,
         recorded=1,
-        final_workers=False,
+        processes=False,
         fps=35,
         step="tic",
         score="survival in tics",
@@ -141,7 +142,7 @@ WORLDS = {
         open_final=carracing_final,
         version=carracing_version,
         recorded=16,
-        final_workers=True,
+        processes=True,
         fps=50,
         step="step",
         score="return",

@@ -1,0 +1,79 @@
+"""CarRacing: EnvPool's tracks against Gymnasium's, and how much of their speed is left to those who play on them."""
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.measure import Measurement, best_rate
+from controller.agent import Agent, AgentPlayer
+from controller.policy import policy_from
+from envs.carracing import CarRacingEnv, import_envpool
+from envs.play import play
+from envs.worlds import world_of
+from experiment.config import load_config
+from experiment.hardware import core_count
+from experiment.run import Run
+from extract.collect import collect
+from extract.policies import make_policy
+from rnn.dream import seen_by
+from rnn.model import build_rnn
+from vae.model import VAE
+
+STEPS = 250
+GAMES = 128
+EPISODES = 64
+PLAIN_STEPS = 300
+
+
+def measure() -> Iterator[Measurement]:
+    """Steps a second, with the start of the episodes; the first row's rate is the second's and third's baseline."""
+    settings = load_config("configs/carracing.yaml", None, [f"env.max_steps={STEPS}", f"env.games={GAMES}"])
+    world = world_of(settings)
+    policy = make_policy(settings.env, settings.extract)
+    policy.reset(np.random.default_rng(0))
+    actions = np.array([world.execute(policy.act()) for _ in range(STEPS)])  # (STEPS, 3)
+    alone = best_rate(lambda: bulk_alone(actions))
+    yield Measurement("EnvPool's tracks", "steps", alone, plain_rate(actions), "one of Gymnasium's environments")
+
+    with tempfile.TemporaryDirectory() as folder:
+        extract = dataclasses.replace(settings.extract, episodes=EPISODES, min_steps=1)
+        began = time.perf_counter()
+        figures = collect(dataclasses.replace(settings, extract=extract), Run(folder))
+        rate = figures["steps"] / (time.perf_counter() - began)
+    yield Measurement("extraction", "steps", rate, alone, "EnvPool's tracks alone")
+
+    controller = policy_from(settings)
+    agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller, seen_by(settings))
+    parameters = np.random.default_rng(0).normal(0, 0.1, controller.size)
+    seeds = range(GAMES)
+    with contextlib.closing(world.open(settings.env, GAMES, 0)) as vector:
+        rate = best_rate(
+            lambda: float(play(world, vector, AgentPlayer(agent, GAMES, parameters), seeds).lengths.sum()), repeats=2
+        )
+    yield Measurement("real agent", "steps", rate, alone, "EnvPool's tracks alone")
+
+
+def bulk_alone(actions: np.ndarray) -> float:
+    """The steps of GAMES of EnvPool's environments under the same actions, their pictures left as they are."""
+    pool = import_envpool()("CarRacing-v3", num_envs=GAMES, seed=list(range(GAMES)), num_threads=core_count())
+    pool.reset()
+    for action in actions:
+        pool.step(np.repeat(action[None], GAMES, axis=0))
+    return float(len(actions) * GAMES)
+
+
+def plain_rate(actions: np.ndarray) -> float:
+    """Steps a second of one of Gymnasium's environments, as earlier implementations use it."""
+    env = CarRacingEnv(STEPS)
+    env.reset(seed=0)
+    began = time.perf_counter()
+    for step in range(PLAIN_STEPS):
+        *_, terminated, truncated, _ = env.step(actions[step % len(actions)])
+        if terminated or truncated:
+            env.reset(seed=step)
+    env.close()
+    return PLAIN_STEPS / (time.perf_counter() - began)
