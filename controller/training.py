@@ -4,6 +4,7 @@ there and then here; the CMA-ES mean is tried in the real world now and then.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,14 @@ def cap(settings: Experiment, arena: Arena, last_length: float | None) -> int:
     in the first generation): early candidates die young, and a few that happen to survive would cost most of the time.
     """
     longest = arena.max_steps
-    if not settings.controller.adaptive_cap or arena.name != "dream":
+    if not settings.controller.adaptive_cap or arena.name != "dream" or not settings.rnn.predict_done:
         return longest
     return int(np.clip(2 * (last_length or 0), min(settings.controller.cap_min, longest), longest))
+
+
+def saved(folder: Run, name: str) -> Path:
+    """Where the state of the evolution in the arena of that name is kept."""
+    return folder.checkpoints / ("evolution.pickle" if name == "dream" else f"evolution_{name}.pickle")
 
 
 def evolve(
@@ -50,7 +56,7 @@ def evolve(
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
     wanted, world = settings.controller, world_of(settings)
-    state = folder.checkpoints / ("evolution.pickle" if arena.name == "dream" else "evolution_real.pickle")
+    state = saved(folder, arena.name)
     if state.exists():
         evolution = Evolution.load(state)
     else:
@@ -105,7 +111,8 @@ def evolve(
             save_controller(folder.controller, policy, evolution)
             bar.say(line)
             bar.update(1)
-            if settings.rnn.predict_done and not settings.rnn.predict_reward and tried.lengths.min() == arena.max_steps:
+            survive = arena.name == "dream" and settings.rnn.predict_done and not settings.rnn.predict_reward
+            if survive and tried.lengths.min() == arena.max_steps:
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
                 )
@@ -116,7 +123,8 @@ def evolve(
 def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     """What `python -m controller` does: evolve in the dream, then in the real world, as many generations as are asked for.
 
-    A later iteration begins with the controller of the one before. Returns the throughput for results.json.
+    A later iteration begins with the controller of the one before. Returns the throughput for results.json. Raises
+    Problem if more generations in the dream are asked for of a C that has gone on in the real world.
     """
     from controller.arenas import InDream, InReal
     from controller.policy import policy_from
@@ -129,25 +137,27 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     if folder.previous is not None:
         start = load_controller(folder.previous.controller, policy).mean
     figures: dict[str, Any] = {"generations": wanted.generations + wanted.real_generations}
+    gone_on = bool(wanted.real_generations) and saved(folder, "real").exists()
+    if gone_on and (before := Evolution.load(saved(folder, "real")).before) < wanted.generations:
+        raise Problem(
+            f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
+            f"or delete {saved(folder, 'real')} to begin there anew after more dreams"
+        )
     with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
-        if wanted.generations:
+        if wanted.generations and not gone_on:
             dream = load_dream(settings, folder)
             arena = InDream(dream, policy, settings.dream.temperature, settings.dream.max_steps, wanted.seed)
-            start = timed(
-                figures, "dream", evolve, settings, folder, arena, policy, wanted.generations, world.trial, start
-            )
+            start = dreamt = evolve(settings, folder, arena, policy, wanted.generations, world.trial, start)
+            figures |= spent("dream", dreamt.steps, dreamt.seconds)
         if wanted.real_generations:
             on_track = InReal(track, wanted.seed)
-            timed(
-                figures, "real", evolve, settings, folder, on_track, policy, wanted.real_generations, world.trial, start
-            )
+            end = evolve(settings, folder, on_track, policy, wanted.real_generations, world.trial, start)
+            if wanted.generations:
+                figures |= spent("dream", end.steps_before, end.seconds_before)
+            figures |= spent("real", end.steps - end.steps_before, end.seconds - end.seconds_before)
     return figures
 
 
-def timed(figures: dict[str, Any], name: str, function: Callable[..., Evolution], *arguments: Any) -> Evolution:
-    """Evolve, and note in the figures how many steps that took in all, and the seconds of work."""
-    evolution = function(*arguments)
-    steps = evolution.steps - evolution.steps_before
-    figures[f"{name}_steps"] = steps
-    figures[f"{name}_seconds"] = round(evolution.seconds - evolution.seconds_before, 1)
-    return evolution
+def spent(name: str, steps: int, seconds: float) -> dict[str, Any]:
+    """Figures of an evolution: its steps in all, and its seconds of work."""
+    return {f"{name}_steps": steps, f"{name}_seconds": round(seconds, 1)}
