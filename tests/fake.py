@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from envs.worlds import WORLDS, World
+from experiment.run import Run
+from experiment.schema import Experiment
 
 
 class FakeGames:
     """Vector games whose episode of seed s lasts s % 7 + 1 steps, and is cut there where s is odd.
 
-    A frame shows the seed (its last byte) and the step everywhere; the reward is the seed plus the action that came
-    (the first number of it). A game that is over waits, with reward 0. `seeds`: all that were begun, in order.
+    A frame shows the seed (its last byte) and the step everywhere; the reward is the seed's last digit plus the action
+    that came (its first number). A game that is over waits, with reward 0. `seeds`: all that were begun, in order.
     max_steps: longer episodes are cut.
     """
 
@@ -33,7 +35,7 @@ class FakeGames:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         assert actions.shape == ((self.num_envs,) if self.actions == 1 else (self.num_envs, self.actions))
         first = actions if self.actions == 1 else actions[:, 0]
-        rewards = np.where(self.live, self.seed + first, 0.0)
+        rewards = np.where(self.live, self.seed % 10 + first, 0.0)
         self.step_number += self.live
         ended = (self.step_number >= length(self.seed)) & (self.seed % 2 == 0)
         over = self.step_number >= np.minimum(length(self.seed), self.max_steps)
@@ -61,3 +63,19 @@ def fake_world(name: str = "doom", **changes: Any) -> World:
         return FakeGames(games, real.actions, env.max_steps)
 
     return dataclasses.replace(real, open=open_games, open_final=open_games, version=lambda: "fake", **changes)
+
+
+def save_untrained(run: Run, settings: Experiment) -> None:
+    """Fill a run folder with V and M as they are before any training, and the latents of three episodes of two frames."""
+    from extract.rollouts import Sequences
+    from rnn.model import build_rnn
+    from vae.latents import write_latents
+    from vae.model import VAE
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    VAE(settings.vae.z).save_weights(run.vae_weights)
+    build_rnn(settings).save_weights(run.rnn_weights)
+    ends, actions = np.tile([False, True], 3), WORLDS[settings.env.name].actions
+    raw = np.zeros((6, actions) if actions > 1 else 6, "float32")
+    sequences = Sequences(raw, np.ones(6, "float32"), ends, ~ends, np.full(3, 2), [3])
+    write_latents(run.latents, [(np.zeros((6, settings.vae.z)), np.zeros((6, settings.vae.z)))], sequences)

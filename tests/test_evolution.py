@@ -1,19 +1,25 @@
 """CMA-ES through our own ask and tell: it maximises, decays the right way, and resumes exactly."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
+from controller.arenas import InDream, InReal
 from controller.evolution import Evolution, generation_seed
-from controller.policy import LinearPolicy
-from controller.training import cap, evolve
+from controller.policy import Policy, policy_from
+from controller.real import RealWorld
+from controller.training import cap, evolve, evolve_all, saved
 from controller.weights import load_controller, save_controller
+from envs.worlds import WORLDS
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Controller, Experiment
+from experiment.schema import Controller, Env, Experiment, Hardware, Rnn, Vae
 from experiment.schema import Dream as DreamSettings
+from extract.collect import SEEDS
+from tests.fake import fake_world, length, save_untrained
 
 
 def sphere(population: np.ndarray) -> np.ndarray:
@@ -80,8 +86,9 @@ def dream():
     """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
     import keras
 
-    from rnn.dream import Dream, Starts
+    from rnn.dream import Dream
     from rnn.model import MDNRNN
+    from rnn.starts import Starts
 
     keras.utils.set_random_seed(1)
     model = MDNRNN(latent_size=4, action_size=1, hidden=8, mixtures=2, predict_done=True)
@@ -89,10 +96,17 @@ def dream():
     model.kernel.assign(rng.normal(size=model.kernel.shape))
     model.output_kernel.assign(rng.normal(size=model.output_kernel.shape))
     model.output_bias.assign([*np.zeros(model.mixture_size), -1.2])
-    return Dream(model, Starts(rng.normal(size=(5, 4)).astype("float32"), np.full((5, 4), -2, "float32")))
+    mu, logvar = rng.normal(size=(5, 4)).astype("float32"), np.full((5, 4), -2, "float32")
+    return Dream(model, Starts(mu, logvar, *np.zeros((2, 5, 8), "float32")))
 
 
-POLICY = LinearPolicy(("z", "c", "h"), bias=False, latent_size=4, hidden=8)
+@pytest.fixture(scope="module")
+def arena(dream):
+    """That dream as a place to be evolved in."""
+    return InDream(dream, POLICY, 1.2, SETTINGS.dream.max_steps, SETTINGS.controller.seed)
+
+
+POLICY = Policy(("z", "c", "h"), bias=False, latent_size=4, memory=8)
 SETTINGS = dataclasses.replace(
     Experiment(),
     dream=DreamSettings(temperature=1.2, max_steps=90),
@@ -109,43 +123,235 @@ def test_the_batched_fitness_is_that_of_single_dreams(dream):
     """One call for a whole generation gives what one call for each candidate gives."""
     population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
     together = dream.rollout(POLICY.act, population, 3, seed=9, temperature=1.2, max_steps=90)
-    alone = [
-        dream.rollout(POLICY.act, candidate[None], 3, seed=9, temperature=1.2, max_steps=90)[0]
-        for candidate in population
-    ]
-    assert together.shape == (6, 3)
-    assert len(np.unique(together)) > 3
-    np.testing.assert_array_equal(together, alone)
+    alone = [dream.rollout(POLICY.act, candidate[None], 3, 9, 1.2, 90).returns[0] for candidate in population]
+    assert together.returns.shape == (6, 3)
+    assert len(np.unique(together.returns)) > 3
+    np.testing.assert_array_equal(together.returns, alone)
 
 
-def test_evolving_stopped_and_resumed_comes_to_the_same_end(dream, tmp_path):
+def test_a_generation_is_dreamt_with_its_own_seed(dream, arena):
+    population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
+    tried = [arena(population, 3, generation, 90) for generation in (1, 2)]
+    assert np.any(tried[0].returns != tried[1].returns)
+    expected = dream.rollout(POLICY.act, population, 3, generation_seed(4, 2), 1.2, 90)
+    np.testing.assert_array_equal(tried[1].returns, expected.returns)
+    np.testing.assert_array_equal(tried[1].lengths, expected.lengths)
+
+
+def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     straight, broken = Run(tmp_path / "straight"), Run(tmp_path / "broken")
-    evolve(SETTINGS, straight, dream, POLICY, trial)
+    evolve(SETTINGS, straight, arena, POLICY, 5, trial)
 
     def killed(parameters):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):  # at the first trial, in generation 2
-        evolve(SETTINGS, broken, dream, POLICY, killed)
+        evolve(SETTINGS, broken, arena, POLICY, 5, killed)
     assert Evolution.load(broken.checkpoints / "evolution.pickle").generation == 1
-    evolve(SETTINGS, broken, dream, POLICY, trial)
+    evolve(SETTINGS, broken, arena, POLICY, 5, trial)
     ends = [load_controller(run.controller, POLICY) for run in (straight, broken)]
     np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
     np.testing.assert_array_equal(ends[0].best, ends[1].best)
     assert ends[0].generation == 5
     assert np.any(ends[0].mean != 0)
-    for name, generations in (("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4])):
+    for name, generations in (("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4, 5])):
         tables = [read_metrics(run.metrics / name) for run in (straight, broken)]
         assert list(tables[0]["step"]) == generations
         for column in set(tables[0]) - {"seconds", "elapsed", "steps_per_second"}:
             np.testing.assert_array_equal(tables[0][column], tables[1][column])
-    assert evolve(SETTINGS, straight, dream, POLICY, killed)["generations"] == 5  # nothing is left to do
+    assert evolve(SETTINGS, straight, arena, POLICY, 5, killed).generation == 5  # nothing is left to do
 
 
-def test_the_cap_grows_with_what_was_reached():
-    assert [cap(SETTINGS, mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
+def test_evolving_goes_on_from_a_controller(arena, tmp_path):
+    start = np.linspace(-1, 1, POLICY.size, dtype="float32")
+    careful = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, sigma=1e-6))
+    assert evolve(careful, Run(tmp_path / "a"), arena, POLICY, 1).mean == pytest.approx(0, abs=1e-4)
+    assert evolve(careful, Run(tmp_path / "b"), arena, POLICY, 1, start=start).mean == pytest.approx(start, abs=1e-4)
+
+
+def test_the_cap_grows_with_what_was_reached(arena):
+    assert [cap(SETTINGS, arena, mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
     uncapped = dataclasses.replace(SETTINGS, controller=Controller(adaptive_cap=False))
-    assert cap(uncapped, 5.0) == 90
+    endless = dataclasses.replace(SETTINGS, rnn=Rnn(predict_done=False, predict_reward=True))
+    real = InReal(RealWorld(dataclasses.replace(SETTINGS, env=Env(max_steps=90)), Run("nowhere")), 0)
+    for settings, where in ((uncapped, arena), (endless, arena), (SETTINGS, real)):
+        assert cap(settings, where, 5.0) == 90
+
+
+TWICE = Experiment(
+    env=Env(games=3),
+    vae=Vae(z=4),
+    rnn=Rnn(hidden=8, mixtures=2),
+    dream=DreamSettings(max_steps=30),
+    controller=Controller(
+        population=4, episodes=2, generations=3, real_generations=3, real_population=5, real_episodes=3,
+        trial_every=2, trial_episodes=2, sigma=0.5, real_sigma=0.3, seed=4,
+    ),
+    hardware=Hardware(precision="float32"),
+)  # fmt: skip
+"""First in the dream, then in the real world."""
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The real world is a fake one, whose episodes pay most for going right."""
+    monkeypatch.setitem(WORLDS, "doom", fake_world())
+
+
+def asked(**changes) -> Experiment:
+    """Those settings, with more or other things asked of C."""
+    return dataclasses.replace(TWICE, controller=dataclasses.replace(TWICE.controller, **changes))
+
+
+def begun(path) -> Run:
+    run = Run(path)
+    save_untrained(run, TWICE)
+    return run
+
+
+class Killed:
+    """An arena in the real world that is killed in a generation."""
+
+    def __init__(self, monkeypatch, at: int):
+        original = InReal.__call__
+
+        def call(arena, candidates, episodes, generation, longest):
+            if generation == at:
+                raise KeyboardInterrupt
+            return original(arena, candidates, episodes, generation, longest)
+
+        monkeypatch.setattr(InReal, "__call__", call)
+
+
+def table_of(run: Run, name: str = "controller.csv") -> dict[str, list[float]]:
+    """The rows of a metrics file, without what is measured in seconds."""
+    table = read_metrics(run.metrics / name)
+    return {key: table[key].tolist() for key in table if key not in ("seconds", "elapsed", "steps_per_second")}
+
+
+def test_first_the_dream_then_the_real_world(fake, tmp_path):
+    run = begun(tmp_path)
+    figures = evolve_all(TWICE, run)
+    controller = load_controller(run.controller, policy_from(TWICE))
+    assert controller.generation == 6
+    rows, trials = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
+    assert rows["step"].tolist() == [1, 2, 3, 4, 5, 6] and rows["real"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert trials["step"].tolist() == [2, 3, 4, 6]  # every second, and what each world ends with
+    for table, column in itertools.product((rows, trials), ("elapsed", "steps")):
+        assert np.all(np.diff(table[column]) > 0), "counted on from the dream"
+    dreamt = Evolution.load(saved(run, "dream"))
+    real = Evolution.load(saved(run, "real"))
+    assert (dreamt.generation, dreamt.before, real.generation, real.before) == (3, 0, 3, 3)
+    np.testing.assert_array_equal(real.mean, controller.mean)
+    assert len(dreamt.asked) == 4 and len(real.asked) == 5
+    assert figures["dream_steps"] == dreamt.steps == rows["steps"][2]
+    assert figures["dream_steps"] + figures["real_steps"] == real.steps == rows["steps"][-1]
+    assert figures["dream_seconds"] == round(dreamt.seconds, 1)
+    assert figures["real_seconds"] == pytest.approx(real.seconds - dreamt.seconds, abs=0.05)
+
+
+def test_the_real_world_begins_with_what_the_dream_left(fake, tmp_path):
+    run = begun(tmp_path)
+    evolve_all(asked(real_sigma=1e-6), run)
+    dreamt = Evolution.load(saved(run, "dream")).mean
+    assert np.abs(dreamt).max() > 0.1
+    np.testing.assert_allclose(load_controller(run.controller, policy_from(TWICE)).mean, dreamt, atol=1e-4)
+
+
+@pytest.mark.parametrize("at", [4, 5])
+def test_killed_in_the_real_world_and_resumed_comes_to_the_same_end(fake, tmp_path, monkeypatch, at):
+    straight, broken = begun(tmp_path / "straight"), begun(tmp_path / "broken")
+    figures = evolve_all(TWICE, straight)
+    with monkeypatch.context() as patch:
+        Killed(patch, at)
+        for _ in range(2):  # the second time it is killed at once, and nothing of what was reached is lost
+            with pytest.raises(KeyboardInterrupt):
+                evolve_all(TWICE, broken)
+            assert table_of(broken)["step"] == list(range(1, at))
+            assert load_controller(broken.controller, policy_from(TWICE)).generation == at - 1
+    again = evolve_all(TWICE, broken)
+    assert [again[key] for key in ("generations", "dream_steps", "real_steps")] == [
+        figures[key] for key in ("generations", "dream_steps", "real_steps")
+    ]
+    for name in ("controller.csv", "controller_real.csv"):
+        assert table_of(straight, name) == table_of(broken, name)
+    ends = [load_controller(run.controller, policy_from(TWICE)) for run in (straight, broken)]
+    np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
+    np.testing.assert_array_equal(ends[0].best, ends[1].best)
+    before = broken.controller.read_bytes(), table_of(broken)
+    evolve_all(TWICE, broken)  # nothing is left to do
+    assert (broken.controller.read_bytes(), table_of(broken)) == before
+
+
+def test_more_generations_can_be_asked_for_in_the_real_world_but_no_more_in_the_dream_before_it(fake, tmp_path):
+    straight, longer = begun(tmp_path / "straight"), begun(tmp_path / "longer")
+    evolve_all(asked(trial_every=0), longer)
+    evolve_all(asked(trial_every=0, real_generations=5), longer)
+    evolve_all(asked(trial_every=0, real_generations=5), straight)
+    assert table_of(longer) == table_of(straight) and len(table_of(longer)["step"]) == 8
+    before = longer.controller.read_bytes()
+    with pytest.raises(Problem, match=r"real world after generation 3.*controller\.generations=3.*evolution_real"):
+        evolve_all(asked(trial_every=0, generations=4), longer)
+    assert longer.controller.read_bytes() == before and len(table_of(longer)["step"]) == 8
+    saved(longer, "real").unlink()
+    evolve_all(asked(trial_every=0, generations=4), longer)
+    assert table_of(longer)["real"] == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_only_in_the_real_world(fake, tmp_path):
+    run = begun(tmp_path)
+    figures = evolve_all(asked(generations=0), run)
+    assert set(figures) == {"generations", "real_steps", "real_seconds"}
+    assert table_of(run)["real"] == [1, 1, 1] and not saved(run, "dream").exists()
+
+
+def test_a_later_iteration_goes_on_from_the_last_ones_controller(fake, tmp_path):
+    run = begun(tmp_path)
+    evolve_all(TWICE, run)
+    before = load_controller(run.controller, policy_from(TWICE)).mean
+    later = begun(run.at(2).path)
+    evolve_all(asked(sigma=1e-6, real_sigma=1e-6), later)
+    np.testing.assert_allclose(load_controller(later.controller, policy_from(TWICE)).mean, before, atol=1e-4)
+    assert np.abs(before).max() > 0.1 and table_of(later)["step"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_all_candidates_drive_on_the_same_tracks(fake, tmp_path):
+    """Whose seeds change with every generation, and are among those that extraction uses."""
+    run, policy = begun(tmp_path), policy_from(TWICE)
+    candidates = np.random.default_rng(0).normal(size=(4, policy.size)).astype("float32")
+    with RealWorld(TWICE, run) as world:
+        asked_for = []
+        play = world.play
+
+        def listen(parameters, seeds):
+            asked_for.append(seeds)
+            return play(parameters, seeds)
+
+        world.play = listen
+        tried = [
+            InReal(world, seed)(candidates, 5, generation, 0) for seed, generation in ((0, 1), (0, 1), (0, 2), (1, 1))
+        ]
+        tracks = [np.reshape(seeds, (4, 5)) for seeds in asked_for]
+        for seeds, (_, lengths) in zip(tracks, tried, strict=True):
+            assert (seeds == seeds[0]).all() and len(set(seeds[0].tolist())) == 5 and seeds.max() < SEEDS
+            np.testing.assert_array_equal(lengths, length(seeds))
+        assert (tracks[0] == tracks[1]).all()
+        assert len({tuple(seeds[0].tolist()) for seeds in tracks}) == 3
+        alone = [play(candidate, tracks[0][0].tolist()).returns for candidate in candidates]
+    np.testing.assert_array_equal(tried[0].returns, alone)
+    assert len(np.unique(tried[0].returns - tried[0].returns[:1])) > 1, "candidates that all do the same prove little"
+
+
+def test_the_random_numbers_of_agents_do_not_depend_on_the_games(fake, tmp_path):
+    """A generation in slices of other sizes."""
+    run, policy = begun(tmp_path), policy_from(TWICE)
+    candidates = np.random.default_rng(0).normal(size=(4, policy.size)).astype("float32")
+    tried = []
+    for games in (2, 7, 50):
+        with RealWorld(dataclasses.replace(TWICE, env=Env(games=games)), run) as world:
+            tried.append(InReal(world, 0)(candidates, 5, 1, 0).returns)
+    np.testing.assert_array_equal(tried[0], tried[1])
+    np.testing.assert_array_equal(tried[0], tried[2])
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
@@ -153,7 +359,9 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     save_controller(tmp_path / "controller.h5", POLICY, evolution)
     assert load_controller(tmp_path / "controller.h5", POLICY).mean.shape == (20,)
     with pytest.raises(Problem, match=r"controller\.h5 holds a controller of .*\(20,\)"):
-        load_controller(tmp_path / "controller.h5", LinearPolicy(("z", "h"), False, 4, 8))
+        load_controller(tmp_path / "controller.h5", Policy(("z", "h"), False, 4, 8))
+    with pytest.raises(Problem, match=r"controller\.h5 holds a controller of .*hidden.*0, \(20,\)"):
+        load_controller(tmp_path / "controller.h5", Policy(("z", "c", "h"), False, 4, 8, hidden=1))
     (tmp_path / "foreign.h5").write_bytes(b"something else")
     with pytest.raises(Problem, match=r"foreign\.h5 is not a controller"):
         load_controller(tmp_path / "foreign.h5", POLICY)

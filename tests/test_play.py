@@ -37,7 +37,7 @@ class Witness:
 
 def expected_return(seed: int) -> float:
     """Of the Witness in the episode of a seed: Doom's left is action 1, right is 2."""
-    return sum(seed + (2 if step % 2 else 1) for step in range(length(seed)))
+    return sum(seed % 10 + (2 if step % 2 else 1) for step in range(length(seed)))
 
 
 @pytest.mark.parametrize("games", [1, 2, 5])
@@ -118,5 +118,5 @@ def test_scripts_are_played_step_by_step_in_their_episodes(name, actions):
     returns = play(world, FakeGames(2, actions), ScriptPlayer(scripts, 2), seeds).returns
     taken = world.to_env(world.execute(scripts))
     first = taken if actions == 1 else taken[..., 0]
-    expected = [sum(seed + first[i, : length(seed)]) for i, seed in enumerate(seeds)]
+    expected = [sum(seed % 10 + first[i, : length(seed)]) for i, seed in enumerate(seeds)]
     np.testing.assert_allclose(returns, expected, rtol=1e-6)

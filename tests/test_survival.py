@@ -81,7 +81,7 @@ def test_world_plays_every_script_in_its_episode(games):
     for name, script in scripts.items():
         for episode, raw in enumerate(script[:, 0]):
             seed = survival.SEED + episode
-            assert returns[name][episode] == length(seed) * (seed + to_discrete(move(raw)))
+            assert returns[name][episode] == length(seed) * (seed % 10 + to_discrete(move(raw)))
 
 
 def test_comparison_warns_and_is_recorded(
