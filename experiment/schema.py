@@ -208,6 +208,21 @@ class Repeat:
 
 
 @dataclass(frozen=True)
+class Openloop:
+    """How prediction errors compound when a model is fed its own output (`python -m openloop`)."""
+
+    windows: int = setting(100, "windows of held-out episodes, the same ones every time", least=2, extendable=True)
+    context: int = setting(16, "recorded frames that a prediction begins with", least=1, extendable=True)
+    horizon: int = setting(64, "steps to predict after them, or fewer where the episode ends", least=1, extendable=True)
+    dreams: int = setting(8, "V+M: predictions of each window, since they are drawn", least=1, extendable=True)
+    temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, extendable=True)
+    seed: int = setting(0, "seed of the windows, the dreams and the bands", least=0, extendable=True)
+    batch: int = setting(16, "windows that are predicted at once", least=1, extendable=True)
+    confidence: float = setting(0.95, "what the bands around the means should cover", above=0, below=1, extendable=True)
+    resamples: int = setting(1000, "times that the episodes are drawn anew for the bands", least=10, extendable=True)
+
+
+@dataclass(frozen=True)
 class Workers:
     """Who does the tasks of extraction and evaluation; does not change any result."""
 
@@ -248,6 +263,7 @@ class Experiment:
         extendable=True,
     )
     repeat: Repeat = field(default_factory=Repeat)
+    openloop: Openloop = field(default_factory=Openloop)
     workers: Workers = field(default_factory=Workers)
     hardware: Hardware = field(default_factory=Hardware)
 
