@@ -14,6 +14,8 @@ from experiment.problem import Problem
 from experiment.schema import Experiment
 
 ITERATIONS = "iterations"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+"""Run folders of agents that are shipped, by name."""
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
 
 
@@ -27,6 +29,7 @@ class Run:
         self.vae_weights = self.path / "vae.weights.h5"
         self.latents = self.path / "latents.h5"
         self.rnn_weights = self.path / "rnn.weights.h5"
+        self.starts = self.path / "starts.h5"
         self.controller = self.path / "controller.h5"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics"

@@ -1,7 +1,10 @@
 """Where dreams begin: moments of recorded episodes, with M's memory of what came before."""
 
+import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import tensorflow as tf
 
@@ -9,6 +12,7 @@ from envs.worlds import world_of
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
+from extract.hdf5 import written
 from rnn.model import MDNRNN
 from rnn.series import Series
 from rnn.unrolled import State, run_sequence
@@ -41,12 +45,56 @@ def first_frames(latents: Latents, hidden: int) -> Starts:
 
 
 def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
-    """The moments between dream.start_steps of a run's recorded episodes; the same ones every time."""
-    latents = Latents.load(run.latents)
+    """The moments between dream.start_steps of a run's recorded episodes; the same ones every time.
+
+    They are kept in starts.h5, so that who only wants to dream need not read all latents, nor have them.
+    """
     earliest, latest = settings.dream.start_steps
+    wanted = made_with(settings, run)
+    kept = read_starts(run.starts, model, wanted)
+    if kept is not None and not (run.latents.exists() and run.latents.stat().st_mtime > run.starts.stat().st_mtime):
+        return kept
+    latents = Latents.load(run.latents)
     if latest == 0:
-        return first_frames(latents, model.hidden)
-    return remembered(settings, latents, model, earliest, latest)
+        starts = first_frames(latents, model.hidden)
+    else:
+        starts = remembered(settings, latents, model, earliest, latest)
+    write_starts(run.starts, starts, wanted)
+    return starts
+
+
+def made_with(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Attributes by which it is known whether starts that were kept are the ones that are wanted."""
+    beyond = settings.dream.start_steps[1] > 0  # first frames do not depend on M
+    return {
+        "weights": zlib.crc32(run.rnn_weights.read_bytes()) if beyond else 0,
+        "start_steps": settings.dream.start_steps,
+        "starts": settings.dream.starts if beyond else 0,
+    }
+
+
+def write_starts(path: Path, starts: Starts, attributes: dict[str, Any]) -> None:
+    """Write starts.h5, with the attributes of `made_with`."""
+    with written(path) as (file, _):
+        for name, values in starts._asdict().items():
+            if name in ("mu", "logvar") or not starts.fresh:
+                file[name] = values
+        file.attrs.update(attributes)
+
+
+def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts | None:
+    """What write_starts wrote, float32, if it has these attributes and is for such an M."""
+    try:
+        with h5py.File(path) as file:
+            if any(not np.array_equal(file.attrs.get(key, ()), value) for key, value in attributes.items()):
+                return None
+            mu, logvar = (file[name][()].astype("float32") for name in ("mu", "logvar"))
+            empty = np.zeros((len(mu), model.hidden), "float32")
+            h, c = (file[name][()].astype("float32") if name in file else empty for name in ("h", "c"))
+    except (OSError, KeyError):
+        return None
+    fits = mu.shape[1] == model.latent_size and h.shape == c.shape == empty.shape
+    return Starts(mu, logvar, h, c) if fits else None
 
 
 def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int) -> Starts:

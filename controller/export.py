@@ -1,0 +1,105 @@
+"""`python -m controller.export RUN NAME`: make a run's agent small enough to ship, as the run folder pretrained/NAME."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from experiment.config import load_config
+from experiment.files import atomic, read_json, write_json
+from experiment.hardware import import_tensorflow
+from experiment.problem import Problem
+from experiment.run import PRETRAINED, Run
+from experiment.stage import guard
+
+STARTS = 1000
+"""Moments that dreams can begin at are kept, at most."""
+TEXT = """
+Make pretrained/NAME from a finished run: V, M and C, the moments where its dreams begin, its config, and a results.json
+with where it comes from and how it does. V and M are kept in float16. It is a run folder: whatever takes one takes this.
+The agent that is shipped plays evaluate.episodes real episodes first, so that the figures are its own.
+"""
+
+
+def main() -> int:
+    """Export; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m controller.export", description=TEXT.strip())
+    parser.add_argument("run", metavar="RUN", type=Path, help="the run folder")
+    parser.add_argument("name", metavar="NAME", help="what it is to be called")
+    arguments = parser.parse_args()
+    return guard(lambda: export(Run(arguments.run), PRETRAINED / arguments.name))
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write `folder`. Raises Problem if the run is not finished."""
+    results = read_json(run.results) or {}
+    for path in (run.config, run.vae_weights, run.rnn_weights, run.controller):
+        if not path.exists():
+            raise Problem(f"{path} is missing: finish the run first")
+    shipped = Run(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run.config, shipped.config)
+    shutil.copy(run.controller, shipped.controller)
+    copy_half(run.vae_weights, shipped.vae_weights)
+    copy_half(run.rnn_weights, shipped.rnn_weights)
+    import_tensorflow()
+    figures = measure(run, shipped)
+    kept = {key: results[key] for key in ("machine", "stages", "survival") if key in results}
+    write_json(shipped.results, {**kept, "evaluations": {**results.get("evaluations", {}), **figures}})
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    game = figures["game"]
+    print(f"{folder}: {size:.1f} MB, {game['mean']:,.0f} ± {game['std']:,.0f} in {game['n']} real episodes")
+
+
+def measure(run: Run, shipped: Run) -> dict[str, Any]:
+    """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
+    from controller.evaluation import can_dream, measure_dream, measure_game
+    from controller.policy import policy_from
+    from controller.real import RealWorld
+    from controller.weights import load_controller
+    from experiment.hardware import prepare
+    from rnn.dream import load_dream
+    from rnn.model import load_rnn
+    from rnn.starts import Starts, load_starts, made_with, write_starts
+
+    settings = load_config(shipped.config)
+    prepare(settings.hardware)
+    policy = policy_from(settings)
+    controller = load_controller(shipped.controller, policy)
+    figures = {}
+    shipped.results.unlink(missing_ok=True)
+    if can_dream(settings):
+        starts = load_starts(settings, run, load_rnn(run, settings))
+        chosen = np.linspace(0, len(starts.mu) - 1, min(STARTS, len(starts.mu))).astype(int)
+        fewer = Starts(*(part[chosen].astype("float16") for part in starts))
+        write_starts(shipped.starts, fewer, made_with(settings, shipped))
+        dream = load_dream(settings, shipped)
+        temperature = settings.dream.temperature
+        figures["dream"] = measure_dream(settings, dream, policy, controller, temperature, shipped, "dream")
+    with RealWorld(settings, shipped, final=True) as world:
+        figures["game"] = measure_game(world, controller, shipped, "game")
+    return figures
+
+
+def copy_half(source: Path, target: Path) -> None:
+    """Copy an HDF5 file of weights, its float32 arrays as float16."""
+    with atomic(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                values = item[()]
+                new.create_dataset(name, data=values.astype("float16") if values.dtype == np.float32 else values)
+            else:
+                new.require_group(name)
+            new[name].attrs.update(item.attrs)
+
+        old.visititems(copy)
+        new.attrs.update(old.attrs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

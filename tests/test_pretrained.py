@@ -1,0 +1,61 @@
+"""The agents that are shipped: small, complete, and as good as they say."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from controller.export import copy_half
+from controller.policy import policy_from
+from controller.real import RealWorld
+from controller.weights import load_controller
+from experiment.config import load_config
+from experiment.hardware import prepare
+from experiment.problem import Problem
+from experiment.run import PRETRAINED, Run
+from experiment.schema import Hardware
+
+EPISODES = 12
+NAMES = sorted(path.name for path in PRETRAINED.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_agent_is_small(name):
+    assert sum(path.stat().st_size for path in (PRETRAINED / name).iterdir()) < 15e6
+
+
+def test_doom_scores_what_it_says():
+    """Other machines round otherwise, and a tic decides: so within three standard errors of so few episodes."""
+    run = Run(PRETRAINED / "doom")
+    stated = json.loads(run.results.read_text())["evaluations"]["game"]
+    settings = load_config(run.config)
+    prepare(Hardware())
+    controller = load_controller(run.controller, policy_from(settings))
+    assert controller.fingerprint == stated["controller"]
+    with RealWorld(settings, run, final=True) as world:
+        returns = world.play(controller.mean, stated["seeds"][:EPISODES]).returns
+    assert abs(returns.mean() - stated["mean"]) < 3 * stated["std"] / EPISODES**0.5
+    assert stated["mean"] - 3 * stated["std"] / EPISODES**0.5 > 2 * world.world.random, "else chance would do as well"
+
+
+def test_weights_are_kept_in_half_precision(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["layers/dense/vars/0"] = values
+        file["step"] = 7
+        file["layers"].attrs["name"] = "mine"
+        file.attrs["about"] = "all"
+    copy_half(tmp_path / "whole.h5", tmp_path / "half.h5")
+    with h5py.File(tmp_path / "half.h5") as file:
+        half = file["layers/dense/vars/0"]
+        assert half.dtype == np.float16
+        np.testing.assert_allclose(half[()], values, rtol=1e-3)
+        assert (file["step"][()], file["layers"].attrs["name"], file.attrs["about"]) == (7, "mine", "all")
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path):
+    from controller.export import export
+
+    with pytest.raises(Problem, match=r"config.yaml is missing: finish the run first"):
+        export(Run(tmp_path / "run"), tmp_path / "shipped")
