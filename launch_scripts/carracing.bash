@@ -24,6 +24,7 @@ The same command again goes on where it was interrupted, and skips what is compl
   see it train          .venv/bin/tensorboard --logdir runs/carracing/tensorboard
   every setting         .venv/bin/python -m STAGE configs/carracing.yaml --help
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
+  a later iteration     the same with --run runs/carracing/iterations/2
 
 environment:
   EXTRAS=gpu,ray   what to install beside the base (default: gpu where there is an NVIDIA driver)
