@@ -4,14 +4,20 @@ import keras
 import numpy as np
 import pytest
 
-from controller.agent import Agent, AgentPlayer, RandomPlayer, play
-from controller.policy import LinearPolicy
-from controller.real import to_action
+from controller.agent import Agent, AgentPlayer
+from controller.policy import Policy
+from envs.actions import move
 from envs.doom import DoomEnv, DoomVector
+from envs.play import play
+from envs.worlds import WORLDS
+from experiment.schema import Env, Experiment, Rnn
+from extract.policies import Each, Held
+from rnn.dream import seen_by
 from rnn.model import MDNRNN
 from vae.model import VAE
 
-POLICY = LinearPolicy(("z", "c", "h"), bias=False, latent_size=8, hidden=16)
+DOOM = WORLDS["doom"]
+POLICY = Policy(("z", "c", "h"), bias=False, latent_size=8, memory=16)
 SEEDS = [1_000_003, 1_000_001, 1_000_002, 1_000_007]
 MAX_STEPS = 160
 
@@ -20,9 +26,9 @@ MAX_STEPS = 160
 def agent():
     """V and M with random weights, and M's done head as Doom's."""
     keras.utils.set_random_seed(0)
-    rnn = MDNRNN(POLICY.latent_size, 1, POLICY.hidden, 2, predict_done=True)
+    rnn = MDNRNN(POLICY.latent_size, 1, POLICY.memory, 2, predict_done=True)
     rnn.kernel.assign(np.random.default_rng(1).normal(size=rnn.kernel.shape) * 0.5)
-    return Agent(VAE(POLICY.latent_size), rnn, POLICY)
+    return Agent(VAE(POLICY.latent_size), rnn, POLICY, seen_by(Experiment()))
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +40,13 @@ def controllers():
 @pytest.fixture(scope="module")
 def played(agent, controllers):
     """All four episodes, each with its own controller, side by side in two games; the first is recorded."""
-    world = DoomVector(2, MAX_STEPS)
-    player = AgentPlayer(agent, 2, controllers, SEEDS, record=[0])
+    games = DoomVector(2, MAX_STEPS)
+    player = AgentPlayer(agent, 2, controllers, record=[0])
     ended = []
-    result = play(world, player, SEEDS, to_action, ended.append)
+    result = play(DOOM, games, player, SEEDS, ended.append)
     assert sum(ended) == len(SEEDS)
-    yield world, player, result
-    world.close()
+    yield games, player, result
+    games.close()
 
 
 def plain_episode(agent, parameters, seed):
@@ -48,7 +54,7 @@ def plain_episode(agent, parameters, seed):
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     kernel, bias = (np.asarray(w, "float64") for w in (agent.rnn.kernel, agent.rnn.bias))
     noise = np.random.default_rng(seed)
-    h = c = np.zeros(POLICY.hidden)
+    h = c = np.zeros(POLICY.memory)
     env = DoomEnv(MAX_STEPS)
     frame, _ = env.reset(seed=seed)
     raws, total, over, restart = [], 0.0, False, 1.0
@@ -80,14 +86,14 @@ def test_the_batch_plays_as_a_plain_loop_does(agent, controllers, played):
 
 def test_returns_do_not_depend_on_what_is_played_beside(agent, controllers, played):
     """Other games, in another order, and alone: the same to the last bit."""
-    world, player, result = played
+    games, player, result = played
     order = [3, 0]
-    again = AgentPlayer(agent, 2, controllers[order], [SEEDS[i] for i in order], record=[1])
-    returns = play(world, again, [SEEDS[i] for i in order], to_action).returns
+    again = AgentPlayer(agent, 2, controllers[order], record=[1])
+    returns = play(DOOM, games, again, [SEEDS[i] for i in order]).returns
     np.testing.assert_array_equal(returns, result.returns[order])
     np.testing.assert_array_equal(again.recording(1).z, player.recording(0).z)
-    alone = AgentPlayer(agent, 2, controllers[0], SEEDS[:1], record=[0])
-    play(world, alone, SEEDS[:1], to_action)
+    alone = AgentPlayer(agent, 2, controllers[0], record=[0])
+    play(DOOM, games, alone, SEEDS[:1])
     np.testing.assert_array_equal(alone.recording(0).raw, player.recording(0).raw)
 
 
@@ -98,33 +104,83 @@ def test_lengths_are_the_games(played):
 
 
 def test_the_random_policy_draws_each_action_as_often(played):
-    world, _, _ = played
-    player = RandomPlayer(2, SEEDS)
-    first = play(world, player, SEEDS, to_action).returns
-    np.testing.assert_array_equal(first, play(world, RandomPlayer(2, SEEDS), SEEDS, to_action).returns)
-    player.begin(np.array([0, 1]), np.array([0, 1]))
-    drawn = np.concatenate([player.act(np.zeros((2, 1)), np.array([0, 1])) for _ in range(1500)])
+    games, _, _ = played
+
+    def player():
+        return Each([Held(1) for _ in range(2)], seed=0)
+
+    first = play(DOOM, games, player(), SEEDS).returns
+    np.testing.assert_array_equal(first, play(DOOM, games, player(), SEEDS).returns)
+    random, both = player(), np.array([0, 1])
+    random.begin(both, both, np.array(SEEDS[:2]))
+    drawn = move(np.concatenate([random.act(np.zeros((2, 1)), both) for _ in range(1500)]))
     np.testing.assert_allclose([np.mean(drawn == action) for action in (-1, 0, 1)], 1 / 3, atol=0.04)  # 4.6 sigma
 
 
-def test_what_m_is_told_follows_the_setting(agent, controllers):
+def some(rows: int, policy: Policy, seed: int = 0) -> dict[str, np.ndarray]:
+    """Arguments of Agent.step, by name, in their order."""
+    rng = np.random.default_rng(seed)
+    return {
+        "frames": rng.integers(0, 255, (rows, 64, 64, 3)).astype("uint8"),
+        "noise": rng.standard_normal((rows, policy.latent_size), "float32"),
+        "parameters": rng.normal(size=(rows, policy.size)).astype("float32") * 0.2,
+        "nudge": np.zeros((rows, policy.actions), "float32"),
+        "restart": np.zeros(rows, "float32"),
+        "h": rng.normal(size=(rows, policy.memory)).astype("float32"),
+        "c": rng.normal(size=(rows, policy.memory)).astype("float32"),
+    }
+
+
+def test_what_m_is_told_follows_the_setting(agent):
     """M fed the raw tanh is another agent than M fed the executed action."""
-    raw = Agent(agent.vae, agent.rnn, POLICY, action="raw")
-    rng = np.random.default_rng(0)
-    arguments = [rng.integers(0, 255, (3, 64, 64, 3)).astype("uint8"), np.zeros((3, 8), "float32"), controllers[:3]]
-    arguments += [np.zeros(3, "float32"), *np.full((2, 3, 16), 0.1, "float32")]
+    raw = Agent(agent.vae, agent.rnn, POLICY, seen_by(Experiment(rnn=Rnn(action="raw"))))
+    arguments = some(3, POLICY).values()
     same, other = agent.step(*arguments), raw.step(*arguments)
     np.testing.assert_array_equal(same[0], other[0])
     assert not np.allclose(same[2], other[2])
 
 
-def test_three_actions_without_a_done_head(agent):
-    """CarRacing's shapes: raw actions (N, 3), no restart flag."""
-    policy = LinearPolicy(("z", "h"), True, 8, 16, actions=3)
-    several = Agent(agent.vae, MDNRNN(8, 3, 16, 2, predict_done=False), policy, action="raw")
-    frames = np.zeros((2, 64, 64, 3), "uint8")
-    state = np.zeros((2, 16), "float32")
-    raw, z, h, _ = several.step(
-        frames, state[:, :8], np.ones((2, policy.size), "float32"), np.ones(2, "float32"), state, state
-    )
-    assert (raw.shape, z.shape, h.shape) == ((2, 3), (2, 8), (2, 16))
+CARRACING = Policy(("z", "h"), True, 8, 16, actions=3)
+
+
+@pytest.mark.parametrize("action", ["executed", "raw"])
+@pytest.mark.parametrize("predict_done", [True, False])
+def test_a_step_with_three_actions_is_that_of_the_formulas(agent, predict_done, action):
+    """With a nudge, and with games that have just begun beside others."""
+    rnn = MDNRNN(8, 3, 16, 2, predict_done)
+    several = Agent(agent.vae, rnn, CARRACING, seen_by(Experiment(env=Env(name="carracing"), rnn=Rnn(action=action))))
+    given = some(4, CARRACING)
+    given["restart"][[0, 2]] = 1
+    given["nudge"][:] = np.random.default_rng(1).normal(size=(4, 3))
+    raw, z, h, c = several.step(*given.values())
+    keep = 1 - given["restart"][:, None]
+    mu, logvar = (np.asarray(part) for part in agent.vae.encode(given["frames"]))
+    np.testing.assert_allclose(z, mu + np.exp(logvar / 2) * given["noise"], atol=1e-5)
+    acted = CARRACING.act(given["parameters"], z, given["h"] * keep, given["c"] * keep).numpy()
+    expected = np.clip(acted + given["nudge"], -1, 1)
+    np.testing.assert_allclose(raw, expected, atol=1e-5)
+    assert np.abs(expected - acted).max() > 0.1 and (np.abs(expected) == 1).any()
+    told = WORLDS["carracing"].execute(expected) if action == "executed" else expected
+    inputs = np.concatenate([z, told, given["restart"][:, None]] if predict_done else [z, told], axis=1)
+    for got, state in zip((h, c), rnn.step(inputs, given["h"] * keep, given["c"] * keep), strict=True):
+        np.testing.assert_allclose(got, state, atol=1e-5)
+
+
+def test_an_agent_that_sees_only_z_does_without_m(agent):
+    """M is not run: its state stays as it was, and what it is made of does not matter."""
+    blind = Policy(("z",), True, 8, 16, hidden=5)
+    alone = Agent(agent.vae, agent.rnn, blind, seen_by(Experiment()))
+    given = some(3, blind)
+    given["restart"][1] = 1
+    raw, z, h, c = alone.step(*given.values())
+    np.testing.assert_allclose(raw, blind.act(given["parameters"], z, None, None), atol=1e-6)
+    for name, state in (("h", h), ("c", c)):
+        np.testing.assert_array_equal(state, given[name] * (1 - given["restart"][:, None]))
+
+
+def test_a_lone_game_is_played_as_beside_others(agent):
+    given = some(2, POLICY)
+    together = agent.step(*given.values())
+    alone = agent.step(*(part[:1] for part in given.values()))
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, two[:1])
