@@ -1,5 +1,6 @@
 """`python -m extract`: record rollouts of a random policy."""
 
+from dataclasses import replace
 from typing import Any
 
 from experiment.run import Run
@@ -27,7 +28,11 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
     if settings.extract.policy in ("networks", "agent"):
         from controller.collect import with_networks  # this command is where the rooms are put together
+        from controller.real import measured
+        from experiment.hardware import prepare
 
+        prepare(settings.hardware)
+        settings = replace(settings, hardware=measured(settings.hardware))
         return collect(settings, run, with_networks(run))
     return collect(settings, run)
 
