@@ -21,13 +21,17 @@ def load_config(path: Path | str, preset: str | None = None, overrides: Sequence
 
     Raises UsageProblem, naming the key, the value and what was expected.
     """
-    content = read_yaml(path)
+    return resolve(read_yaml(path), preset, overrides, str(path))
+
+
+def resolve(content: dict[str, Any], preset: str | None, overrides: Sequence[str], path: str) -> Experiment:
+    """The settings of a YAML file's content; see load_config."""
     presets = content.pop("presets", None) or {}
     preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
     if preset is not None and preset not in presets:
         raise UsageProblem(f"{path} has no preset '{preset}': choose one of {', '.join(presets) or '(it has none)'}")
     merged = OmegaConf.structured(Experiment)
-    merged = merge(merged, content, str(path))
+    merged = merge(merged, content, path)
     if preset is not None:
         merged = merge(merged, presets[preset] or {}, f"{path}, preset {preset}")
     for override in overrides:
@@ -36,6 +40,20 @@ def load_config(path: Path | str, preset: str | None = None, overrides: Sequence
     assert isinstance(settings, Experiment)
     check(settings)
     return settings
+
+
+def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
+    """The settings that a run folder was made with, from its config.yaml, perhaps by an earlier version.
+
+    What this version does not know is left out, except in `sections`, where it would matter.
+    Raises UsageProblem as load_config does.
+    """
+    content = read_yaml(path)
+    known = {key for key, _, _ in flatten(Experiment())}
+    for section, values in content.items():
+        if isinstance(values, dict) and section not in sections:
+            content[section] = {name: value for name, value in values.items() if f"{section}.{name}" in known}
+    return resolve(content, None, overrides, str(path))
 
 
 def to_yaml(settings: Experiment) -> str:

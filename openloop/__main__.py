@@ -1,0 +1,115 @@
+"""`python -m openloop RUN`: how prediction errors compound in the model of a run."""
+
+import argparse
+import dataclasses
+import textwrap
+import time
+import zlib
+from typing import Any
+
+from experiment.files import read_json
+from experiment.hardware import describe_machine, import_tensorflow
+from experiment.progress import duration
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import guard, settings_help
+from openloop.predictor import Kind, kind_of, open_run
+
+TEXT = """
+Compare what the model of a run predicts with what was recorded: in windows of held-out episodes, from the same context
+and under the same actions, open loop (fed its own predictions) and teacher-forced (fed the recorded frames), beside a
+copy of the last frame and the reconstruction floor; MSE, PSNR and SSIM against horizon, with bands. What exactly each
+curve and band is stands in openloop/evaluation.py, the metrics in openloop/scores.py.
+
+Reads the rollouts and weights of RUN. Writes, there: metrics/openloop.csv (means and bands), metrics/openloop_windows.csv
+(every window), plots/mse_vs_horizon.png, psnr_vs_horizon.png, ssim_vs_horizon.png, videos/openloop_best, _median and
+_worst (MP4 and GIF), and `openloop` in results.json. What is there already, of the same weights and settings, is only
+printed.
+"""
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m openloop",
+        description=textwrap.dedent(TEXT).strip(),
+        epilog=settings_help(("openloop",)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.dreams=16")
+    arguments = parser.parse_args()
+    return guard(lambda: evaluate_run(arguments.run, arguments.overrides))
+
+
+def evaluate_run(path: str, overrides: list[str]) -> None:
+    """Measure, unless that is done; print, and say where everything is."""
+    from openloop.report import table
+
+    settings, run = open_run(path, overrides)
+    kind = kind_of(run)
+    with run.lock():
+        of = origin(settings, run, kind)
+        record = read_json(run.results, {}).get("openloop", {})
+        if record.get("of") == of and all(path.exists() for path in products(run)):
+            print(f"openloop: complete in {run.path}, nothing to do")
+        else:
+            import_tensorflow()
+            began = time.monotonic()
+            record = {"of": of, **measure(settings, run, kind)}
+            seconds = time.monotonic() - began
+            run.update_results("machine", describe_machine())
+            run.update_results("openloop", {**record, "seconds": round(seconds, 1)})
+            print(f"openloop: done in {duration(seconds)}, in {run.path}")
+    print(f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes")
+    print(table(record, record["draws"]))
+    print(
+        f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*", flush=True
+    )
+
+
+def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
+    """All that the figures depend on: weights by their checksums, and the settings that change them."""
+    weights = {name: f"{zlib.crc32(getattr(run, name).read_bytes()):08x}" for name in kind.weights}
+    own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
+    return {**weights, **own}
+
+
+def products(run: Run) -> list[Any]:
+    """The files that are written."""
+    tables = [run.metrics / f"{name}.csv" for name in ("openloop", "openloop_windows")]
+    plots = [run.plots / f"{metric}_vs_horizon.png" for metric in ("mse", "psnr", "ssim")]
+    names = ("best", "median", "worst")
+    return tables + plots + [run.videos / f"openloop_{name}{end}" for name in names for end in (".mp4", ".gif")]
+
+
+def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
+    """Everything, written into the run folder; returns what goes into results.json."""
+    from experiment.hardware import prepare
+    from extract.rollouts import Rollouts
+    from openloop.evaluation import evaluate, pick_windows, predict
+    from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables
+    from openloop.windows import choose_windows, read_windows
+
+    o = settings.openloop
+    rollouts = Rollouts(*run.all_rollouts)
+    windows = choose_windows(rollouts.lengths, rollouts.split(settings.data.val_ratio)[1], o)
+    actions = rollouts.sequences().actions
+    machine = prepare(settings.hardware)
+    predictor = kind.load(settings, run)
+    curves = evaluate(predictor, rollouts, actions, windows, o)
+    means = means_of(curves, windows, o)
+    save_tables(run, curves, means, windows)
+    title = f"{predictor.title}, {settings.env.name}"
+    save_plots(run, means, windows, o, title, predictor.draws)
+    picked = pick_windows(curves, windows)
+    shown = read_windows(rollouts, actions, [windows[number] for number in picked.values()], o.context)
+    steps = list(predict(predictor, shown, o.context))
+    for row, name in enumerate(picked):
+        save_comparison(run.videos / f"openloop_{name}", steps, row, predictor.draws)
+    record = record_of(curves, means, windows, o)
+    return {"title": title, "draws": predictor.draws, "precision": machine.precision, "shown": picked, **record}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

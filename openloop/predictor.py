@@ -1,0 +1,103 @@
+"""What a model has to offer to be evaluated open loop, teacher-forced, and interactively."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from experiment.config import load_made
+from experiment.files import read_json
+from experiment.problem import Problem, UsageProblem
+from experiment.run import Run
+from experiment.schema import Experiment
+
+Memory = Any
+"""Whatever a predictor keeps from step to step, for B windows; never changed in place, so that it can be gone back to."""
+
+
+class Predictor(Protocol):
+    """Predicts frames step by step, for B windows at once.
+
+    Open loop is begin, then imagine again and again; teacher-forced is begin, then imagine and observe in turn.
+    Frames go in as uint8 (B, h, w, c); c is 1 or 3. Actions are raw, as recorded, (B,) or (B, A) float32.
+    """
+
+    title: str
+    """What the model is called in plots."""
+    draws: int
+    """D, predictions it makes of each window: 1 where they are not random."""
+
+    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Memory:
+        """The memory after C recorded frames (B, C, h, w, c) and the actions between them, (B, C-1) or (B, C-1, A).
+
+        windows: (B,) int, the windows' numbers, which with openloop.seed decide all random numbers; so a window's
+        predictions do not depend on what else is in the batch. Raises Problem where C is too few.
+        """
+
+    def imagine(self, memory: Memory, actions: np.ndarray) -> tuple[np.ndarray, Memory]:
+        """The frames that follow the actions, (B, D, h, w, c) float32 in [0, 1], and the memory that takes them as seen."""
+
+    def observe(self, memory: Memory, actions: np.ndarray, frames: np.ndarray) -> Memory:
+        """The memory after the actions and the frames that really followed, (B, h, w, c) uint8."""
+
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray | None:
+        """The best that the model can show of frames (B, h, w, c) uint8, float32 in [0, 1]; None if it shows any frame."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run that has a predictor in it."""
+
+    needs: tuple[str, ...]
+    """The stages that must be complete; what is loaded is the result of the last."""
+    weights: tuple[str, ...]
+    """The attributes of Run that name its weights."""
+    load: Callable[[Experiment, Run], Predictor]
+
+
+def load_vm(settings: Experiment, run: Run) -> Predictor:
+    """V+M."""
+    from openloop.vm import VisionMemory
+    from rnn.dream import seen_by
+    from rnn.model import load_rnn
+    from vae.model import load_vae
+
+    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)
+
+
+KINDS = (Kind(("vae", "rnn"), ("vae_weights", "rnn_weights"), load_vm),)
+"""In the order in which a run is asked for them."""
+
+
+def kind_of(run: Run) -> Kind:
+    """The kind of predictor that a run has. Raises Problem if none of them is complete, naming the stage to run."""
+    missing: list[str] = []
+    for kind in KINDS:
+        records = {stage: read_json(run.record(stage)) for stage in kind.needs}
+        left = [stage for stage, record in records.items() if record is None or not record["complete"]]
+        if not left:
+            return kind
+        missing.append(f"`python -m {left[0]}`")
+    raise Problem(f"{run.path} has no trained model to predict with yet: run {' or '.join(missing)} first")
+
+
+def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:
+    """A run folder, with the settings that it was made with but for overrides of openloop.* and hardware.*.
+
+    Raises Problem if there is none, UsageProblem for another override.
+    """
+    run = Run(path)
+    if not run.config.exists():
+        raise Problem(f"{path} is not a run folder (it has no {run.config.name}): give one such as runs/doom")
+    for override in overrides:
+        if override.partition(".")[0] not in CHANGEABLE:
+            raise UsageProblem(
+                f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {path} is made"
+            )
+    return load_made(run.config, (*SECTIONS, *CHANGEABLE), overrides), run
+
+
+SECTIONS = ("env", "extract", "data", "vae", "rnn")
+"""What a predictor and its windows are made with."""
+CHANGEABLE = ("openloop", "hardware")

@@ -1,0 +1,157 @@
+"""What an evaluation leaves behind: the record, the table, CSV files, plots and videos."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiment.files import atomic
+from experiment.run import Run
+from experiment.schema import Openloop
+from openloop.evaluation import Mean, Step, mean_with_band, survivors
+from openloop.scores import Scores, to_unit
+from openloop.windows import Window
+from viz.curves import Curves, save_panels
+from viz.video import save_video, side_by_side
+
+HORIZONS = (1, 5, 10, 32, 64)
+"""What is said in the record and in the table."""
+FPS = 10
+"""Of the videos: slower than real time, to be looked at."""
+UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+
+Means = Mapping[str, Mapping[str, Mean]]
+"""metric -> curve -> mean and band."""
+
+
+def names(draws: int, floor: str = "reconstruction floor") -> dict[str, str]:
+    """The curves' names as they are shown."""
+    return {
+        "open_loop": "open loop",
+        "best_of_n": f"best of {draws}",
+        "mean_frame": f"mean frame of {draws}",
+        "teacher_forced": "teacher-forced",
+        "copy": "copy of the last frame",
+        "floor": floor,
+    }
+
+
+def means_of(curves: Mapping[str, Scores], windows: Sequence[Window], settings: Openloop) -> dict[str, dict[str, Mean]]:
+    """The mean of every curve, with its band."""
+    episodes = np.array([window.episode for window in windows])
+    return {
+        metric: {name: mean_with_band(getattr(scores, metric), episodes, settings) for name, scores in curves.items()}
+        for metric in Scores._fields
+    }
+
+
+def record_of(
+    curves: Mapping[str, Scores], means: Means, windows: Sequence[Window], settings: Openloop
+) -> dict[str, Any]:
+    """The figures at HORIZONS, and at the last: for each, the windows there, every curve as [mean, low, high], and
+    how open loop compares with the copy on the same windows: copy's MSE less its own, and where it is the better one.
+    """
+    episodes, alive = np.array([window.episode for window in windows]), survivors(windows, settings.horizon)
+    gain = curves["copy"].mse - curves["open_loop"].mse  # (W, H)
+    gained = mean_with_band(gain, episodes, settings)
+    figures = {}
+    for k in sorted({k for k in (*HORIZONS, settings.horizon) if k <= settings.horizon}):
+        if not alive[k - 1]:
+            continue
+        figures[str(k)] = {
+            "windows": int(alive[k - 1]),
+            **{
+                metric: {name: [float(part[k - 1]) for part in mean] for name, mean in by_curve.items()}
+                for metric, by_curve in means.items()
+            },
+            "mse_gained_on_copy": [float(part[k - 1]) for part in gained],
+            "windows_better_than_copy": int((gain[:, k - 1] > 0).sum()),
+        }
+    return {"windows": len(windows), "episodes": len(np.unique(episodes)), "horizons": figures}
+
+
+def table(record: Mapping[str, Any], draws: int) -> str:
+    """The record as text: a line for each horizon and metric."""
+    shown = names(draws)
+    first = next(iter(record["horizons"].values()))
+    lines = [["", "horizon", "windows", *(shown[name] for name in first["mse"])]]
+    for metric, decimals in (("mse", 5), ("psnr", 2), ("ssim", 3)):
+        for k, figures in record["horizons"].items():
+            means = [f"{mean:.{decimals}f}" for mean, *_ in figures[metric].values()]
+            lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([rule, text[0], rule, *text[1:], rule])
+
+
+def save_tables(run: Run, curves: Mapping[str, Scores], means: Means, windows: Sequence[Window]) -> None:
+    """metrics/openloop.csv: a row for each curve and horizon, means with bands and the windows that last so long;
+    metrics/openloop_windows.csv: a row for each window, curve and horizon that the window lasts to.
+    """
+    alive = survivors(windows, len(means["mse"]["copy"].mean))
+    heading = [f"{metric}{part}" for metric in means for part in ("", "_low", "_high")]
+    rows = (
+        [name, k + 1, alive[k], *(float(part[k]) for by_curve in means.values() for part in by_curve[name])]
+        for name in curves
+        for k in range(len(alive))
+        if alive[k]
+    )
+    write_csv(run.metrics / "openloop.csv", ["curve", "horizon", "windows", *heading], rows)
+    single = (
+        [w.number, w.episode, w.start, name, k + 1, *(float(part[w.number, k]) for part in scores)]
+        for w in windows
+        for name, scores in curves.items()
+        for k in range(w.steps)
+    )
+    columns = ["window", "episode", "start", "curve", "horizon", *Scores._fields]
+    write_csv(run.metrics / "openloop_windows.csv", columns, single)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table atomically; numbers with six digits."""
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+
+
+def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Openloop, title: str, draws: int) -> None:
+    """plots/mse_vs_horizon.png, psnr_vs_horizon.png and ssim_vs_horizon.png: the curves, and how many windows last."""
+    alive, horizons = survivors(windows, settings.horizon), np.arange(1, settings.horizon + 1)
+    lasting = Curves({"windows": (horizons, alive)}, "horizon (steps)", "windows", "Windows that last so long")
+    shown = names(draws)
+    for metric, by_curve in means.items():
+        series = {
+            shown[name]: (horizons, mean.mean, np.stack([mean.low, mean.high])) for name, mean in by_curve.items()
+        }
+        band = f"mean of the windows, {settings.confidence:.0%} band"
+        curves = Curves(series, "horizon (steps)", UNITS[metric], f"{title}: {UNITS[metric]} against horizon, {band}")
+        save_panels(run.plots / f"{metric}_vs_horizon.png", [curves, lasting])
+
+
+def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> None:
+    """PATH.mp4 and .gif: one window's recorded frames, side by side with what the model makes of them.
+
+    steps: as from `predict`; row: which of its windows. Of several predictions the first is shown, and the best.
+    """
+    truth = np.stack([step.truth[row] for step in steps])  # (T, h, w, c)
+    open_loop = np.stack([step.open_loop[row] for step in steps], axis=1)  # (D, T, h, w, c)
+    floors = [step.floor[row] for step in steps if step.floor is not None]
+    errors = np.square(open_loop - to_unit(truth)).mean(axis=(1, 2, 3, 4))  # (D,)
+    videos = {
+        "recorded": truth,
+        **({"reconstruction": np.stack(floors)} if floors else {}),
+        "teacher-forced": np.stack([step.teacher_forced[row, 0] for step in steps]),
+        "open loop": open_loop[0],
+        **({f"best of {draws}": open_loop[errors.argmin()]} if draws > 1 else {}),
+    }
+    save_video(path, side_by_side([to_rgb(video) for video in videos.values()], list(videos)), FPS)
+
+
+def to_rgb(frames: np.ndarray) -> np.ndarray:
+    """Frames (..., h, w, 1 or 3), uint8 or float in [0, 1], as uint8 (..., h, w, 3)."""
+    frames = frames if frames.dtype == np.uint8 else np.round(frames.clip(0, 1) * 255).astype(np.uint8)
+    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames

@@ -1,0 +1,85 @@
+"""The windows of recorded episodes that predictions are compared on: fixed, of held-out episodes, each inside of one."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiment.problem import Problem
+from experiment.schema import Openloop
+from extract.rollouts import Rollouts
+
+
+class Window(NamedTuple):
+    """Some steps of one episode: `openloop.context` frames from `start` on, and the `steps` frames after them."""
+
+    number: int
+    episode: int
+    start: int
+    """The step of the episode that the first frame is of."""
+    steps: int
+    """1 to openloop.horizon; fewer where the episode ends."""
+
+
+class Batch(NamedTuple):
+    """B windows with what was recorded. S is the most steps of any; a shorter one is padded with its last frame."""
+
+    numbers: np.ndarray  # (B,) int64
+    steps: np.ndarray  # (B,) int64
+    frames: np.ndarray  # (B, C + S, h, w, c) uint8
+    actions: np.ndarray  # (B, C + S) or (B, C + S, A) float32, raw: actions[:, t] followed frames[:, t]
+
+
+def choose_windows(lengths: np.ndarray, held_out: np.ndarray, settings: Openloop) -> list[Window]:
+    """openloop.windows of the held-out episodes, the same ones for the same arguments, in order of their place.
+
+    lengths: (episodes,), frames of every episode. As many of each episode as of any other, or one more. A window begins
+    anywhere in its episode where its context and one more frame are left; several of an episode begin in different
+    parts of it, so that they overlap as little as they can. Raises Problem where there are no such windows.
+    """
+    context, horizon, wanted = settings.context, settings.horizon, settings.windows
+    longest = int(lengths[held_out].max())
+    if longest < context + horizon:
+        raise Problem(
+            f"no held-out episode has {context + horizon} frames (openloop.context={context} and openloop.horizon={horizon}), "
+            f"the longest has {longest}: lower one of them, or record longer episodes"
+        )
+    places = np.maximum(lengths[held_out] - context, 0)  # (held out,), where windows can begin in each
+    if places.sum() < wanted:
+        raise Problem(
+            f"the held-out episodes have room for {places.sum()} windows of {context} frames and one more, not for "
+            f"openloop.windows={wanted}: lower it, or hold out more episodes (data.val_ratio)"
+        )
+    random = np.random.default_rng(settings.seed)
+    shares = divide(places, wanted, random.permutation(len(held_out)))
+    chosen = []
+    for episode, room, share in zip(held_out.tolist(), places.tolist(), shares.tolist(), strict=True):
+        edges = np.arange(share + 1) * room // max(share, 1)  # `share` parts, as long as each other
+        chosen += [(episode, int(random.integers(low, high))) for low, high in itertools.pairwise(edges)]
+    return [
+        Window(number, episode, start, min(horizon, int(lengths[episode]) - start - context))
+        for number, (episode, start) in enumerate(chosen)
+    ]
+
+
+def divide(room: np.ndarray, wanted: int, order: np.ndarray) -> np.ndarray:
+    """Divide `wanted` windows among episodes with room for some, (episodes,) each: evenly, those first in `order` first."""
+    shares = np.zeros_like(room)
+    while (left := wanted - shares.sum()) > 0:
+        shares[[episode for episode in order if shares[episode] < room[episode]][:left]] += 1
+    return shares
+
+
+def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], context: int) -> Batch:
+    """What was recorded in some windows. actions: of all frames of the rollouts, as in Rollouts.sequences."""
+    longest = max(window.steps for window in windows)
+    frames, acted = [], []
+    for window in windows:
+        first = int(rollouts.starts[window.episode]) + window.start
+        last = first + context + window.steps - 1
+        seen = rollouts.read_range(first, last + 1)  # (C + steps, h, w, c)
+        frames.append(np.concatenate([seen, np.repeat(seen[-1:], longest - window.steps, axis=0)]))
+        acted.append(actions[np.minimum(np.arange(first, first + context + longest), last)])
+    numbers, steps = (np.array([getattr(window, name) for window in windows]) for name in ("number", "steps"))
+    return Batch(numbers, steps, np.stack(frames), np.stack(acted))
