@@ -1,5 +1,6 @@
 """Where dreams begin: at first frames without memory, or further on with M's memory of what came before."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -102,21 +103,67 @@ def test_dreams_begin_in_what_the_last_iteration_recorded(tmp_path, monkeypatch)
     assert len(found.mu) == 8 and np.ptp(list(frames_of(found))) == 30  # all of one episode
 
 
-def test_first_frames_have_no_memory(tmp_path):
-    run = Run(tmp_path)
-    latents = write_series(run.latents, 1)
-    model = MDNRNN(Z, 1, H, 2, predict_done=True)
-    settings = Experiment(rnn=Rnn(hidden=H))
-    found = load_starts(settings, run, model)
+def equal(one, other) -> bool:
+    return all(np.array_equal(part, same) for part, same in zip(one, other, strict=True))
+
+
+@pytest.fixture
+def run(tmp_path) -> tuple[Run, MDNRNN]:
+    """A run folder with latents and an M."""
+    run, model = Run(tmp_path), MDNRNN(Z, 1, H, 2, predict_done=True)
+    write_series(run.latents, 1)
+    model.save_weights(run.rnn_weights)
+    return run, model
+
+
+FIRST = Experiment(rnn=Rnn(hidden=H))
+FURTHER = replace(FIRST, dream=Dream(start_steps=[10, 20], starts=12))
+
+
+def test_first_frames_have_no_memory(run):
+    run, model = run
+    latents = Latents.load(run.latents)
+    found = load_starts(FIRST, run, model)
     np.testing.assert_array_equal(found.mu, latents.mu[latents.episode_starts].astype("float32"))
     assert found.fresh and not found.h.any() and not found.c.any() and found.h.shape == (6, H)
-    for part, same in zip(found, first_frames(latents, H), strict=True):
-        np.testing.assert_array_equal(part, same)
-    further = replace(settings, dream=Dream(start_steps=[10, 20], starts=12))
-    again = [load_starts(further, run, model) for _ in range(2)]
-    for part, same in zip(*again, strict=True):
-        np.testing.assert_array_equal(part, same)
-    assert not again[0].fresh and len(again[0].mu) == 15  # three of each of the five episodes that last so long
+    assert equal(found, first_frames(latents, H))
+
+
+@pytest.mark.parametrize("settings", [FIRST, FURTHER])
+def test_starts_are_kept_and_need_no_latents_then(run, settings):
+    run, model = run
+    found = load_starts(settings, run, model)
+    assert found.fresh == (settings is FIRST) and len(found.mu) == (6 if found.fresh else 15)  # five last so long
+    run.latents.unlink()
+    again = load_starts(settings, run, model)
+    assert equal(found, again) and all(part.dtype == np.float32 for part in again)
+
+
+def test_starts_of_something_else_are_not_taken_for_these(run):
+    run, model = run
+    first, found = load_starts(FIRST, run, model), load_starts(FURTHER, run, model)
+    assert equal(load_starts(FIRST, run, model), first) and equal(load_starts(FURTHER, run, model), found)
+    fewer = replace(FURTHER, dream=replace(FURTHER.dream, starts=5))
+    assert len(load_starts(fewer, run, model).mu) == 5
+    other = MDNRNN(Z, 1, H, 2, predict_done=True, seed=9)
+    other.save_weights(run.rnn_weights)
+    elsewhere = load_starts(FURTHER, run, other)
+    np.testing.assert_array_equal(elsewhere.mu, found.mu)
+    assert not np.allclose(elsewhere.h, found.h, atol=1e-3)
+    assert equal(load_starts(FIRST, run, other), first)  # what M is does not matter to first frames
+    run.starts.write_bytes(run.starts.read_bytes()[:500])
+    assert equal(load_starts(FURTHER, run, other), elsewhere)  # damaged: made again
+
+
+def test_starts_older_than_the_latents_are_made_again(run):
+    run, model = run
+    before = load_starts(FIRST, run, model)
+    latents = Latents.load(run.latents)
+    series = (latents.actions, latents.rewards, latents.terminated, latents.truncated, latents.lengths, [6])
+    write_latents(run.latents, [(latents.mu + 1, latents.logvar)], Sequences(*series))
+    later = run.starts.stat().st_mtime + 5
+    os.utime(run.latents, (later, later))
+    np.testing.assert_allclose(load_starts(FIRST, run, model).mu, before.mu + 1, atol=1e-2)
 
 
 def test_steps_that_no_episode_reaches_are_a_problem(tmp_path):
