@@ -62,6 +62,8 @@ class World:
     """Raw actions to compare dream and world by, each held for a whole episode."""
     compared: int = 100
     """Episodes of each to compare them in."""
+    action_names: tuple[str, ...] = ()
+    """What the environments' actions are called, in their order; of a Box, its numbers."""
 
 
 def burning(frames: np.ndarray) -> np.ndarray:
@@ -130,6 +132,7 @@ WORLDS = {
         detail="fireballs",
         shows_detail=burning,
         fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
+        action_names=("stay", "left", "right"),
     ),
     "carracing": World(
         actions=3,
@@ -156,6 +159,7 @@ WORLDS = {
             "right, gas 0.2": [0.3, -0.6, 0.0],
         },
         compared=32,
+        action_names=("steer", "gas", "brake"),
     ),
 }
 

@@ -5,7 +5,7 @@ vm.py           V+M as a predictor
 windows.py      the fixed windows of held-out episodes that predictions are compared on
 scores.py       MSE, PSNR and SSIM of a predicted frame
 evaluation.py   the curves of every window: open loop, teacher-forced, copy, floor; means with bands
-report.py       the table, CSV files, plots and videos
+report.py       the record, CSV files, plots and videos; table.py the table
 interactive.py  from a recorded window, under the actions that a user types
 
 Start reading at predictor.py and evaluation.py.

@@ -14,6 +14,7 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import guard, settings_help
 from openloop.predictor import Kind, kind_of, open_run
+from openloop.table import table
 
 TEXT = """
 Compare what the model of a run predicts with what was recorded: in windows of held-out episodes, from the same context
@@ -38,14 +39,12 @@ def main() -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.dreams=16")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     return guard(lambda: evaluate_run(arguments.run, arguments.overrides))
 
 
 def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
-    from openloop.report import table
-
     settings, run = open_run(path, overrides)
     kind = kind_of(run)
     with run.lock():

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the record, the table, CSV files, plots and videos."""
+"""What an evaluation leaves behind: the record, CSV files, plots and videos."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
 from openloop.scores import Scores, to_unit
+from openloop.table import UNITS, names
 from openloop.windows import Window
 from viz.curves import Curves, save_panels
 from viz.video import save_video, side_by_side
@@ -20,22 +21,8 @@ HORIZONS = (1, 5, 10, 32, 64)
 """What is said in the record and in the table."""
 FPS = 10
 """Of the videos: slower than real time, to be looked at."""
-UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
-
 Means = Mapping[str, Mapping[str, Mean]]
 """metric -> curve -> mean and band."""
-
-
-def names(draws: int, floor: str = "reconstruction floor") -> dict[str, str]:
-    """The curves' names as they are shown."""
-    return {
-        "open_loop": "open loop",
-        "best_of_n": f"best of {draws}",
-        "mean_frame": f"mean frame of {draws}",
-        "teacher_forced": "teacher-forced",
-        "copy": "copy of the last frame",
-        "floor": floor,
-    }
 
 
 def means_of(curves: Mapping[str, Scores], windows: Sequence[Window], settings: Openloop) -> dict[str, dict[str, Mean]]:
@@ -70,21 +57,6 @@ def record_of(
             "windows_better_than_copy": int((gain[:, k - 1] > 0).sum()),
         }
     return {"windows": len(windows), "episodes": len(np.unique(episodes)), "horizons": figures}
-
-
-def table(record: Mapping[str, Any], draws: int) -> str:
-    """The record as text: a line for each horizon and metric."""
-    shown = names(draws)
-    first = next(iter(record["horizons"].values()))
-    lines = [["", "horizon", "windows", *(shown[name] for name in first["mse"])]]
-    for metric, decimals in (("mse", 5), ("psnr", 2), ("ssim", 3)):
-        for k, figures in record["horizons"].items():
-            means = [f"{mean:.{decimals}f}" for mean, *_ in figures[metric].values()]
-            lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([rule, text[0], rule, *text[1:], rule])
 
 
 def save_tables(run: Run, curves: Mapping[str, Scores], means: Means, windows: Sequence[Window]) -> None:

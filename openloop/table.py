@@ -1,0 +1,33 @@
+"""The figures of an evaluation as text, without loading TensorFlow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+
+
+def names(draws: int) -> dict[str, str]:
+    """The curves' names as they are shown."""
+    return {
+        "open_loop": "open loop",
+        "best_of_n": f"best of {draws}",
+        "mean_frame": f"mean frame of {draws}",
+        "teacher_forced": "teacher-forced",
+        "copy": "copy of the last frame",
+        "floor": "reconstruction floor",
+    }
+
+
+def table(record: Mapping[str, Any], draws: int) -> str:
+    """The record as text: a line for each horizon and metric."""
+    shown = names(draws)
+    first = next(iter(record["horizons"].values()))
+    lines = [["", "horizon", "windows", *(shown[name] for name in first["mse"])]]
+    for metric, decimals in (("mse", 5), ("psnr", 2), ("ssim", 3)):
+        for k, figures in record["horizons"].items():
+            means = [f"{mean:.{decimals}f}" for mean, *_ in figures[metric].values()]
+            lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([rule, text[0], rule, *text[1:], rule])
