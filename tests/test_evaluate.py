@@ -7,7 +7,7 @@ import pytest
 
 from controller.evolution import Evolution
 from controller.policy import policy_from
-from controller.real import RealGame, Slice, play_slice
+from controller.real import RealWorld, Slice, play_slice
 from controller.scores import (
     once,
     published_curve,
@@ -20,9 +20,12 @@ from controller.scores import (
     table,
 )
 from controller.weights import load_controller, save_controller
+from envs.play import Played
+from envs.worlds import WORLDS
 from experiment.files import read_json
 from experiment.run import Run
-from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae
+from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
+from tests.fake import fake_world, length, save_untrained
 
 SETTINGS = Experiment(
     env=Env(max_steps=300, games=2),
@@ -38,17 +41,8 @@ SETTINGS = Experiment(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder with V, M and C as they are before any training, and the starts of three episodes."""
-    from extract.rollouts import Sequences
-    from rnn.model import build_rnn
-    from vae.latents import write_latents
-    from vae.model import VAE
-
     run = Run(tmp_path_factory.mktemp("run"))
-    VAE(SETTINGS.vae.z).save_weights(run.vae_weights)
-    build_rnn(SETTINGS).save_weights(run.rnn_weights)
-    ends = np.tile([False, True], 3)
-    sequences = Sequences(np.zeros(6, "float32"), np.ones(6, "float32"), ends, ~ends, np.full(3, 2), [3])
-    write_latents(run.latents, [(np.zeros((6, 4)), np.zeros((6, 4)))], sequences)
+    save_untrained(run, SETTINGS)
     policy = policy_from(SETTINGS)
     begun = np.random.default_rng(0).normal(size=policy.size)
     save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
@@ -137,15 +131,18 @@ def test_evaluation_records_everything(evaluated):
 
 
 def test_evaluation_draws(run, evaluated):
-    assert (run.plots / "survival.png").stat().st_size > 1000
-    assert {path.name for path in run.videos.iterdir()} == {"game.mp4", "game.gif", "dream.mp4", "dream.gif"}
+    assert (run.plots / "returns.png").stat().st_size > 1000
+    names = ("game", "game-best", "game-worst", "dream")
+    assert {path.name for path in run.videos.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("mp4", "gif")
+    }
 
 
 def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, capsys):
     from controller.evaluation import evaluate
 
     without_videos = dataclasses.replace(SETTINGS, evaluate=dataclasses.replace(SETTINGS.evaluate, videos=False))
-    monkeypatch.setattr(RealGame, "returns", lambda *_: pytest.fail("played again"))
+    monkeypatch.setattr(RealWorld, "play", lambda *_: pytest.fail("played again"))
     evaluate(without_videos, run)
     assert "best published before" in capsys.readouterr().out
     assert read_json(run.results)["evaluations"] == evaluated
@@ -154,8 +151,9 @@ def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, ca
 def test_slices_give_what_the_whole_gives(run, evaluated):
     seeds = evaluated["game"]["seeds"]
     controller = load_controller(run.controller, policy_from(SETTINGS)).mean
-    slices = [play_slice(Slice(SETTINGS, run.path, controller, part)) for part in (seeds[:1], seeds[1:])]
-    np.testing.assert_array_equal(np.concatenate(slices), evaluated["game"]["returns"])
+    slices = [play_slice(Slice(SETTINGS, run.path, True, 0, controller, part)) for part in (seeds[:1], seeds[1:])]
+    np.testing.assert_array_equal(np.concatenate([played.returns for played in slices]), evaluated["game"]["returns"])
+    np.testing.assert_array_equal(np.concatenate([played.lengths for played in slices]), evaluated["game"]["returns"])
     assert len(set(evaluated["game"]["returns"])) > 1
 
 
@@ -174,3 +172,154 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
     assert (run.plots / "temperatures.png").stat().st_size > 1000
     sweep(SETTINGS, run, evolve_each=True)
     assert read_json(run.results)["evaluations"] == after
+
+
+CARRACING = Experiment(
+    env=Env(name="carracing", max_steps=1000, games=3),
+    vae=Vae(z=16),  # multiples of 16: see controller.agent
+    rnn=Rnn(hidden=16, mixtures=2, predict_done=False),
+    controller=Controller(inputs=["z", "h"], bias=True, generations=0, real_generations=1),
+    evaluate=Evaluate(episodes=7, dreams=4, random_episodes=4),
+    workers=Workers(processes=1),
+    hardware=Hardware(precision="float32"),
+)
+
+
+def agent_in(folder, settings: Experiment) -> Run:
+    """A run folder with an untrained agent."""
+    run = Run(folder)
+    save_untrained(run, settings)
+    policy = policy_from(settings)
+    begun = np.random.default_rng(0).normal(size=policy.size)
+    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
+    return run
+
+
+def filmed(monkeypatch) -> dict[str, tuple[str, int, bool]]:
+    """What videos are asked for from now on: their labels, lengths, and whether they show the real world too."""
+    videos = {}
+
+    def film(run, vae, name, label, z, fps, frames=None):
+        assert frames is None or len(frames) == len(z)
+        videos[name] = label, len(z), frames is not None
+
+    monkeypatch.setattr("controller.evaluation.save_videos", film)
+    return videos
+
+
+def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monkeypatch, capsys):
+    from controller.evaluation import evaluate
+
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
+    run, videos = agent_in(tmp_path, CARRACING), filmed(monkeypatch)
+    assert evaluate(CARRACING, run) == {"episodes": 11, "dreams": 0}
+    evaluations = read_json(run.results)["evaluations"]
+    assert set(evaluations) == {"game", "random"}
+    table = capsys.readouterr().out
+    assert "906 ± 21" in table and "in the dream" not in table and " 0 dreams" in table
+    assert (run.plots / "returns.png").stat().st_size > 1000
+    game = evaluations["game"]
+    ordered = sorted(zip(game["returns"], game["seeds"], strict=True))  # (all returns differ)
+    assert len({returned for returned, _ in ordered}) == 7
+    expected = {"game": ordered[3], "game-best": ordered[-1], "game-worst": ordered[0]}
+    assert videos == {
+        name: (f"return {returned:,.0f}, {length(seed)} steps", length(seed), True)
+        for name, (returned, seed) in expected.items()
+    }
+
+
+def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):
+    from controller.evaluation import evaluate
+
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
+    settings = dataclasses.replace(
+        CARRACING,
+        rnn=dataclasses.replace(CARRACING.rnn, predict_reward=True),
+        dream=Dream(temperature=0.9, max_steps=25),
+        controller=dataclasses.replace(CARRACING.controller, generations=1),
+    )
+    run, videos = agent_in(tmp_path, settings), filmed(monkeypatch)
+    assert evaluate(settings, run)["dreams"] == 4
+    record = read_json(run.results)["evaluations"]["dream"]
+    assert len(set(record["returns"])) == 4 and (record["temperature"], record["max_steps"]) == (0.9, 25)
+    assert videos["dream"] == ("a dream, τ 0.9, 25 steps", 25, False)
+    learnt = dataclasses.replace(settings, rnn=dataclasses.replace(settings.rnn, train=False))
+    assert evaluate(learnt, agent_in(tmp_path / "untrained", learnt))["dreams"] == 0
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch, final):
+    """Each with its controllers and seeds, whichever is done first."""
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
+    run = agent_in(tmp_path, CARRACING)
+    policy = policy_from(CARRACING)
+    controllers = np.random.default_rng(0).normal(size=(11, policy.size)).astype("float32")
+    seeds, told, tasks = list(range(30, 41)), [], []
+
+    def backwards(function, slices, workers, default_processes, tensorflow):
+        tasks.append(slices)
+        for index in reversed(range(len(slices))):
+            yield index, function(slices[index])
+
+    monkeypatch.setattr("controller.real.run_tasks", backwards)
+    with RealWorld(CARRACING, run, final, patience=9) as world:
+        whole = [world.play(given, seeds) for given in (controllers, controllers[0], None)]
+        assert not tasks
+    spread = dataclasses.replace(CARRACING, workers=Workers(processes=4))
+    with RealWorld(spread, run, final, patience=9) as world:
+        parts = [world.play(given, seeds, told.append) for given in (controllers, controllers[0], None)]
+    for played, expected in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(played.returns, expected.returns)
+        np.testing.assert_array_equal(played.lengths, expected.lengths)
+    assert len(np.unique(whole[0].returns - whole[1].returns)) > 5 and len(np.unique(whole[2].returns)) > 5
+    assert told == [2, 3, 3, 3] * 3
+    assert [(task.final, task.patience, task.seeds) for task in tasks[0]][-1] == (final, 9, [39, 40])
+
+
+@pytest.mark.parametrize(
+    ("world", "final", "episodes", "spread"),
+    [
+        ("carracing", True, 3, True),
+        ("carracing", False, 3, False),
+        ("carracing", False, 1000, True),
+        ("doom", True, 1000, False),
+    ],
+)
+def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
+    settings = dataclasses.replace(CARRACING, env=Env(name=world, max_steps=1000), workers=Workers())
+    here, elsewhere = [], []
+    monkeypatch.setattr("controller.real.core_count", lambda: 2)
+    monkeypatch.setattr(RealWorld, "play_here", lambda self, parameters, seeds, progress: here.append(len(seeds)))
+
+    def run_tasks(function, slices, *_, **__):
+        for index, task in enumerate(slices):
+            elsewhere.append(len(task.seeds))
+            yield index, Played(*np.zeros((2, len(task.seeds))))
+
+    monkeypatch.setattr("controller.real.run_tasks", run_tasks)
+    RealWorld(settings, Run(tmp_path), final).play(None, range(episodes))
+    assert (sum(elsewhere), sum(here)) == ((episodes, 0) if spread else (0, episodes))
+    assert not spread or len(elsewhere) >= 2
+
+
+def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
+    with RealWorld(CARRACING, Run(tmp_path)) as world:
+        two = world.games(2)
+        assert two.num_envs == 2 and world.games(1) is two
+        three = world.games(50)
+        assert three.num_envs == 3 and two.closed and not three.closed
+        assert world.games(3) is three
+        seeds = [7, 12, 5, 4]
+        np.testing.assert_array_equal(world.play_here(None, seeds).lengths, [length(seed) for seed in seeds])
+    assert three.closed
+
+
+def test_trials_are_on_the_seeds_below_the_held_out_ones(tmp_path, monkeypatch):
+    played = []
+    monkeypatch.setattr(
+        RealWorld, "play", lambda self, parameters, seeds: played.append(list(seeds)) or Played(np.ones(2), np.ones(2))
+    )
+    settings = dataclasses.replace(CARRACING, controller=dataclasses.replace(CARRACING.controller, trial_episodes=2))
+    RealWorld(settings, Run(tmp_path)).trial(np.zeros(3))
+    assert played == [[999_998, 999_999]]
