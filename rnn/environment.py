@@ -95,7 +95,7 @@ class Dreams:
             self.generators[row].random(out=uniform[row], dtype="float32")
             self.generators[row].standard_normal(out=normal[row], dtype="float32")
         restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
-        executed = self.world.from_env(actions)
+        executed = np.asarray(self.world.from_env(actions), "float32")
         given = executed if self.settings.rnn.action == "executed" else self.world.unexecute(executed)
         batch = [*self.state, given, restart, uniform, normal]
         z, h, c, *others = batch if len(restart) > 1 else [np.repeat(part, 2, axis=0) for part in batch]
