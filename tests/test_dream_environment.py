@@ -9,12 +9,14 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import rnn  # noqa: F401 (registers the dream)
-from experiment.config import to_yaml
+from envs.worlds import WORLDS
+from experiment.config import load_config, to_yaml
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import Dream, Env, Experiment, Rnn
 from extract.rollouts import Sequences
-from rnn.model import build_rnn
+from rnn.model import build_rnn, load_rnn
+from rnn.starts import load_starts
 from vae.latents import write_latents
 from vae.model import VAE
 
@@ -24,8 +26,23 @@ Z, H = 4, 16
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     """A run folder with everything that a dream needs; its dreams last some 20 steps."""
-    folder = Run(tmp_path_factory.mktemp("run"))
-    settings = Experiment()
+    return untrained(tmp_path_factory.mktemp("run"), Experiment(), done_bias=-0.8)
+
+
+@pytest.fixture(scope="module")
+def racing(tmp_path_factory) -> Run:
+    """The same of CarRacing, with rewards; its dreams begin in the second frame of an episode, and do not end."""
+    settings = Experiment(
+        env=Env(name="carracing", max_steps=1000),
+        rnn=Rnn(predict_done=False, predict_reward=True),
+        dream=Dream(start_steps=[1, 1], max_steps=30),
+    )
+    return untrained(tmp_path_factory.mktemp("racing"), settings)
+
+
+def untrained(path, settings: Experiment, done_bias: float | None = None) -> Run:
+    """Random weights, and the latents of three short episodes."""
+    folder = Run(path)
     settings = dataclasses.replace(
         settings,
         vae=dataclasses.replace(settings.vae, z=Z),
@@ -37,11 +54,12 @@ def run(tmp_path_factory) -> Run:
     generator = np.random.default_rng(1)
     for variable, size in zip(model.weights, (0.6, 0.3, 0.6, 0.3), strict=True):
         variable.assign(generator.normal(size=variable.shape) * size)
-    model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], -0.8))
+    if done_bias is not None:
+        model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], done_bias))
     model.save_weights(folder.rnn_weights)
-    frames = 6
+    frames, actions = 6, WORLDS[settings.env.name].actions
     series = Sequences(
-        actions=np.zeros(frames, "float32"),
+        actions=np.zeros((frames, actions) if actions > 1 else frames, "float32"),
         rewards=np.ones(frames, "float32"),
         terminated=np.zeros(frames, bool),
         truncated=np.ones(frames, bool),
@@ -205,3 +223,77 @@ def test_a_run_without_m_is_a_problem(run, tmp_path):
     (tmp_path / "config.yaml").write_text(run.config.read_text())
     with pytest.raises(Problem, match=r"rnn\.weights\.h5"):
         gymnasium.make("DoomDream-v0", run=tmp_path)
+
+
+def test_gymnasiums_checker_is_content_with_the_dream_of_a_car(racing):
+    env = gymnasium.make("CarRacingDream-v0", run=racing.path, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    assert env.metadata["render_fps"] == 50 and env.action_space.shape == (3,)
+
+
+def test_a_car_begins_with_the_memory_and_gets_the_rewards_that_m_says(racing):
+    """Against M step by step, in one dream and in a vector of them; cut after max_steps."""
+    settings = load_config(racing.config)
+    model = load_rnn(racing, settings)
+    starts = load_starts(settings, racing, model)
+    assert not starts.fresh
+    env = gymnasium.make("CarRacingDream-v0", run=racing.path, temperature=1e-10)
+    vector = gymnasium.make_vec("CarRacingDream-v0", 3, run=racing.path, temperature=1e-10)
+    actions = np.random.default_rng(0).uniform([-1, 0, 0], 1, (30, 3)).astype("float32")
+    seen, several = env.reset(seed=4)[0], vector.reset(seed=3)[0]
+    z, c, h = np.split(seen, [Z, Z + H])
+    assert any(np.array_equal(h, start) for start in starts.h) and any(np.array_equal(c, start) for start in starts.c)
+    total = 0.0
+    for step, action in enumerate(actions):
+        np.testing.assert_array_equal(several[1], seen)
+        inputs = np.concatenate([z, action])[None]
+        h, c = model.step(inputs, h.reshape(1, H), c.reshape(1, H))
+        mixture, reward, _ = model.head(h)
+        likeliest = np.argmax(mixture.log_mix, axis=1)  # (1, Z): what is drawn at no temperature
+        expected = np.take_along_axis(mixture.mean.numpy(), likeliest[:, None], axis=1)[0, 0]
+        seen, rewarded, terminated, truncated, _ = env.step(action)
+        several, rewards, *_ = vector.step(np.tile(action, (3, 1)))
+        np.testing.assert_allclose(seen[:Z], expected, atol=1e-3)
+        assert rewarded == pytest.approx(float(reward[0]), abs=1e-4) and rewards[1] == rewarded
+        assert (terminated, truncated) == (False, step == 29)
+        z, c, h = np.split(seen, [Z, Z + H])
+        total += abs(rewarded)
+    assert total > 3
+
+
+def test_m_is_told_what_a_world_executes_of_the_environments_actions(run, racing, tmp_path):
+    """As it is, and as the raw action that it may have been."""
+    for folder, name, action in ((run, "doom", np.array([2])), (racing, "carracing", np.array([[0.3, 0.2, 0.6]], "f"))):
+        world, told = WORLDS[name], {}
+        for kind in ("executed", "raw"):
+            settings = load_config(folder.config, None, [f"rnn.action={kind}"])
+            copy = Run(tmp_path / f"{name}-{kind}")
+            copy.path.mkdir()
+            for path in (folder.rnn_weights, folder.latents):
+                (copy.path / path.name).write_bytes(path.read_bytes())
+            copy.config.write_text(to_yaml(settings))
+            env = gymnasium.make(f"{'Doom' if name == 'doom' else 'CarRacing'}Dream-v0", run=copy.path).unwrapped
+            dream = env.dreams.dream
+            step = dream.step
+
+            def listen(weights, state, seen, *others, step=step, kind=kind, told=told):
+                told[kind] = np.asarray(seen)
+                return step(weights, state, seen, *others)
+
+            env.dreams._step = listen
+            env.reset(seed=0)
+            env.step(action[0])
+        executed = world.from_env(action)
+        np.testing.assert_array_equal(told["executed"][:1], executed)
+        np.testing.assert_allclose(world.execute(told["raw"][:1]), executed, atol=1e-6)
+        assert name == "doom" or not np.allclose(told["raw"], told["executed"])
+
+
+@pytest.mark.parametrize("action", [[0.1, 0.5, 0.0], (0, 1, 0), np.array([0.1, 0.5, 0.0])])
+def test_a_car_may_be_driven_with_numbers_of_any_kind(racing, action):
+    env = gymnasium.make("CarRacingDream-v0", run=racing.path).unwrapped
+    after = []
+    for given in (action, np.asarray(action, "float32")):
+        env.reset(seed=0)
+        after.append(env.step(given)[0])
+    np.testing.assert_array_equal(*after)
