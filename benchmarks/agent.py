@@ -6,11 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate
-from controller.agent import Agent, AgentPlayer, play
+from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
-from controller.real import to_action
+from envs.actions import move, to_discrete
 from envs.doom import DoomEnv, DoomVector
+from envs.play import play
+from envs.worlds import world_of
 from experiment.config import load_config
+from rnn.dream import seen_by
 from rnn.model import MDNRNN, build_rnn
 from vae.model import VAE
 
@@ -22,16 +25,16 @@ def measure() -> Iterator[Measurement]:
     """Tics a second of agents with fresh weights; what they do does not matter to the speed."""
     settings = load_config("configs/doom.yaml")
     vae, rnn, policy = VAE(settings.vae.z), build_rnn(settings), policy_from(settings)
-    agent = Agent(vae, rnn, policy)
+    agent, world = Agent(vae, rnn, policy, seen_by(settings)), world_of(settings)
     parameters = np.random.default_rng(0).normal(0, 0.1, policy.size)
-    world = DoomVector(GAMES, MAX_STEPS)
+    games = DoomVector(GAMES, MAX_STEPS)
     seeds = range(GAMES)
 
     def batched() -> float:
-        return float(play(world, AgentPlayer(agent, GAMES, parameters, seeds), seeds, to_action).lengths.sum())
+        return float(play(world, games, AgentPlayer(agent, GAMES, parameters), seeds).lengths.sum())
 
     rate = best_rate(batched)
-    world.close()
+    games.close()
     env = DoomEnv(MAX_STEPS)
     plain = best_rate(lambda: plain_episode(env, vae, rnn, policy.act, parameters), repeats=2)
     env.close()
@@ -48,8 +51,8 @@ def plain_episode(env: DoomEnv, vae: VAE, rnn: MDNRNN, act: object, parameters: 
         mu, logvar = vae.encode(tf.constant(frame)[None])
         z = mu + tf.exp(logvar / 2) * random.standard_normal(mu.shape)
         raw = act(tf.constant(parameters, tf.float32)[None], z, h, c)  # type: ignore[operator]
-        action = int(to_action(raw.numpy())[0])
-        frame, _, terminated, truncated, _ = env.step(action)
-        h, c = rnn.step(tf.concat([z, tf.sign(raw)[:, None], [[float(steps == 0)]]], axis=1), h, c)
+        executed = move(raw.numpy())
+        frame, _, terminated, truncated, _ = env.step(int(to_discrete(executed)[0]))
+        h, c = rnn.step(tf.concat([z, executed[:, None], [[float(steps == 0)]]], axis=1), h, c)
         steps, over = steps + 1, terminated or truncated
     return steps

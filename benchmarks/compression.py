@@ -21,7 +21,7 @@ import hdf5plugin
 import numpy as np
 
 from experiment.files import write_json
-from experiment.schema import Env, Extract
+from experiment.schema import Experiment, Extract
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 
 RESULTS = Path(__file__).parent / "results" / "compression.json"
@@ -73,11 +73,11 @@ def recorded(run: Path) -> Iterator[Episode]:
 
 def played() -> Iterator[Episode]:
     """Episodes of the random policy played now, about FRAMES frames."""
-    from extract.collect import ShardTask, record
+    from extract.collect import ShardTask, record, without_networks
 
     with tempfile.TemporaryDirectory() as folder:
-        extract = Extract(episodes=FRAMES // 300)
-        record(ShardTask(shard_path(Path(folder) / "rollouts", 0), 0, 1, Env(), extract))
+        settings = Experiment(extract=Extract(episodes=FRAMES // 300))
+        record(ShardTask(shard_path(Path(folder) / "rollouts", 0), 0, 1, settings, without_networks))
         yield from recorded(Path(folder))
 
 

@@ -7,10 +7,12 @@ import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate
 from controller.policy import policy_from
+from envs.actions import move
 from experiment.config import load_config
-from rnn.dream import Dream, Starts, State, execute
+from rnn.dream import Dream, State, seen_by
 from rnn.mixture import sample
 from rnn.model import MDNRNN, build_rnn
+from rnn.starts import Starts
 
 TEMPERATURE = 1.15
 PLAIN_STEPS = 200
@@ -21,16 +23,14 @@ def measure() -> Iterator[Measurement]:
     settings = load_config("configs/doom.yaml")
     model, policy = mortal(build_rnn(settings)), policy_from(settings)
     generator = np.random.default_rng(0)
-    starts = Starts(*generator.normal(size=(2, 100, model.latent_size)).astype("float32"))
-    dream = Dream(model, starts, settings.rnn.action)
+    mu, logvar = generator.normal(size=(2, 100, model.latent_size)).astype("float32")
+    starts = Starts(mu, logvar, *np.zeros((2, 100, model.hidden), "float32"))
+    dream = Dream(model, starts, seen_by(settings))
     population = generator.normal(0, 0.1, (settings.controller.population, policy.size)).astype("float32")
 
     def generation() -> float:
-        return float(
-            dream.rollout(
-                policy.act, population, settings.controller.episodes, 0, TEMPERATURE, settings.dream.max_steps
-            ).sum()
-        )
+        episodes, longest = settings.controller.episodes, settings.dream.max_steps
+        return float(dream.rollout(policy.act, population, episodes, 0, TEMPERATURE, longest).lengths.sum())
 
     plain = best_rate(lambda: plain_dream(model, policy.act, population[:1], starts), repeats=2)
     flop = 2 * (np.prod(model.kernel.shape) + np.prod(model.output_kernel.shape))
@@ -55,9 +55,9 @@ def plain_dream(model: MDNRNN, act: object, parameters: np.ndarray, starts: Star
     state = State(tf.constant(starts.mu[:1]), h, h)
     for step in range(PLAIN_STEPS):
         raw = act(tf.constant(parameters), *state)  # type: ignore[operator]
-        inputs = tf.concat([state.z, execute(raw)[:, None], [[float(step == 0)]]], axis=1)
+        inputs = tf.concat([state.z, move(raw.numpy())[:, None], [[float(step == 0)]]], axis=1)
         h, c = model.step(inputs, state.h, state.c)
-        mixture, done_logit = model.head(h)
+        mixture, _, done_logit = model.head(h)
         uniform, normal = generator.random((1, model.latent_size)), generator.standard_normal((1, model.latent_size))
         z = sample(mixture, TEMPERATURE, tf.constant(uniform, tf.float32), tf.constant(normal, tf.float32))
         assert done_logit is not None

@@ -11,7 +11,7 @@ from keras import layers
 from benchmarks.measure import Measurement, best_rate
 from experiment.config import load_config
 from rnn.mixture import log_likelihood
-from rnn.model import MDNRNN
+from rnn.model import build_rnn
 from rnn.series import Batch
 from rnn.training import Learner, optimizer
 from vae.training import compiled_vae
@@ -50,7 +50,7 @@ def measure() -> Iterator[Measurement]:
     keras.config.set_dtype_policy(policy)
     m = settings.rnn
     batch = random_batch(m.window, m.streams, settings.vae.z)
-    learner = Learner(MDNRNN(settings.vae.z, 1, m.hidden, m.mixtures, True), m.streams, m.window, m.done_weight)
+    learner = Learner(build_rnn(settings), m)
     learner.compile(optimizer(m), jit_compile=False)
     learner.optimizer.build(learner.model.trainable_weights)
     step = tf.function(learner.train_step)
@@ -92,7 +92,8 @@ def random_batch(window: int, streams: int, latent_size: int) -> Batch:
     shape = (window, streams)
     ones = np.ones(shape, "float32")
     inputs = random.standard_normal((*shape, latent_size + 2), "float32")
-    return Batch(inputs, ones, inputs[..., :latent_size], ones, (random.random(shape) < 0.003).astype("float32"), ones)
+    done = (random.random(shape) < 0.003).astype("float32")
+    return Batch(inputs, ones, inputs[..., :latent_size], ones, done, ones, ones, ones)
 
 
 class PlainVAE(keras.Model):
