@@ -212,7 +212,7 @@ class Openloop:
     """How prediction errors compound when a model is fed its own output (`python -m openloop`)."""
 
     windows: int = setting(100, "windows of held-out episodes, the same ones every time", least=2, extendable=True)
-    context: int = setting(16, "recorded frames that a prediction begins with", least=1, extendable=True)
+    context: int = setting(32, "recorded frames that a prediction begins with", least=1, extendable=True)
     horizon: int = setting(64, "steps to predict after them, or fewer where the episode ends", least=1, extendable=True)
     dreams: int = setting(8, "V+M: predictions of each window, since they are drawn", least=1, extendable=True)
     temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, extendable=True)

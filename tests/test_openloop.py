@@ -1,0 +1,659 @@
+"""How prediction errors compound: metrics, windows, curves, bands, V+M as a predictor, and the two commands."""
+
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from PIL import Image
+
+from envs.worlds import WORLDS
+from experiment.config import load_made, to_yaml
+from experiment.files import read_json, write_json
+from experiment.problem import Problem, UsageProblem
+from experiment.run import Run
+from experiment.schema import Data, Env, Experiment, Hardware, Openloop, Rnn, Vae
+from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from openloop import interactive
+from openloop.__main__ import evaluate_run
+from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
+from openloop.interactive import Session, read_command
+from openloop.predictor import kind_of, open_run
+from openloop.report import to_rgb
+from openloop.scores import Scores, score
+from openloop.vm import VisionMemory, noise
+from openloop.windows import Batch, Window, choose_windows, read_windows
+from rnn.dream import seen_by
+from rnn.model import MDNRNN
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
+
+
+# Metrics
+
+
+def plain_ssim(left: np.ndarray, right: np.ndarray) -> float:
+    """Wang et al. 2004, place by place, of pictures (h, w, c) in [0, 1]."""
+    line = np.exp(-np.square(np.arange(11) - 5) / (2 * 1.5**2))
+    weights = np.outer(line, line) / line.sum() ** 2
+    found = []
+    for channel in range(left.shape[2]):
+        for y, x in np.ndindex(left.shape[0] - 10, left.shape[1] - 10):
+            a, b = (picture[y : y + 11, x : x + 11, channel] for picture in (left, right))
+            mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+            var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
+            both = (weights * (a - mean_a) * (b - mean_b)).sum()
+            likeness = (2 * mean_a * mean_b + 1e-4) * (2 * both + 9e-4)
+            found.append(likeness / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("shape", [(84, 84, 1), (64, 64, 3)])
+def test_scores_are_those_of_the_formulas(shape):
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 256, (2, *shape), dtype=np.uint8)
+    predicted = (truth / 255 + random.normal(size=truth.shape) * [[[[0.1]]], [[[0.5]]]]).clip(0, 1).astype("float32")
+    found = score(predicted, truth)
+    for i in range(2):
+        left, right = predicted[i].astype("float64"), truth[i] / 255
+        mse = float(((left - right) ** 2).mean())
+        assert found.mse[i] == pytest.approx(mse, rel=1e-4)
+        assert found.psnr[i] == pytest.approx(10 * np.log10(1 / mse), abs=1e-3)
+        assert found.ssim[i] == pytest.approx(plain_ssim(left, right), abs=1e-4)
+    assert found.ssim[0] > found.ssim[1] + 0.1
+
+
+def test_scores_of_many_predictions_of_a_frame_and_of_bytes():
+    frames = np.random.default_rng(1).integers(0, 256, (2, 3, 12, 14, 3), dtype=np.uint8)
+    found = score(frames, frames[:, :1])
+    assert all(part.shape == (2, 3) for part in found)
+    np.testing.assert_allclose(found.mse[:, 0], 0)
+    np.testing.assert_allclose(found.psnr[:, 0], 10 * np.log10(12 * 255**2), rtol=1e-5)  # 58.9 dB, not infinity
+    np.testing.assert_allclose(found.ssim[:, 0], 1, atol=1e-6)
+    assert (found.mse[:, 1:] > 0.1).all()
+    floats = score(frames.astype("float32") / 255, frames[:, :1].astype("float32") / 255)
+    for part, same in zip(found, floats, strict=True):
+        np.testing.assert_allclose(part, same, rtol=1e-5)
+
+
+# Windows
+
+
+LENGTHS = np.array([40, 12, 31, 9, 25, 60, 14, 11])
+
+
+def test_windows_lie_inside_of_held_out_episodes_and_are_always_the_same():
+    held_out = np.array([1, 3, 5, 6])  # 8, 5, 56 and 10 places with a context of 4
+    settings = dataclasses.replace(SETTINGS, windows=26)
+    windows = choose_windows(LENGTHS, held_out, settings)
+    assert [window.number for window in windows] == list(range(26))
+    assert len({(window.episode, window.start) for window in windows}) == 26
+    counts = [sum(window.episode == episode for window in windows) for episode in held_out]
+    assert sum(counts) == 26 and counts[1] == 5 and set(counts) - {5} <= {7, 8}  # the third has no room for more
+    for window in windows:
+        assert window.start >= 0 and 1 <= window.steps <= 6
+        left = LENGTHS[window.episode] - window.start - 4
+        assert window.steps == min(6, left)
+    assert any(window.steps < 6 for window in windows)
+    starts = [window.start for window in windows if window.episode == 5]
+    assert starts == sorted(starts) and max(starts) > 40 and min(np.diff(starts)) >= 1
+    assert choose_windows(LENGTHS, held_out, settings) == windows
+    assert choose_windows(LENGTHS, held_out, dataclasses.replace(settings, seed=1)) != windows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"context": 55}, r"no held-out episode has 61 frames \(openloop.context=55 and openloop.horizon=6\), the longest has 60"),
+        ({"horizon": 57}, r"no held-out episode has 61 frames"),
+        ({"windows": 80}, r"room for 79 windows of 4 frames and one more, not for openloop.windows=80"),
+    ],
+)  # fmt: skip
+def test_windows_that_there_are_not(change, words):
+    with pytest.raises(Problem, match=words):
+        choose_windows(LENGTHS, np.array([1, 3, 5, 6]), dataclasses.replace(SETTINGS, **change))
+    just = {name: value - 1 for name, value in change.items()} | ({"windows": 2} if "windows" not in change else {})
+    windows = choose_windows(LENGTHS, np.array([1, 3, 5, 6]), dataclasses.replace(SETTINGS, **just))
+    assert len(windows) == just["windows"]
+
+
+def write_rollouts(folder: Path, actions: int = 1, lengths: np.ndarray = LENGTHS) -> Rollouts:
+    """Two shards of noisy episodes; the first bytes of a frame say its episode and step, and its action both."""
+    random, episodes = np.random.default_rng(0), []
+    for number, length in enumerate(lengths):
+        frames = random.integers(0, 256, (64, 64, 3), dtype=np.uint8) // 2 + np.zeros((length, 1, 1, 1), np.uint8)
+        frames = np.stack([np.roll(frame, 3 * t, axis=1) for t, frame in enumerate(frames)])
+        frames[:, 0, 0, 0], frames[:, 0, 0, 1] = number, np.arange(length)
+        acted = random.uniform(-1, 1, (length, actions) if actions > 1 else length).astype("float32")
+        end = np.arange(length) == length - 1
+        episodes.append(Episode(frames, acted, np.ones(length, "float32"), end, np.zeros(length, bool)))
+    half = len(episodes) // 2
+    for shard, some in enumerate((episodes[:half], episodes[half:])):
+        write_shard(shard_path(folder, shard), some, {})
+    return Rollouts(folder)
+
+
+@pytest.mark.parametrize("actions", [1, 3])
+def test_what_is_read_of_windows(tmp_path, actions):
+    rollouts = write_rollouts(tmp_path, actions)
+    windows = choose_windows(rollouts.lengths, np.array([1, 3, 5, 6]), dataclasses.replace(SETTINGS, windows=26))
+    acted = rollouts.sequences().actions
+    batch = read_windows(rollouts, acted, windows, 4)
+    assert batch.frames.shape == (26, 10, 64, 64, 3) and batch.actions.shape[:2] == (26, 10)
+    for row, window in enumerate(windows):
+        episode = rollouts.episode(window.episode)
+        for t in range(10):
+            step = min(window.start + t, LENGTHS[window.episode] - 1)  # the last frame is repeated
+            assert batch.frames[row, t, 0, 0, :2].tolist() == [window.episode, step]
+            np.testing.assert_array_equal(batch.frames[row, t], episode.frames[step])
+            np.testing.assert_array_equal(batch.actions[row, t], episode.actions[step])
+    alone = read_windows(rollouts, acted, windows[-1:], 4)
+    assert alone.frames.shape[1] == 4 + windows[-1].steps
+
+
+# Curves
+
+
+class Drifter:
+    """Predicts the last frame it saw, plus the action, plus what its draw and the window's number add; grey, any size."""
+
+    title, draws = "drifter", 3
+
+    def begin(self, frames, actions, windows):
+        return np.repeat(frames[:, -1:] / 255, 3, axis=1).astype("float32"), windows
+
+    def imagine(self, memory, actions):
+        frames, windows = memory
+        drift = 0.02 * np.arange(3) * (1 + windows[:, None] % 2) + 0.01 * actions[:, None]  # (B, D)
+        frames = (frames + drift[:, :, None, None, None]).clip(0, 1).astype("float32")
+        return frames, (frames, windows)
+
+    def observe(self, memory, actions, frames):
+        return np.repeat(frames[:, None] / 255, 3, axis=1).astype("float32"), memory[1]
+
+    def reconstruct(self, frames):
+        return np.round(frames / 255, 1).astype("float32")
+
+
+class Certain(Drifter):
+    """One prediction, and no floor."""
+
+    draws = 1
+
+    def imagine(self, memory, actions):
+        frames, (_, windows) = super().imagine(memory, actions)
+        return frames[:, 2:], (frames, windows)
+
+    def reconstruct(self, frames):
+        return None
+
+
+def some_windows(channels: int = 1) -> Batch:
+    random = np.random.default_rng(2)
+    frames = random.integers(0, 256, (5, 1, 12, 13, channels)) + 9 * np.arange(10)[:, None, None, None]
+    steps = np.array([6, 2, 6, 1, 4])
+    return Batch(np.array([8, 3, 0, 5, 1]), steps, (frames % 256).astype(np.uint8), random.normal(size=(5, 10)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_curves_are_those_of_a_plain_loop(channels):
+    batch = some_windows(channels)
+    curves = score_batch(Drifter(), batch, 4)
+    assert list(curves) == ["open_loop", "best_of_n", "mean_frame", "teacher_forced", "copy", "floor"]
+    for row in range(5):
+        number, truth = batch.numbers[row], batch.frames[row] / 255
+        dreams = [truth[3]] * 3
+        errors: dict[str, list] = {name: [] for name in ("open_loop", "mean_frame", "teacher_forced", "copy", "floor")}
+        for t in range(4, 4 + batch.steps[row]):
+            drift = [0.02 * d * (1 + number % 2) + 0.01 * batch.actions[row, t - 1] for d in range(3)]
+            dreams = [(dream + drift[d]).clip(0, 1) for d, dream in enumerate(dreams)]
+            forced = [(truth[t - 1] + drift[d]).clip(0, 1) for d in range(3)]
+            frames = {"open_loop": dreams, "mean_frame": [np.mean(dreams, axis=0)], "teacher_forced": forced}
+            frames |= {"copy": [truth[3]], "floor": [np.round(truth[t], 1)]}
+            for name, shown in frames.items():
+                errors[name].append([float(((frame - truth[t]) ** 2).mean()) for frame in shown])
+        steps = batch.steps[row]
+        for name, by_step in errors.items():
+            np.testing.assert_allclose(curves[name].mse[row, :steps], np.mean(by_step, axis=1), rtol=1e-3, atol=1e-7)
+        best = np.mean(errors["open_loop"], axis=0).argmin()
+        np.testing.assert_allclose(curves["best_of_n"].mse[row, :steps], np.array(errors["open_loop"])[:, best], rtol=1e-3, atol=1e-7)  # fmt: skip
+        for scores in curves.values():
+            for part in scores:
+                assert part.shape == (5, 6)
+                assert np.isfinite(part[row, :steps]).all() and np.isnan(part[row, steps:]).all()
+    assert (np.nanmean(curves["best_of_n"].mse, axis=1) < np.nanmean(curves["open_loop"].mse, axis=1)).all()
+
+
+def test_the_first_step_is_the_same_fed_with_either_and_psnr_is_a_mean_of_draws():
+    batch, predictor = some_windows(), Drifter()
+    curves = score_batch(predictor, batch, 4)
+    for forced, free in zip(curves["teacher_forced"], curves["open_loop"], strict=True):
+        np.testing.assert_array_equal(forced[:, 0], free[:, 0])
+        assert not np.allclose(forced[0], free[0])
+    first = next(iter(predict(predictor, batch, 4)))
+    draws = score(first.open_loop, first.truth[:, None])  # (B, D)
+    np.testing.assert_allclose(curves["open_loop"].psnr[:, 0], draws.psnr.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(curves["open_loop"].ssim[:, 0], draws.ssim.mean(axis=1), rtol=1e-5)
+
+
+def test_one_certain_prediction_has_neither_best_nor_mean_nor_floor():
+    curves = score_batch(Certain(), some_windows(), 4)
+    assert list(curves) == ["open_loop", "teacher_forced", "copy"]
+    drifting = list(predict(Drifter(), some_windows(), 4))[-1].open_loop[:, 2]
+    np.testing.assert_array_equal(list(predict(Certain(), some_windows(), 4))[-1].open_loop[:, 0], drifting)
+
+
+def test_division_into_batches_changes_nothing(tmp_path):
+    rollouts = write_rollouts(tmp_path)
+    windows = choose_windows(rollouts.lengths, np.array([1, 3, 5, 6]), dataclasses.replace(SETTINGS, windows=9))
+    actions = rollouts.sequences().actions
+    whole, parts = (
+        evaluate(Drifter(), rollouts, actions, windows, dataclasses.replace(SETTINGS, batch=batch)) for batch in (9, 2)
+    )
+    for name, scores in whole.items():
+        for part, same in zip(scores, parts[name], strict=True):
+            assert part.shape == (9, 6)
+            np.testing.assert_allclose(part, same, rtol=1e-5)
+    alive = np.isfinite(whole["copy"].mse).sum(axis=0)
+    np.testing.assert_array_equal(alive, survivors(windows, 6))
+    assert alive.tolist() == [sum(window.steps >= k for window in windows) for k in range(1, 7)]
+    assert alive[0] == 9 > alive[-1] > 0
+
+
+def test_best_median_and_worst_are_of_those_that_last_longest():
+    windows = [Window(i, i, 0, steps) for i, steps in enumerate([6, 2, 6, 6, 1, 6])]
+    mse = np.where(np.arange(6) < [[w.steps] for w in windows], np.array([[3.0], [9], [1], [2], [0], [5]]), np.nan)
+    mse[0, 0] = 0.1  # the mean over horizons decides
+    curves = {"open_loop": Scores(mse, -mse, -mse)}
+    assert pick_windows(curves, windows) == {"best": 2, "median": 3, "worst": 5}
+
+
+# Bands
+
+
+def test_bands_are_those_of_a_slow_bootstrap_over_episodes():
+    random = np.random.default_rng(3)
+    episodes = np.array([4, 4, 4, 7, 9, 9, 11])
+    values = random.normal(size=(7, 3))
+    values[[0, 3], 2] = np.nan
+    values[:, 1][episodes != 7] = np.nan  # one episode only: some samples have none of it
+    found = mean_with_band(values, episodes, dataclasses.replace(SETTINGS, resamples=200, confidence=0.8))
+    times = np.random.default_rng(SETTINGS.seed).multinomial(4, [0.25] * 4, 200)  # (R, E)
+    for k in range(3):
+        means = []
+        for sample in times:
+            taken = [
+                values[row, k]
+                for episode, number in zip((4, 7, 9, 11), sample, strict=True)
+                for _ in range(number)
+                for row in np.flatnonzero(episodes == episode)
+            ]
+            means.append(np.nanmean(taken) if np.isfinite(taken).any() else np.nan)
+        assert found.mean[k] == pytest.approx(np.nanmean(values[:, k]))
+        assert found.low[k] == pytest.approx(np.nanpercentile(means, 10))
+        assert found.high[k] == pytest.approx(np.nanpercentile(means, 90))
+    values[:, 1] = np.nan  # no window lasts so long
+    without = mean_with_band(values, episodes, SETTINGS)
+    assert [np.isnan(part).tolist() for part in without] == [[False, True, False]] * 3
+
+
+def test_bands_cover_what_they_should_and_repeated_windows_do_not_narrow_them():
+    settings = dataclasses.replace(SETTINGS, resamples=1000)
+    values = np.random.default_rng(4).normal(size=(300, 40))
+    once = mean_with_band(values, np.arange(300), settings)
+    assert 30 <= ((once.low < 0) & (once.high > 0)).sum() < 40  # of 40 bands, 38 to be expected
+    assert np.mean(once.high - once.low) == pytest.approx(2 * 1.96 * 300**-0.5, rel=0.05)
+    often = mean_with_band(np.repeat(values, 4, axis=0), np.repeat(np.arange(300), 4), settings)
+    np.testing.assert_allclose(often.low, once.low)
+    np.testing.assert_allclose(often.high, once.high)
+
+
+# V+M
+
+
+Z, H, K = 4, 16, 3
+
+
+class Flat:
+    """A V of 12 x 12 grey frames that is two matrices."""
+
+    def __init__(self):
+        random = np.random.default_rng(5)
+        self.into, self.out = (random.normal(size=shape) for shape in ((144, 2 * Z), (Z, 144)))
+
+    def encode(self, frames):
+        numbers = tf.reshape(tf.cast(frames, tf.float32), (-1, 144)) / 255
+        mu, logvar = tf.split(numbers @ self.into.astype("float32") / 4, 2, axis=1)
+        return mu, logvar - 2
+
+    def decode(self, z):
+        return tf.reshape(tf.sigmoid(z @ self.out.astype("float32")), (-1, 12, 12, 1))
+
+
+def small_m(actions: int, done: bool) -> MDNRNN:
+    keras.config.set_dtype_policy("float32")
+    model, random = MDNRNN(Z, actions, H, K, predict_done=done), np.random.default_rng(6)
+    for variable, size in zip(model.weights, (0.6, 0.3, 0.6, 0.3), strict=True):
+        variable.assign(random.normal(size=variable.shape) * size)
+    return model
+
+
+def plain_dream(vae, model, execute, settings, frames, actions, window, draw, open_loop):
+    """The frames of one dream of one window, by model.step and model.head, one at a time."""
+
+    def encoded(t):
+        mu, logvar = (part[0].numpy().astype("float64") for part in vae.encode(frames[t][None]))
+        return mu + np.exp(logvar / 2) * noise(settings.seed, np.array([window]), t, settings.dreams, Z).encoding[draw]
+
+    z, h, c, shown = encoded(0), tf.zeros((1, H)), tf.zeros((1, H)), []
+    for t in range(1, len(frames)):
+        restart = [float(t == 1)] if model.predict_done else []
+        inputs = np.concatenate([z, np.atleast_1d(execute(actions[t - 1])), restart]).astype("float32")
+        h, c = model.step(inputs[None], h, c)
+        log_mix, mean, log_std = (np.float64(part)[0] for part in model.head(h).mixture)  # (K, Z)
+        drawn = noise(settings.seed, np.array([window]), t, settings.dreams, Z)
+        imagined = np.empty(Z)
+        for d in range(Z):
+            share = np.exp(log_mix[:, d] / settings.temperature)
+            k = int(np.searchsorted(np.cumsum(share / share.sum()), drawn.uniform[draw, d], side="right"))
+            spread = np.exp(log_std[k, d]) * np.sqrt(settings.temperature)
+            imagined[d] = mean[k, d] + spread * drawn.normal[draw, d]
+        if t >= settings.context:
+            shown.append(1 / (1 + np.exp(-imagined @ vae.out)).reshape(12, 12, 1))
+        z = imagined if open_loop and t >= settings.context else encoded(t)
+    return np.array(shown)
+
+
+@pytest.mark.parametrize(
+    ("world", "rnn"),
+    [
+        ("doom", Rnn()),
+        ("doom", Rnn(action="raw")),
+        ("carracing", Rnn(predict_done=False)),
+    ],
+    ids=["doom", "raw actions", "carracing"],
+)
+def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
+    settings = dataclasses.replace(SETTINGS, temperature=1.3, dreams=2)
+    count = WORLDS[world].actions
+    vae, model = Flat(), small_m(count, rnn.predict_done)
+    predictor = VisionMemory(vae, model, seen_by(Experiment(env=Env(name=world), rnn=rnn)), settings)
+    random = np.random.default_rng(7)
+    frames = random.integers(0, 256, (3, 10, 12, 12, 1), dtype=np.uint8)
+    actions = random.uniform(-1, 1, (3, 10, count) if count > 1 else (3, 10)).astype("float32")
+    batch = Batch(np.array([5, 0, 9]), np.full(3, 6), frames, actions)
+    steps = list(predict(predictor, batch, 4))
+    assert len(steps) == 6
+    execute = WORLDS[world].execute if rnn.action == "executed" else np.asarray
+    for row, number in enumerate(batch.numbers):
+        for draw in range(2):
+            arguments = vae, model, execute, settings, frames[row], actions[row], number, draw
+            dreamt = plain_dream(*arguments, open_loop=True)
+            forced = plain_dream(*arguments, open_loop=False)
+            np.testing.assert_allclose([step.open_loop[row, draw] for step in steps], dreamt, atol=2e-3)
+            np.testing.assert_allclose([step.teacher_forced[row, draw] for step in steps], forced, atol=2e-3)
+            assert np.abs(dreamt[1:] - forced[1:]).max() > 0.1, "being fed its own predictions makes no difference"
+    for step in steps:
+        np.testing.assert_array_equal(step.copy, frames[:, 3])
+        np.testing.assert_allclose(step.floor, vae.decode(vae.encode(step.truth)[0]), atol=1e-5)
+    assert np.abs(steps[0].open_loop[:, 0] - steps[0].open_loop[:, 1]).max() > 0.1, "the draws are the same"
+    alone = Batch(*(part[1:2] for part in batch))
+    for step, whole in zip(predict(predictor, alone, 4), steps, strict=True):
+        np.testing.assert_allclose(step.open_loop[0], whole.open_loop[1], atol=1e-3)
+
+
+# The commands
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Run:
+    """A run with rollouts and an untrained V and M, as an earlier version could have left it."""
+    from rnn.model import build_rnn
+    from vae.model import VAE
+
+    run = Run(tmp_path_factory.mktemp("made") / "run")
+    settings = Experiment(
+        vae=Vae(z=4), rnn=Rnn(hidden=8, mixtures=2), data=Data(val_ratio=0.5), hardware=Hardware(precision="float32")
+    )
+    write_rollouts(run.rollouts, lengths=LENGTHS)
+    VAE(4).save_weights(run.vae_weights)
+    model = build_rnn(settings)
+    for variable in model.weights:
+        variable.assign(np.random.default_rng(8).normal(size=variable.shape))
+    model.save_weights(run.rnn_weights)
+    for stage in ("vae", "rnn"):
+        write_json(run.record(stage), {"complete": True, "settings": {}})
+    content = yaml.safe_load(to_yaml(settings))
+    del content["openloop"]
+    content["controller"]["real_every"] = 5
+    run.config.write_text(yaml.safe_dump(content))
+    return run
+
+
+SMALL = [
+    f"openloop.{name}={getattr(SETTINGS, name)}" for name in ("windows", "context", "horizon", "dreams", "resamples")
+]
+
+
+def command(module: str, *arguments, given: str = "") -> subprocess.CompletedProcess:
+    """A command as a user runs it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(line, input=given, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def evaluated(made):
+    done = command("openloop", made.path, *SMALL)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_command_leaves_tables_plots_videos_and_a_record(made, evaluated):
+    record = read_json(made.results)["openloop"]
+    assert evaluated.stderr == "" and "openloop: done in" in evaluated.stdout
+    rollouts = Rollouts(made.rollouts)
+    training, held_out = rollouts.split(0.5)
+    single = rows_of(made.metrics / "openloop_windows.csv")
+    assert {int(row["episode"]) for row in single} <= set(held_out.tolist())
+    assert not {int(row["episode"]) for row in single} & set(training.tolist())
+    assert {int(row["window"]) for row in single} == set(range(7))
+    assert all(int(row["start"]) + 4 + int(row["horizon"]) <= LENGTHS[int(row["episode"])] for row in single)
+    means = rows_of(made.metrics / "openloop.csv")
+    curves = ["open_loop", "best_of_n", "mean_frame", "teacher_forced", "copy", "floor"]
+    assert [row["curve"] for row in means if row["horizon"] == "1"] == curves
+    for row in means:
+        same = [one for one in single if (one["curve"], one["horizon"]) == (row["curve"], row["horizon"])]
+        assert int(row["windows"]) == len(same) > 0
+        for metric in ("mse", "psnr", "ssim"):
+            assert float(row[metric]) == pytest.approx(np.mean([float(one[metric]) for one in same]), rel=1e-4)
+            assert float(row[f"{metric}_low"]) <= float(row[metric]) <= float(row[f"{metric}_high"])
+    assert list(record["horizons"]) == ["1", "5", "6"] and record["windows"] == 7
+    fifth = {row["curve"]: row for row in means if row["horizon"] == "5"}
+    assert record["horizons"]["5"]["mse"]["copy"][0] == pytest.approx(float(fifth["copy"]["mse"]), rel=1e-4)
+    gained = float(fifth["copy"]["mse"]) - float(fifth["open_loop"]["mse"])
+    assert record["horizons"]["5"]["mse_gained_on_copy"][0] == pytest.approx(gained, rel=1e-3)
+    better = sum(
+        float(a["mse"]) < float(b["mse"])
+        for a in single
+        for b in single
+        if (a["curve"], b["curve"], a["horizon"], b["horizon"]) == ("open_loop", "copy", "5", "5") and a["window"] == b["window"]
+    )  # fmt: skip
+    assert record["horizons"]["5"]["windows_better_than_copy"] == better
+    for metric in ("mse", "psnr", "ssim"):
+        assert min(Image.open(made.plots / f"{metric}_vs_horizon.png").size) > 300
+    lasting = {int(row["window"]): int(row["horizon"]) for row in single}
+    for name, number in record["shown"].items():
+        frames, _ = imageio_ffmpeg.count_frames_and_secs(str(made.videos / f"openloop_{name}.mp4"))
+        assert frames == lasting[number] == max(lasting.values())
+        assert Image.open(made.videos / f"openloop_{name}.gif").is_animated
+    table = [line.split() for line in evaluated.stdout.splitlines()]
+    assert ["MSE", "1", "7"] in [line[:3] for line in table]
+
+
+def test_what_was_measured_is_not_measured_again(made, evaluated, capsys):
+    files = [made.metrics / "openloop.csv", made.videos / "openloop_best.mp4"]
+    before = [path.read_bytes() for path in files]
+    times = [path.stat().st_mtime_ns for path in files]
+    evaluate_run(str(made.path), SMALL)
+    again = capsys.readouterr().out
+    assert (
+        "nothing to do" in again
+        and again.splitlines()[1:] == evaluated.stdout.splitlines()[-len(again.splitlines()) + 1 :]
+    )
+    assert [path.stat().st_mtime_ns for path in files] == times
+    files[0].unlink()
+    evaluate_run(str(made.path), SMALL)
+    assert "nothing to do" not in capsys.readouterr().out
+    assert files[0].read_bytes() == before[0], "not the same figures"
+    evaluate_run(str(made.path), [*SMALL, "openloop.temperature=3"])
+    assert "nothing to do" not in capsys.readouterr().out
+    assert files[0].read_bytes() != before[0]
+
+
+@pytest.mark.parametrize("module", ["openloop", "openloop.interactive"])
+def test_faults_are_one_line(made, tmp_path, module):
+    missing = command(module, tmp_path / "nowhere")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert (
+        missing.stderr
+        == f"error: {tmp_path}/nowhere is not a run folder (it has no config.yaml): give one such as runs/doom\n"
+    )
+    unfinished = Run(tmp_path / "run")
+    unfinished.path.mkdir()
+    unfinished.config.write_text(made.config.read_text())
+    write_json(unfinished.record("vae"), {"complete": True, "settings": {}})
+    write_json(unfinished.record("rnn"), {"complete": False, "settings": {}})
+    done = command(module, unfinished.path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr == f"error: {unfinished.path} has no trained model to predict with yet: run `python -m rnn` first\n"
+    )
+    other = command(module, made.path, "vae.z=5")
+    assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
+    assert len(other.stderr.splitlines()) == 1
+
+
+def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
+    with pytest.raises(
+        Problem, match=r"no held-out episode has \d+ frames \(openloop.context=32 and openloop.horizon=64\)"
+    ):
+        evaluate_run(str(made.path), ["openloop.windows=2"])
+
+
+def test_run_folders_of_earlier_versions(made, tmp_path):
+    settings, run = open_run(str(made.path), ["openloop.dreams=5"])
+    assert settings.openloop == dataclasses.replace(Openloop(), dreams=5) and settings.vae.z == 4
+    assert kind_of(run).needs == ("vae", "rnn")
+    content = yaml.safe_load(made.config.read_text())
+    content["rnn"]["layers"] = 2
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageProblem, match=r"rnn\.layers"):
+        open_run(str(tmp_path))
+    assert load_made(tmp_path / "config.yaml", ["vae"]).rnn == settings.rnn
+
+
+# Interactive
+
+
+@pytest.mark.parametrize(
+    ("world", "line", "executed", "times"),
+    [
+        ("doom", "left", -1, 1),
+        ("doom", "  right x3 ", 1, 3),
+        ("doom", "0", 0, 1),
+        ("doom", "1", -1, 1),
+        ("carracing", "-0.5 1 0", [-0.5, 1, 0], 1),
+        ("carracing", "0 0.25 1 x20", [0, 0.25, 1], 20),
+    ],
+)
+def test_lines_are_actions(world, line, executed, times):
+    command = read_command(line, WORLDS[world])
+    np.testing.assert_allclose(WORLDS[world].execute(command.action), executed)
+    assert command.times == times and command.action.dtype == np.float32
+    assert read_command("recorded x2", WORLDS[world]) == ("recorded", None, 2)
+
+
+@pytest.mark.parametrize(
+    ("world", "line", "words"),
+    [
+        ("doom", "lfet", "'lfet' is no action: write stay (0), left (1), right (2), recorded or quit"),
+        ("doom", "3", "'3' is no action"),
+        ("doom", "left right", "'left right' is no action"),
+        ("doom", "left x0", "'x0' is no number of times: write x1 to x1000"),
+        ("doom", "left xa", "'xa' is no number of times"),
+        ("doom", "x5", "'x5' is no action"),
+        ("doom", "recorded x1001", "'x1001' is no number of times"),
+        ("carracing", "0 0.5", "'0 0.5' is no action: write steer (-1 to 1) gas (0 to 1) brake (0 to 1), recorded or quit"),
+        ("carracing", "0 1.5 0", "'0 1.5 0' is no action"),
+        ("carracing", "0 nan 0", "'0 nan 0' is no action"),
+        ("carracing", "left", "'left' is no action"),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_actions(world, line, words):
+    with pytest.raises(Problem) as caught:
+        read_command(line, WORLDS[world])
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+def test_a_session_under_the_recorded_actions_is_the_open_loop():
+    batch = Batch(*(part[:1] for part in some_windows()))
+    session = Session(Drifter(), batch, 4)
+    np.testing.assert_array_equal(session.begun, batch.frames[0, 3])
+    for left, step in zip(range(6, 0, -1), predict(Drifter(), batch, 4), strict=True):
+        assert session.left == left
+        np.testing.assert_allclose(session.step(None), step.open_loop[0], atol=1e-6)
+    assert session.left == 0
+    beyond = session.step(np.float32(1.0))
+    assert beyond.shape == (3, 12, 13, 1) and not np.allclose(beyond, step.open_loop[0])
+
+
+def test_a_bad_line_changes_nothing(tmp_path, capsys):
+    batch = Batch(*(part[:1] for part in some_windows()))
+    lines = {
+        "good": ["right", "", "1 x2", "recorded"],
+        "bad": ["right", "rigth", "1 x2", "recorded x4", "5", "recorded"],
+    }
+    for name, given in lines.items():
+        interactive.play(Session(Drifter(), batch, 4), WORLDS["doom"], given, tmp_path / name)
+    output = capsys.readouterr()
+    assert len(output.err.splitlines()) == 3
+    assert "error: the recorded window has 3 more steps, not 4" in output.err.splitlines()
+    good, bad = (sorted((tmp_path / name).iterdir()) for name in lines)
+    assert [path.name for path in good] == [path.name for path in bad] == [f"step-{k:04d}.png" for k in range(5)]
+    assert [path.read_bytes() for path in good] == [path.read_bytes() for path in bad]
+
+
+def test_interactive_command_writes_what_is_predicted(made):
+    given = "left x2\nnonsense\nrecorded\nquit\nright\n"
+    arguments = [made.path, "--window", 6, *(part for part in SMALL if "dreams" not in part)]
+    done = command("openloop.interactive", *arguments, given=given)
+    assert done.returncode == 0
+    assert done.stderr == "error: 'nonsense' is no action: write stay (0), left (1), right (2), recorded or quit\n"
+    folder = made.path / "openloop" / "session-1"
+    assert [path.name for path in sorted(folder.iterdir())] == [f"step-{k:04d}.png" for k in range(4)]
+    assert done.stdout.splitlines()[-1] == f"3 steps, in {folder}"
+    settings, run = open_run(str(made.path), [*SMALL, "openloop.dreams=1"])
+    session = interactive.begin(settings, run, 6)
+    expected = [session.begun[None], *(session.step(action) for action in (np.float32(-1), np.float32(-1), None))]
+    for k, frames in enumerate(expected):
+        picture = np.asarray(Image.open(folder / f"step-{k:04d}.png"))[-256:]  # below the caption, four times as large
+        np.testing.assert_allclose(picture[2::4, 2::4].astype(int), to_rgb(frames)[0], atol=1)
+    again = command("openloop.interactive", *arguments, "--out", folder)
+    assert again.returncode == 1 and again.stderr.startswith(f"error: {folder} holds the steps of an earlier session")
+    with pytest.raises(Problem, match=r"there is no window 7: they are 0 to 6"):
+        interactive.begin(settings, run, 7)
