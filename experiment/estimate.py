@@ -4,6 +4,7 @@ The rates were measured on two cores with AVX-512 and AMX (see benchmarks/). For
 scaled by its cores (the game) or by a short matrix product (the networks), so 'about' means within a factor of two.
 """
 
+import functools
 import time
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ def bfloat16_is_fast(settings: Experiment) -> bool:
     return precision == "bfloat16" or (precision == "auto" and ("BF16" in name or "AMX" in name))
 
 
+@functools.cache
 def matmul_flops(size: int = 2048, repeats: int = 4) -> float:
     """FLOP/s of numpy's float32 matrix product, the best of a few."""
     matrix = np.ones((size, size), np.float32)
