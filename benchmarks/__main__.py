@@ -37,7 +37,7 @@ def main() -> None:
         "matrix product of 4,096 squared: "
         + ", ".join(f"{dtype} {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items())
     )
-    print(f"\n{'':<12} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
+    print(f"\n{'':<16} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
     rows = []
     for name in arguments.names or NAMES:
         for row in importlib.import_module(f"benchmarks.{name}").measure():
@@ -56,7 +56,7 @@ def line(row: Measurement, share: float | None) -> str:
     rate = f"{row.rate:,.0f} {row.unit}"
     of_peak = f"{share:.0%}" if share else ""
     return (
-        f"{row.name:<12} {rate:>20} {row.baseline:>10,.0f} {row.rate / row.baseline:>7.1f}x {of_peak:>8}   {row.plain}"
+        f"{row.name:<16} {rate:>20} {row.baseline:>10,.0f} {row.rate / row.baseline:>7.1f}x {of_peak:>8}   {row.plain}"
     )
 
 

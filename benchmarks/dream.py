@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate
 from controller.policy import policy_from
-from envs.actions import move
 from experiment.config import load_config
 from rnn.dream import Dream, State, seen_by
 from rnn.mixture import sample
@@ -19,8 +18,14 @@ PLAIN_STEPS = 200
 
 
 def measure() -> Iterator[Measurement]:
+    """Of both experiments."""
+    for name in ("doom", "carracing"):
+        yield measure_world(name)
+
+
+def measure_world(name: str) -> Measurement:
     """Dream steps a second, counting those of living dreams only, of an untrained M whose dreams end now and then."""
-    settings = load_config("configs/doom.yaml")
+    settings = load_config(f"configs/{name}.yaml")
     model, policy = mortal(build_rnn(settings)), policy_from(settings)
     generator = np.random.default_rng(0)
     mu, logvar = generator.normal(size=(2, 100, model.latent_size)).astype("float32")
@@ -32,9 +37,9 @@ def measure() -> Iterator[Measurement]:
         episodes, longest = settings.controller.episodes, settings.dream.max_steps
         return float(dream.rollout(policy.act, population, episodes, 0, TEMPERATURE, longest).lengths.sum())
 
-    plain = best_rate(lambda: plain_dream(model, policy.act, population[:1], starts), repeats=2)
-    flop = 2 * (np.prod(model.kernel.shape) + np.prod(model.output_kernel.shape))
-    yield Measurement("dream", "steps", best_rate(generation), plain, "one dream, batch 1, eager", float(flop))
+    plain = best_rate(lambda: plain_dream(dream, policy.act, population[:1]), repeats=2)
+    flop = float(2 * (np.prod(model.kernel.shape) + np.prod(model.output_kernel.shape)))
+    return Measurement(f"dream, {name}", "steps", best_rate(generation), plain, "one dream, batch 1, eager", flop)
 
 
 def mortal(model: MDNRNN) -> MDNRNN:
@@ -48,14 +53,15 @@ def mortal(model: MDNRNN) -> MDNRNN:
     return model
 
 
-def plain_dream(model: MDNRNN, act: object, parameters: np.ndarray, starts: Starts) -> int:
+def plain_dream(dream: Dream, act: object, parameters: np.ndarray) -> int:
     """The steps of a dream as earlier implementations compute it; it goes on after its end, for a steady rate."""
-    generator = np.random.default_rng(0)
+    generator, model = np.random.default_rng(0), dream.model
     h = tf.zeros((1, model.hidden))
-    state = State(tf.constant(starts.mu[:1]), h, h)
+    state = State(tf.constant(dream.starts.mu[:1]), h, h)
     for step in range(PLAIN_STEPS):
         raw = act(tf.constant(parameters), *state)  # type: ignore[operator]
-        inputs = tf.concat([state.z, move(raw.numpy())[:, None], [[float(step == 0)]]], axis=1)
+        seen = tf.reshape(dream.seen(raw), (1, -1))
+        inputs = tf.concat([state.z, seen, [[float(step == 0)]]], axis=1)
         h, c = model.step(inputs, state.h, state.c)
         mixture, _, done_logit = model.head(h)
         uniform, normal = generator.random((1, model.latent_size)), generator.standard_normal((1, model.latent_size))
