@@ -1,5 +1,6 @@
 """The whole pipeline as a user runs it: a command in a folder of one's own, killed at every stage and run again."""
 
+import argparse
 import json
 import os
 import signal
@@ -11,6 +12,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
+from envs.worlds import WORLDS
+from experiment.__main__ import run_pipeline
+from experiment.metrics import read_metrics
+from experiment.run import Run
+from extract.rollouts import Rollouts
+from tests.fake import fake_world
+from vae.latents import Latents
 
 TINY = Path(__file__).parent / "data" / "tiny.yaml"
 STAGES = ["extract", "vae", "vae.encode", "rnn", "controller", "controller.evaluate"]
@@ -104,3 +113,53 @@ def test_killed_run_comes_to_the_same_end(whole, killed):
     left, right = (json.loads((run / "results.json").read_text())["evaluations"] for run in (folder / "run", killed))
     assert left["game"]["returns"] == right["game"]["returns"]
     assert not list(killed.rglob(".partial*"))
+
+
+TWICE = """
+env: {name: carracing, max_steps: 7, games: 4}
+extract: {policy: brownian, episodes: 8, min_steps: 3, shard_episodes: 4}
+data: {val_ratio: 0.25}
+vae: {z: 4, steps: 4, batch: 4, epochs: 1, frame_stride: 1}
+rnn: {hidden: 8, mixtures: 2, steps: 4, streams: 2, window: 5, epochs: 2, predict_reward: true, predict_done: false}
+dream: {max_steps: 12, start_steps: [1, 3], starts: 10}
+controller: {inputs: [z, h], bias: true, population: 4, episodes: 2, generations: 2, trial_every: 0,
+             real_generations: 1, real_population: 4, real_episodes: 2}
+evaluate: {episodes: 4, dreams: 3, random_episodes: 3, videos: false}
+iterations: 2
+repeat: {episodes: 5, vae_steps: 3, rnn_steps: 2, generations: 3}
+workers: {processes: 1}
+hardware: {precision: float32}
+"""
+
+
+def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys):
+    """All stages twice, in a fake world: what the second plays with, learns from and begins with, and where it is."""
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
+    monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
+    config, path = tmp_path / "twice.yaml", tmp_path / "run"
+    config.write_text(TWICE)
+
+    def run_all() -> None:
+        run_pipeline(argparse.Namespace(config=str(config), preset=None, run=str(path), overrides=[]))
+
+    run_all()
+    output, first, second = capsys.readouterr().out, Run(path), Run(path / "iterations" / "2")
+    assert [line.split(", ")[1] for line in output.splitlines() if line.startswith("── ")] == ["iteration 1"] * 5 + [
+        "iteration 2"
+    ] * 6
+    assert f"iteration 2, in {second.path}" in output and str(second.results) in output.splitlines()[-6]
+    results = [json.loads(run.results.read_text()) for run in (first, second)]
+    assert [list(part["stages"]) for part in results] == [STAGES[:-1], STAGES]
+    assert [part["stages"]["controller"]["generations"] for part in results] == [2, 4]
+
+    assert "the last iteration's controller with noise: return" in output
+    assert Rollouts(second.rollouts).episodes == 5
+    assert Latents.load(second.latents).groups.tolist() == [8, 5]
+    assert results[1]["stages"]["vae.encode"]["frames"] == Latents.load(second.latents).frames
+    assert read_metrics(second.metrics / "controller.csv")["real"].tolist() == [0, 0, 0, 1]
+    assert [read_metrics(run.metrics / "rnn.csv")["step"][-1] for run in (first, second)] == [4, 2]
+
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
+    run_all()
+    assert capsys.readouterr().out.count("nothing to do") == 11
+    assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
