@@ -11,14 +11,14 @@ STAGE = Stage(
     sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
     text="""
-    Evaluate the evolved controller, the CMA-ES mean: evaluate.episodes episodes of the real game on held-out seeds
-    (evaluate.seed and those after it), evaluate.dreams dreams at dream.temperature, uncapped; and the random policy,
-    a new action every tic. Mean, standard deviation of a sample, standard error, n, seeds and all returns are written
-    into results.json, and printed beside the paper's figures.
+    Evaluate the evolved controller, the CMA-ES mean: evaluate.episodes episodes of the real world on held-out seeds
+    (evaluate.seed and those after it), evaluate.dreams dreams at dream.temperature, uncapped, where M can dream; and the
+    random policy, a new action every step. Mean, standard deviation of a sample, standard error, n, seeds and all
+    returns are written into results.json, and printed beside the paper's figures.
 
     Reads controller.h5, vae.weights.h5, rnn.weights.h5, latents.h5 and metrics/.
-    Writes results.json; plots/training.png, plots/survival.png, plots/losses.png; videos/game and videos/dream
-    (MP4 and GIF), each the episode of median length.
+    Writes results.json; plots/training.png, plots/returns.png, plots/losses.png; videos/game and videos/dream (MP4 and
+    GIF), the episode and the dream of median return, and videos/game-best and videos/game-worst.
     Parts that were measured before, of the same controller and seeds, are not measured again.
     """,
 )
