@@ -20,7 +20,7 @@ PUBLISHED_EPISODES = 64 * 16
 
 def save_training(settings: Experiment, run: Run) -> None:
     """plots/training.png: what C reached against generations, environment steps and hours, beside the published."""
-    ours, trials = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
+    ours, trials = history(run, "controller"), history(run, "controller_real")
     if not ours:
         return
     world, name = world_of(settings), settings.env.name
@@ -59,6 +59,19 @@ def save_training(settings: Experiment, run: Run) -> None:
             Curves(series, xlabel, world.score, f"{world.score} against {xlabel}", logx=True, hlines=levels(settings))
         )
     save_panels(run.plots / "training.png", panels)
+
+
+def history(run: Run, name: str) -> dict[str, np.ndarray]:
+    """metrics/NAME.csv of all iterations up to this one: generations, steps and seconds of evolving count on."""
+    tables, before = [], dict.fromkeys(("step", "steps", "elapsed"), 0.0)
+    for number in range(1, run.iteration + 1):
+        folder = run.at(number).metrics
+        evolved, table = read_metrics(folder / "controller.csv"), read_metrics(folder / f"{name}.csv")
+        if table:
+            tables.append({column: values + before.get(column, 0) for column, values in table.items()})
+        before = {column: before[column] + (evolved[column][-1] if column in evolved else 0) for column in before}
+    shared = set.intersection(*(set(table) for table in tables)) if tables else set()
+    return {column: np.concatenate([table[column] for table in tables]) for column in shared}
 
 
 def levels(settings: Experiment) -> dict[str, float]:
