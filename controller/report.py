@@ -56,7 +56,14 @@ def save_training(settings: Experiment, run: Run) -> None:
         if published_mean:
             series["published, real, CMA-ES mean"] = published_mean[published_x] / scale, published_mean["return_mean"]
         panels.append(
-            Curves(series, xlabel, world.score, f"{world.score} against {xlabel}", logx=True, hlines=levels(settings))
+            Curves(
+                series,
+                xlabel,
+                world.score,
+                f"{world.score.capitalize()} against {xlabel}",
+                logx=True,
+                hlines=levels(settings),
+            )
         )
     save_panels(run.plots / "training.png", panels)
 
@@ -131,7 +138,7 @@ def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, t
     score = world_of(settings).score
     save_curves(
         run.plots / "temperatures.png", series, "temperature τ of the dream that C was evolved in", score,
-        f"{score} against the temperature of the dream", hlines=levels(settings),
+        f"{score.capitalize()} against the temperature of the dream", hlines=levels(settings),
     )  # fmt: skip
 
 
