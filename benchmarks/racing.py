@@ -11,8 +11,9 @@ import numpy as np
 from benchmarks.measure import Measurement, best_rate
 from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
-from envs.carracing import CarRacingEnv, import_envpool
+from envs.carracing import TITLE, CarRacingEnv
 from envs.play import play
+from envs.pools import import_envpool
 from envs.worlds import world_of
 from experiment.config import load_config
 from experiment.hardware import core_count
@@ -59,7 +60,7 @@ def measure() -> Iterator[Measurement]:
 
 def bulk_alone(actions: np.ndarray) -> float:
     """The steps of GAMES of EnvPool's environments under the same actions, their pictures left as they are."""
-    pool = import_envpool()("CarRacing-v3", num_envs=GAMES, seed=list(range(GAMES)), num_threads=core_count())
+    pool = import_envpool(TITLE)("CarRacing-v3", num_envs=GAMES, seed=list(range(GAMES)), num_threads=core_count())
     pool.reset()
     for action in actions:
         pool.step(np.repeat(action[None], GAMES, axis=0))

@@ -10,25 +10,24 @@ the dashboard, its lowest 12 rows, is cut off unless asked for, and the rest shr
 A step costs 0.1, each of a track's N tiles gives 1000 / N when first touched, and leaving the playfield costs 100.
 """
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector.utils import batch_space
 
+from envs.pools import PooledGames, import_envpool
 from envs.shrink import Shrink
+from envs.sidebyside import SEEDS, SideBySide, check_seed
 from experiment.hardware import core_count
 from experiment.problem import Problem
 
 NAME = "CarRacing-v3"
+TITLE = "CarRacing"
 SCREEN = (96, 96, 3)
 VIEW_ROWS = 84  # below them is the dashboard
 FRAME = (64, 64, 3)
 MAX_STEPS = 1000
-SEEDS = 2**31  # EnvPool's are int32
 STEP_COST = 0.1
 TRACK_WORTH = 1000.0
 BLOCK = 4  # screens shrunk at a time
@@ -78,7 +77,7 @@ class CarRacingEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
         super().reset(seed=seed)
-        seed = check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed)
+        seed = check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed, TITLE)
         self.steps = 0
         return self._observation(self.game.reset(seed=seed)[0]), {"seed": seed}
 
@@ -112,85 +111,14 @@ def new_game() -> Any:
     return CarRacing(render_mode="rgb_array")
 
 
-def check_seed(seed: Any) -> int:
-    """The seed, if both simulators take it."""
-    if not 0 <= seed < SEEDS:
-        raise Problem(f"seed {seed}: CarRacing takes seeds from 0 to {SEEDS - 1}")
-    return int(seed)
+class Tracks:
+    """What both vectors of tracks tell Gymnasium."""
 
-
-class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """What N games side by side have in common, whatever simulates them: seeds, masks, and games that are over.
-
-    Observations (N, 64, 64, 3) uint8, actions (N, 3). A game that is over stays as it is, whatever its action, with
-    reward 0, until it is reset: `reset(seed=..., options={"reset_mask": finished})`.
-    """
-
+    title = TITLE
     metadata = CarRacingEnv.metadata | {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
 
-    def __init__(self, num_envs: int, max_steps: int, patience: int, render_mode: str | None):
-        self.num_envs = num_envs
-        self.max_steps, self.patience = max_steps, patience
-        self.render_mode = render_mode
-        self.single_observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
-        self.single_action_space = action_space()
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames = np.zeros((num_envs, *FRAME), np.uint8)
-        """What is seen in every game; subclasses write into it."""
-        self.live = np.zeros(num_envs, bool)
-        """Games that have begun and are not over."""
-        self._seeds, self._steps, self._unrewarded = np.zeros((3, num_envs), np.int64)
-        self._terminated, self._truncated = np.zeros((2, num_envs), bool)
 
-    def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
-        raise NotImplementedError
-
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Step these games with their actions, (N, 3) float32, and look at them.
-
-        Returns rewards (N,) float64 and terminated (N,) bool, both 0 for other games.
-        """
-        raise NotImplementedError
-
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin episodes in all games, or in those where options["reset_mask"], (N,) bool, says so.
-
-        seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
-        or None for seeds drawn at random. Returns the observations of all games and their seeds.
-        """
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
-        drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        chosen = [int(drawn[i]) if seeds[i] is None else check_seed(seeds[i]) for i in rows.tolist()]
-        self._seeds[rows] = chosen
-        if chosen:
-            self.begin(rows, chosen)
-        self._steps[rows] = self._unrewarded[rows] = 0
-        self._terminated[rows] = self._truncated[rows] = False
-        self.live[rows] = True
-        return self.frames.copy(), {"seed": self._seeds.copy()}
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Drive for 1/50 second in every game that is not over."""
-        rows = np.flatnonzero(self.live)
-        rewards, terminated = self.drive(rows, np.asarray(actions, np.float32))
-        self._terminated |= terminated
-        self._steps[rows] += 1
-        self._unrewarded = np.where(rewards > 0, 0, self._unrewarded + 1)
-        cut = self._steps >= self.max_steps
-        if self.patience:
-            cut |= self._unrewarded >= self.patience
-        self._truncated |= self.live & cut & ~self._terminated
-        self.live &= ~(self._terminated | self._truncated)
-        return self.frames.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
-
-
-class CarRacingOwnVector(SideBySide):
+class CarRacingOwnVector(Tracks, SideBySide):
     """N games in Gymnasium's own simulator, in this process and one after the other.
 
     patience: an episode is truncated after so many steps without a positive reward; 0 for never.
@@ -204,7 +132,7 @@ class CarRacingOwnVector(SideBySide):
         dashboard: bool = False,
         render_mode: str | None = None,
     ):
-        super().__init__(num_envs, max_steps, patience, render_mode)
+        super().__init__(num_envs, FRAME, action_space(), max_steps, patience, render_mode)
         self.games = [CarRacingEnv(max_steps, dashboard, render_mode) for _ in range(num_envs)]
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
@@ -224,20 +152,7 @@ class CarRacingOwnVector(SideBySide):
         return tuple(game.render() for game in self.games)
 
 
-@dataclass
-class Pool:
-    """An EnvPool, whose environments cannot be given other seeds: it serves until all of its games begin anew."""
-
-    envs: Any
-    games: np.ndarray
-    """The game that each of its environments plays."""
-    ours: np.ndarray
-    """Which of them, bool, it still plays."""
-    running: np.ndarray
-    """The numbers of its environments whose games are not over."""
-
-
-class CarRacingVector(SideBySide):
+class CarRacingVector(Tracks, PooledGames):
     """N games in EnvPool's simulator, stepped by as many threads as there are cores.
 
     patience: an episode is truncated after so many steps without a positive reward; 0 for never. Games that begin
@@ -254,55 +169,26 @@ class CarRacingVector(SideBySide):
         threads: int = 0,
         render_mode: str | None = None,
     ):
-        super().__init__(num_envs, max_steps, patience, render_mode)
+        super().__init__(num_envs, FRAME, action_space(), max_steps, patience, render_mode)
         self.threads = threads or core_count()
-        self.pools: list[Pool] = []
-        self._make = import_envpool()
+        self.pools = []
+        self._make = import_envpool(TITLE)
         self._view_rows = view_rows(dashboard)
         self._shrinks = [Shrink((self._view_rows, SCREEN[1]), FRAME[:2]) for _ in range(self.threads)]
         self._workers = ThreadPoolExecutor(self.threads, thread_name_prefix="carracing")
 
-    def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
-        for pool in self.pools:
-            pool.ours &= ~np.isin(pool.games, rows)
-            pool.running = pool.running[pool.ours[pool.running]]
-        self.pools = [pool for pool in self.pools if pool.ours.any()]
-        number = len(rows)
-        envs = self._make(
+    def new_pool(self, seeds: list[int]) -> Any:
+        """An EnvPool with a track for each of these seeds."""
+        return self._make(
             NAME,
-            num_envs=number,
+            num_envs=len(seeds),
             seed=seeds,
-            num_threads=min(self.threads, number),
+            num_threads=min(self.threads, len(seeds)),
             max_episode_steps=self.max_steps + 1,  # which is never reached, so that `done` means the episode's own end
             render_mode="rgb_array",
         )
-        self.pools.append(Pool(envs, rows, np.ones(number, bool), np.arange(number)))
-        screens, info = envs.reset()
-        self._look(rows[info["env_id"]], screens)
 
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Step these games with their actions and look at them; see SideBySide."""
-        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        # EnvPool begins an episode of its own in an environment that is stepped after its end: only live ones are.
-        for pool in self.pools:
-            pool.running = pool.running[self.live[pool.games[pool.running]]]
-        working = [pool for pool in self.pools if pool.running.size]
-        for pool in working:
-            pool.envs.send(actions[pool.games[pool.running]], pool.running)
-        if working:
-            done = [self._receive(pool) for pool in working]  # by now all of them are at work
-            games, screens, reward, ended = (join(parts) for parts in zip(*done, strict=True))
-            rewards[games], terminated[games] = reward, ended
-            self._look(games, screens)
-        return rewards, terminated
-
-    def _receive(self, pool: Pool) -> tuple[np.ndarray, ...]:
-        """The games that it has stepped, and their screens, rewards and ends."""
-        screens, rewards, terminated, _, info = pool.envs.recv()
-        return pool.games[info["env_id"]], screens, rewards, terminated
-
-    def _look(self, games: np.ndarray, screens: np.ndarray) -> None:
+    def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Shrink screens (n, 96, 96, 3) to the frames of n games."""
         threads = min(self.threads, -(-len(games) // BLOCK))
         if threads <= 1:
@@ -329,19 +215,5 @@ class CarRacingVector(SideBySide):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the simulators and the threads."""
-        self.pools = []
+        super().close_extras(**kwargs)
         self._workers.shutdown()
-
-
-def join(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """One array of several, without a copy where there is only one."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def import_envpool() -> Callable[..., Any]:
-    """EnvPool's way to make a pool."""
-    try:
-        from envpool import make_gymnasium
-    except ImportError as fault:
-        raise Problem(f"CarRacing needs EnvPool: pip install 'envpool>=1.2.5' ({fault})") from fault
-    return make_gymnasium
