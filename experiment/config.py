@@ -132,7 +132,7 @@ def check(settings: Experiment) -> None:
         raise UsageProblem(
             "impossible value controller.generations=0 with controller.real_generations=0: C has to be evolved somewhere"
         )
-    limit = {"doom": 2100, "carracing": 1000}[settings.env.name]
+    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}[settings.env.name]
     if settings.env.max_steps > limit:
         raise UsageProblem(
             f"impossible value env.max_steps={settings.env.max_steps}: {settings.env.name} lasts at most {limit:,} steps"
@@ -156,8 +156,18 @@ def check(settings: Experiment) -> None:
             f"impossible value controller.generations={settings.controller.generations}: in the dream of an M that predicts "
             "neither done nor reward nothing can be learnt (rnn.predict_done, rnn.predict_reward)"
         )
+    if settings.env.name in ("breakout", "coinrun"):
+        if settings.extract.policy not in ("held", "per_step", "sticky"):
+            raise UsageProblem(
+                f"impossible value extract.policy={settings.extract.policy}: in {settings.env.name}, which has actions "
+                "to choose from and no V, M and C, expected held, per_step or sticky"
+            )
+        if settings.env.size % settings.model.patch:
+            raise UsageProblem(
+                f"impossible value model.patch={settings.model.patch}: env.size={settings.env.size} is not a multiple of it"
+            )
     held_out = settings.extract.episodes * settings.data.val_ratio
-    if not 1 <= round(held_out) < settings.extract.episodes:
+    if not settings.extract.steps and not 1 <= round(held_out) < settings.extract.episodes:
         raise UsageProblem(
             f"impossible value data.val_ratio={settings.data.val_ratio}: with extract.episodes={settings.extract.episodes} "
             "it leaves no episode to train on or to validate on"

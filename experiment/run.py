@@ -31,6 +31,7 @@ class Run:
         self.rnn_weights = self.path / "rnn.weights.h5"
         self.starts = self.path / "starts.h5"
         self.controller = self.path / "controller.h5"
+        self.nextframe_weights = self.path / "nextframe.weights.h5"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics"
         self.tensorboard = self.path / "tensorboard"

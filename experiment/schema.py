@@ -32,14 +32,21 @@ def setting(
 class Env:
     """The real world."""
 
-    name: Literal["doom", "carracing"] = setting(
-        "doom", "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3"
+    name: Literal["doom", "carracing", "breakout", "coinrun"] = setting(
+        "doom",
+        "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3; breakout (Atari) and coinrun "
+        "(Procgen, easy levels) are those of the next-frame model",
     )
     max_steps: int = setting(
-        2100, "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing 1,000)", least=1
+        2100,
+        "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing and coinrun 1,000, "
+        "breakout 27,000)",
+        least=1,
     )
     games: int = setting(50, "games that one process steps side by side when C plays", least=1)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
+    size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", least=16)
+    grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
 
 
 @dataclass(frozen=True)
@@ -47,34 +54,38 @@ class Extract:
     """Recording rollouts of a random policy."""
 
     episodes: int = setting(5000, "episodes to record", least=2)
+    steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", least=0)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
     max_steps: int = setting(
         0, "episodes are cut after this many steps while they are recorded (0: env.max_steps)", least=0
     )
-    policy: Literal["held", "per_step", "brownian", "networks", "agent"] = setting(
+    policy: Literal["held", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
         "held",
-        "held: a random action held for some steps; per_step: a new one every step; brownian: actions that wander; "
+        "held: a random action held for some steps; per_step: a new one every step; sticky: a new one or, with "
+        "probability stickiness, the last one again; brownian: actions that wander; "
         "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
     )
     hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1)
+    stickiness: float = setting(0.25, "sticky policy: probability of the last action again", least=0, below=1)
     brownian_centre: list[float] = setting([0.0], "brownian policy: where each number of the action wanders about")
     brownian_spread: list[float] = setting([0.5], "brownian policy: standard deviation of each number")
     brownian_memory: float = setting(10.0, "brownian policy: steps for which a number is remembered", above=0)
     noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0)
     shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
+    shard_steps: int = setting(10_000, "steps in one HDF5 shard, at least, where extract.steps counts", least=1)
     seed: int = setting(0, "seed of the episodes and of the policy", least=0)
 
     @property
     def shards(self) -> int:
-        """How many shards hold all episodes; the last may hold fewer."""
-        return -(-self.episodes // self.shard_episodes)
+        """How many shards hold all; the last may hold fewer."""
+        return -(-self.steps // self.shard_steps) if self.steps else -(-self.episodes // self.shard_episodes)
 
 
 @dataclass(frozen=True)
 class Data:
     """How recorded episodes are divided."""
 
-    val_ratio: float = setting(0.05, "share of the episodes held out from V's and M's training", above=0, below=1)
+    val_ratio: float = setting(0.05, "share of the episodes held out from training", above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -208,6 +219,59 @@ class Repeat:
 
 
 @dataclass(frozen=True)
+class Model:
+    """The next-frame model (nextframe/)."""
+
+    name: str = setting("unet", "its architecture, one of those in nextframe/model.py")
+    context: int = setting(4, "K, frames that it sees, the last one included, each with the action then taken", least=1)
+    patch: int = setting(4, "pixels a side that are one place of the network; the frame's size is a multiple", least=1)
+    channels: int = setting(64, "channels of its convolutions (unet: twice as many at half the resolution)", least=1)
+    blocks: int = setting(1, "residual blocks on the way down, as many on the way up, and twice as many below", least=1)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training the next-frame model."""
+
+    max_steps: int = setting(20_000, "training steps (batches)", least=1)
+    batch: int = setting(32, "windows in a batch", least=1)
+    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0)
+    schedule: Literal["constant", "cosine", "onecycle"] = setting(
+        "cosine",
+        "constant; cosine: a short warm-up, then cosine down to final_rate; onecycle: cosine up over the first 30 % of "
+        "the steps from a 25th of the height, then down",
+    )
+    final_rate: float = setting(1e-5, "learning rate at the end", least=0)
+    clip: float = setting(1.0, "gradients are clipped to this global norm", above=0)
+    loss: Literal["huber", "mse"] = setting("huber", "of pixels in [0, 1]")
+    huber_delta: float = setting(0.1, "huber: where it turns from square to line", above=0)
+    motion_weight: float = setting(0.0, "a pixel that moves counts for this much more than one that does not", least=0)
+    motion_threshold: float = setting(
+        0.05, "a pixel moves if it changes by more than this from the last frame", least=0
+    )
+    unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", least=1)
+    unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", least=0, below=1)
+    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before", least=1)
+    val_every_steps: int = setting(
+        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", least=1
+    )
+    val_windows: int = setting(512, "held-out windows that the figures are measured on", least=1)
+    video_steps: int = setting(64, "steps predicted open loop in the videos of a validation (0: no videos)", least=0)
+    checkpoint_every: int = setting(500, "steps between checkpoints", least=1)
+    seed: int = setting(0, "seed of the weights and of the order of the windows", least=0)
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases: figures and pictures of the next-frame model's training, if asked for."""
+
+    mode: Literal["disabled", "offline", "online"] = setting(
+        "disabled", "disabled: it is not even imported; offline: written into the run folder", extendable=True
+    )
+    project: str = setting("world-models", "the project there", extendable=True)
+
+
+@dataclass(frozen=True)
 class Openloop:
     """How prediction errors compound when a model is fed its own output (`python -m openloop`)."""
 
@@ -263,6 +327,9 @@ class Experiment:
         extendable=True,
     )
     repeat: Repeat = field(default_factory=Repeat)
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    wandb: Wandb = field(default_factory=Wandb)
     openloop: Openloop = field(default_factory=Openloop)
     workers: Workers = field(default_factory=Workers)
     hardware: Hardware = field(default_factory=Hardware)
