@@ -28,6 +28,27 @@ def undrive(executed: Array) -> np.ndarray:
     return np.stack([executed[..., 0], executed[..., 1] * 2 - 1, executed[..., 2]], axis=-1)
 
 
+def choose(raw: Array, xp: Any = np, *, choices: int) -> Array:
+    """One of n actions: raw in [-1, 1], any shape, in n equal parts, to the action's number 0 to n - 1, float32."""
+    part = xp.floor((raw + 1) * (choices / 2))
+    return xp.clip(part, np.float32(0), np.float32(choices - 1))
+
+
+def unchoose(executed: Array, *, choices: int) -> np.ndarray:
+    """The raw action in the middle of those that `choose` makes this of, float32."""
+    return ((np.asarray(executed, np.float32) + np.float32(0.5)) * np.float32(2 / choices) - 1).astype(np.float32)
+
+
+def to_number(executed: np.ndarray | float) -> np.ndarray:
+    """Executed actions as those of an environment that counts them, int64."""
+    return np.asarray(executed).astype(np.int64)
+
+
+def from_number(action: np.ndarray | int) -> np.ndarray:
+    """The other way: float32."""
+    return np.asarray(action, np.float32)
+
+
 def to_discrete(executed: np.ndarray | float) -> np.ndarray:
     """Doom's executed actions (-1 left, 0 stay, 1 right) as those of its environments (1, 0, 2), int64."""
     return np.asarray(executed).astype(np.int64) % 3 * 2 % 3

@@ -1,11 +1,13 @@
-"""What is specific to each real world. Everything else in the project works on either.
+"""What is specific to each real world. Everything else in the project works on any of them.
 
 A world is stepped as a Gymnasium vector environment whose finished games wait, with reward 0, until
-`reset(seed=[...], options={"reset_mask": ...})` begins others in them; observations are (N, 64, 64, 3) uint8.
+`reset(seed=[...], options={"reset_mask": ...})` begins others in them; observations are (N, 64, 64, 3) uint8 where V, M
+and C learn, and (N, size, size, channels) in the worlds of the next-frame model.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -64,6 +66,8 @@ class World:
     """Episodes of each to compare them in."""
     action_names: tuple[str, ...] = ()
     """What the environments' actions are called, in their order; of a Box, its numbers."""
+    choices: int = 0
+    """How many actions there are, where an executed action is the number of one; 0 where it is a quantity."""
 
 
 def burning(frames: np.ndarray) -> np.ndarray:
@@ -109,6 +113,45 @@ def carracing_version() -> str:
     from importlib import metadata
 
     return f"CarRacing-v3, envpool {metadata.version('envpool')}"
+
+
+def nothing(frames: np.ndarray) -> np.ndarray:
+    """No pixel."""
+    return np.zeros(frames.shape[:-1], bool)
+
+
+def breakout(env: Env, games: int, patience: int = 0) -> Vector:
+    """Games of Breakout."""
+    from envs.arcade import BreakoutVector
+
+    return BreakoutVector(games, env.max_steps, env.size, env.grey, patience)
+
+
+def coinrun(env: Env, games: int, patience: int = 0) -> Vector:
+    """Levels of CoinRun."""
+    from envs.arcade import CoinRunVector
+
+    return CoinRunVector(games, env.max_steps, env.size, env.grey, patience)
+
+
+def envpool_version(name: str) -> str:
+    """As recorded with rollouts."""
+    from importlib import metadata
+
+    return f"{name}, envpool {metadata.version('envpool')}"
+
+
+def numbered(choices: int) -> dict[str, Any]:
+    """What worlds with so many actions to choose from have in common."""
+    return {
+        "actions": 1,
+        "choices": choices,
+        "execute": partial(actions.choose, choices=choices),
+        "unexecute": partial(actions.unchoose, choices=choices),
+        "to_env": actions.to_number,
+        "from_env": actions.from_number,
+        "action_space": gymnasium.spaces.Discrete(choices),
+    }
 
 
 WORLDS = {
@@ -161,7 +204,44 @@ WORLDS = {
         compared=32,
         action_names=("steer", "gas", "brake"),
     ),
+    "breakout": World(
+        **numbered(4),
+        open=breakout,
+        open_final=breakout,
+        version=partial(envpool_version, "Breakout-v5"),
+        recorded=16,
+        processes=False,
+        fps=15,
+        step="step",
+        score="score",
+        solved=400,
+        random=None,
+        detail="details",
+        shows_detail=nothing,
+        action_names=("nothing", "fire", "right", "left"),
+    ),
+    "coinrun": World(
+        **numbered(15),
+        open=coinrun,
+        open_final=coinrun,
+        version=partial(envpool_version, "CoinrunEasy-v0"),
+        recorded=8,
+        processes=False,
+        fps=15,
+        step="step",
+        score="return",
+        solved=10,
+        random=None,
+        detail="details",
+        shows_detail=nothing,
+        action_names=(
+            *("left down", "left", "left jump", "down", "nothing", "jump", "right down", "right", "right jump"),
+            *("d", "a", "w", "s", "q", "e"),
+        ),
+    ),
 }
+OFFLINE = ("breakout", "coinrun")
+"""The worlds of the next-frame model, in which neither V, M nor C learns."""
 
 
 def world_of(settings: Experiment) -> World:
