@@ -1,11 +1,13 @@
-"""`python -m extract`: record rollouts of a random policy."""
+"""`python -m extract`: record rollouts of a random policy. `python -m extract --show RUN`: say what is recorded."""
 
+import argparse
+import sys
 from dataclasses import replace
 from typing import Any
 
 from experiment.run import Run
 from experiment.schema import Experiment
-from experiment.stage import Stage, main
+from experiment.stage import Stage, guard, main
 
 STAGE = Stage(
     name="extract",
@@ -15,9 +17,10 @@ STAGE = Stage(
     text="""
     Record episodes of a random policy (extract.policy) in the real world, on all cores.
 
-    Writes RUN/rollouts/shard-*.h5: frames (64 x 64 RGB), actions, rewards and endings of whole episodes. A shard
-    appears when it is whole; run again after an interruption, and only the missing ones are recorded. The result
-    depends on the settings below alone, not on the number of workers. Prints how the policy fares.
+    Writes RUN/rollouts/shard-*.h5: frames (64 x 64 RGB; breakout and coinrun: env.size, env.grey), actions, rewards
+    and endings of whole episodes. A shard appears when it is whole; run again after an interruption, and only the
+    missing ones are recorded. The result depends on the settings below alone, not on the number of workers. Prints
+    how the policy fares. `python -m extract --show RUN` prints what a run folder's rollouts are.
     """,
 )
 
@@ -37,5 +40,16 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     return collect(settings, run)
 
 
+def show(arguments: list[str]) -> None:
+    """Print the manifest of a run's rollouts."""
+    from extract.manifest import manifest
+
+    parser = argparse.ArgumentParser(prog="python -m extract", description="Print what a run's rollouts are.")
+    parser.add_argument("--show", metavar="RUN", required=True, help="the run folder")
+    print(manifest(Run(parser.parse_args(arguments).show).rollouts))
+
+
 if __name__ == "__main__":
+    if any(argument.split("=")[0] == "--show" for argument in sys.argv[1:]):
+        sys.exit(guard(lambda: show(sys.argv[1:])))
     main(STAGE, run)

@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.play import Moment, Player, moments
 from envs.worlds import WORLDS
+from experiment.config import flatten
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -48,8 +49,10 @@ class ShardTask:
         return self.settings.env
 
     @property
-    def episodes(self) -> int:
-        """How many episodes it holds: shard_episodes, or what is left for the last."""
+    def amount(self) -> int:
+        """How many episodes it holds, or at least how many steps: those of a shard, or what is left for the last."""
+        if self.extract.steps:
+            return min(self.extract.shard_steps, self.extract.steps - self.index * self.extract.shard_steps)
         return min(self.extract.shard_episodes, self.extract.episodes - self.index * self.extract.shard_episodes)
 
     @property
@@ -83,20 +86,22 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     tasks = plan(settings, run.rollouts, player)
     missing = [task for task in tasks if not task.path.exists()]
     played = [check(task) for task in tasks if task.path.exists()]
-    done = extract.episodes - sum(task.episodes for task in missing)
+    total, unit = (extract.steps, f"{world.step}s") if extract.steps else (extract.episodes, "episodes")
+    done = total - sum(task.amount for task in missing)
     began, steps = time.monotonic(), 0
-    with Progress("recording rollouts", total=extract.episodes, unit="episodes", done=done) as bar:
+    with Progress("recording rollouts", total=total, unit=unit, done=done) as bar:
         networks = player is not without_networks
         for index, result in run_tasks(record, missing, settings.workers, core_count(), tensorflow=networks):
             played.append(result)
             steps += int(result.lengths.sum())
-            bar.update(missing[index].episodes, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
+            bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
     rate = steps / (time.monotonic() - began)
     lengths = np.concatenate([part.lengths for part in played])
     returns = np.concatenate([part.returns for part in played])
-    print(describe(settings, lengths, returns))
+    kept = sum(part.kept for part in played)
+    print(describe(settings, lengths, returns, kept))
     figures = {
-        "episodes": extract.episodes,
+        "episodes": kept,
         "played": len(lengths),
         f"{world.step}s": int(lengths.sum()),
         "return_mean": round(float(returns.mean()), 1),
@@ -105,14 +110,17 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 
-def describe(settings: Experiment, lengths: np.ndarray, returns: np.ndarray) -> str:
-    """What the policy did, in a line."""
+def describe(settings: Experiment, lengths: np.ndarray, returns: np.ndarray, kept: int) -> str:
+    """What the policy did, in a line; kept: how many of the episodes were."""
     who = describe_policy(settings.extract)
-    kept = f"in {len(lengths):,} episodes, {settings.extract.episodes:,} of them kept"
+    share = f"in {len(lengths):,} episodes, {kept:,} of them kept"
     if settings.env.name == "doom":
         paper = f"the paper's random policy: {PAPER_SURVIVAL}, a random action every tic"
-        return f"{who} survived {lengths.mean():.0f} ± {lengths.std():.0f} tics {kept} ({paper})"
-    return f"{who}: return {returns.mean():.0f} ± {returns.std():.0f} in {lengths.mean():.0f} steps {kept}"
+        return f"{who} survived {lengths.mean():.0f} ± {lengths.std():.0f} tics {share} ({paper})"
+    mean = f"{returns.mean():.0f} ± {returns.std():.0f}"
+    if settings.env.name != "carracing":
+        mean = f"{returns.mean():.2f} ± {returns.std():.2f}"  # points, not hundreds
+    return f"{who}: return {mean} in {lengths.mean():.0f} steps {share}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,7 @@ class Recorded:
 
     lengths: np.ndarray
     returns: np.ndarray
+    kept: int
 
 
 def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networks) -> list[ShardTask]:
@@ -135,36 +144,41 @@ def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networ
 def check(task: ShardTask) -> Recorded:
     """All episodes played for a finished shard. Raises Problem if it is not what the task asks for."""
     shard = read_shard(task.path)
+    defaults = {key: value for key, value, _ in flatten(Experiment())}  # of settings that are newer than the shard
     for key, value in task.origin.items():
-        found = shard.attributes.get(key)
+        found = shard.attributes.get(key, defaults.get(key))
         if found is None or not np.array_equal(found, value):
             raise Problem(
                 f"{task.path} was recorded with {key}={found}, not {value}: delete it and run `python -m extract` again"
             )
-    return Recorded(shard.played_lengths, shard.played_returns)
+    return Recorded(shard.played_lengths, shard.played_returns, len(shard.lengths))
 
 
 def record(task: ShardTask) -> Recorded:
     """Play and write one shard, its episodes in the order of their seeds."""
     world = WORLDS[task.env.name]
-    games = min(world.recorded, task.episodes)
+    counted = bool(task.extract.steps)
+    games = world.recorded if counted else min(world.recorded, task.amount)
     longest = task.extract.max_steps or task.env.max_steps
     vector = world.open(dataclasses.replace(task.env, max_steps=longest), games, 0)
-    with contextlib.closing(vector), new_shard(task.path, {**task.origin, "environment": world.version()}) as shard:
+    about = {**task.origin, "environment": world.version()}
+    if world.choices:
+        about["actions"] = world.choices
+    with contextlib.closing(vector), new_shard(task.path, about) as shard:
         player = task.player(task, games)
         for episode in episodes(moments(world, vector, player, iter(task.seeds().tolist())), task.seeds()):
             shard.played_lengths.append(len(episode.actions))
             shard.played_returns.append(float(episode.rewards.sum()))
             if len(episode.actions) > task.extract.min_steps:
                 shard.append(episode)
-            if len(shard.starts) == task.episodes:
+            if (shard.rows if counted else len(shard.starts)) >= task.amount:
                 break
             if len(shard.played_lengths) >= 100 + 20 * len(shard.starts):
                 raise Problem(
                     f"only {len(shard.starts)} of {len(shard.played_lengths)} episodes lasted longer than "
                     f"extract.min_steps={task.extract.min_steps}: lower it"
                 )
-    return Recorded(np.asarray(shard.played_lengths), np.asarray(shard.played_returns))
+    return Recorded(np.asarray(shard.played_lengths), np.asarray(shard.played_returns), len(shard.starts))
 
 
 def episodes(played: Iterator[Moment], seeds: np.ndarray) -> Iterator[Episode]:

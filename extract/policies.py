@@ -40,6 +40,27 @@ class Held:
         return self.action
 
 
+class Sticky:
+    """A random action every step, but with probability `stickiness` the last one again. Uniform in [-1, 1]."""
+
+    def __init__(self, stickiness: float, actions: int = 1):
+        self.stickiness, self.actions = stickiness, actions
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Begin an episode."""
+        self.rng = rng
+        self.action = self._draw()
+
+    def _draw(self) -> np.ndarray:
+        return self.rng.uniform(-1, 1, self.actions).astype(np.float32)
+
+    def act(self) -> np.ndarray:
+        """The last action or another."""
+        if self.rng.random() >= self.stickiness:
+            self.action = self._draw()
+        return self.action
+
+
 class Brownian:
     """Smooth random driving: every number wanders, pulled back to a centre (an Ornstein-Uhlenbeck process).
 
@@ -88,6 +109,8 @@ def make_policy(env: Env, settings: Extract) -> Policy:
             np.resize(settings.brownian_spread, actions),
             settings.brownian_memory,
         )
+    if settings.policy == "sticky":
+        return Sticky(settings.stickiness, actions)
     return Held(1 if settings.policy == "per_step" else settings.hold_max, actions)
 
 
@@ -96,6 +119,7 @@ def describe_policy(settings: Extract) -> str:
     return {
         "held": f"a random action held 1 to {settings.hold_max} steps",
         "per_step": "a random action every step",
+        "sticky": f"random actions that stick with probability {settings.stickiness:g}",
         "brownian": "smooth random actions",
         "networks": "random V-M-C networks",
         "agent": "the last iteration's controller with noise",
