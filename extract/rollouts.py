@@ -345,12 +345,15 @@ class Rollouts:
         chosen = np.concatenate(
             [np.arange(self.starts[i] + offset, self.starts[i] + self.lengths[i], stride) for i in episode_ids]
         )
-        rng = np.random.default_rng((seed, number))
-        shards = np.searchsorted(self._shard_starts, chosen, side="right") - 1
+        return self.mixed(chosen, np.random.default_rng((seed, number)), POOL)
+
+    def mixed(self, numbers: np.ndarray, rng: np.random.Generator, pool: int) -> np.ndarray:
+        """Frame numbers in an order that is random, and yet reads large pieces: see pass_order."""
+        shards = np.searchsorted(self._shard_starts, numbers, side="right") - 1
         blocks, block = np.unique(
-            (chosen - self._shard_starts[shards]) // self.block + shards * self.frames, return_inverse=True
+            (numbers - self._shard_starts[shards]) // self.block + shards * self.frames, return_inverse=True
         )
-        order = chosen[np.argsort(rng.permutation(len(blocks))[block], kind="stable")]
-        for first in range(0, len(order), POOL):
-            rng.shuffle(order[first : first + POOL])
+        order = numbers[np.argsort(rng.permutation(len(blocks))[block], kind="stable")]
+        for first in range(0, len(order), pool):
+            rng.shuffle(order[first : first + pool])
         return order
