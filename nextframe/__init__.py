@@ -1,0 +1,10 @@
+"""The offline next-frame model: from the last frames and the actions taken after them, the frame that follows.
+
+windows.py      windows of recorded frames and actions, cut when they are read
+model.py        the model, its architectures by name, and its files
+unet.py, plain.py   the architectures; blocks.py has what they share
+training.py     training, and what it leaves behind
+validation.py   figures, strips and open-loop videos of held-out windows
+
+Start reading at model.py.
+"""

@@ -1,0 +1,61 @@
+"""What the architectures are made of. Inside, a picture is (B, h, w, channels): channels last is what CPUs are fast at.
+
+Convolutions work on patches of p x p pixels instead of pixels: (B, H / p, W / p, ...), so that they are few and wide,
+which is what matrix units (AMX, tensor cores) and caches want. Shape and size of a batch are named as in the docstring of
+NextFrame.
+"""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+Tensor = Any
+
+
+def to_patches(frames: Tensor, patch: int) -> Tensor:
+    """K frames (B, K, H, W, C) as one picture of patches, (B, H / p, W / p, p·p·K·C), in the precision of products."""
+    _, k, height, width, channels = frames.shape
+    frames = ops.cast(frames, keras.config.dtype_policy().compute_dtype)
+    x = ops.reshape(frames, (-1, k, height // patch, patch, width // patch, patch, channels))
+    x = ops.transpose(x, (0, 2, 4, 3, 5, 1, 6))  # (B, H / p, W / p, p, p, K, C)
+    return ops.reshape(x, (-1, height // patch, width // patch, patch * patch * k * channels))
+
+
+def from_patches(x: Tensor, patch: int) -> Tensor:
+    """The other way for one picture: (B, h, w, p·p·C) to (B, h·p, w·p, C)."""
+    _, height, width, depth = x.shape
+    channels = depth // patch**2
+    x = ops.reshape(x, (-1, height, width, patch, patch, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))  # (B, h, p, w, p, C)
+    return ops.reshape(x, (-1, height * patch, width * patch, channels))
+
+
+def convolution(channels: int, size: int = 3, **options: Any) -> layers.Layer:
+    """A convolution that keeps the picture's size, unless strides say otherwise."""
+    return layers.Conv2D(channels, size, padding="same", kernel_initializer="he_normal", **options)
+
+
+def action_code(actions: Tensor, units: int = 64) -> Tensor:
+    """The K actions of a window (B, K, A) as one vector (B, units) that all blocks are told."""
+    return layers.Dense(units, activation="relu")(layers.Flatten()(actions))
+
+
+def film(x: Tensor, code: Tensor) -> Tensor:
+    """Scale and shift every channel as the actions say (FiLM, Perez et al. 2018): (1 + gamma) x + beta."""
+    channels = x.shape[-1]
+    gamma, beta = ops.split(layers.Dense(2 * channels)(code), 2, axis=-1)  # (B, channels) each
+    return x * (1 + ops.expand_dims(gamma, (1, 2))) + ops.expand_dims(beta, (1, 2))
+
+
+def residual(x: Tensor, code: Tensor) -> Tensor:
+    """A residual block, told the actions in its middle: x + conv(relu(film(conv(x))))."""
+    channels = x.shape[-1]
+    inner = ops.relu(film(convolution(channels)(x), code))
+    return x + layers.Conv2D(channels, 3, padding="same")(inner)
+
+
+def change_head(x: Tensor, patch: int, channels: int) -> Tensor:
+    """The change to the last frame, (B, H, W, channels) float32; zero before any training."""
+    x = layers.Conv2D(patch * patch * channels, 1, kernel_initializer="zeros", dtype="float32")(x)
+    return from_patches(x, patch)

@@ -1,0 +1,206 @@
+"""The next-frame model: what goes in and out, its loss, its architectures by name, and its files."""
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import tensorflow as tf
+from keras import ops
+
+from envs.worlds import World, world_of
+from experiment.files import atomic
+from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Experiment, Model, Train
+from extract.rollouts import Rollouts
+
+Tensor = Any
+
+ARCHITECTURES = {
+    "unet": "nextframe.unet",
+    "plain": "nextframe.plain",
+}
+"""Modules with `build(frames, actions, options)`, see nextframe/unet.py. Another architecture is one such file, and a line here."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model is for: its data's game, frames and actions."""
+
+    game: str
+    height: int
+    width: int
+    channels: int
+    actions: int
+    """How many to choose from, or how many numbers one is."""
+
+
+class NextFrame(keras.Model):
+    """From K frames, and the actions taken after each of them, the frame that follows the last action.
+
+    Frames are (B, K, height, width, C), oldest first, uint8 or float in [0, 1]; C is 1 or 3. Actions are raw, as recorded,
+    (B, K) or (B, K, A): number t was taken after seeing frame t, so the last one leads to the predicted frame. One frame
+    is (B, height, width, C), float32. The network predicts its difference from the last frame.
+
+    With C last a frame's pixels are where convolutions on CPUs want them; a (B, K, height, width) array of grey frames is
+    the same with [..., None].
+    """
+
+    def __init__(self, signature: Signature, world: World, options: Model, train: Train | None = None):
+        super().__init__()
+        self.signature, self.world, self.options, self.train_options = signature, world, options, train or Train()
+        self.context = options.context
+        keras.utils.set_random_seed(self.train_options.seed)
+        frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
+        actions = keras.Input((options.context, signature.actions))
+        self.network = keras.Model([frames, actions], architecture(options.name).build(frames, actions, options))
+        self.mse = keras.metrics.Mean(name="mse")
+        self.step = tf.function(self.next_frame, reduce_retracing=True)
+        """next_frame, compiled: what rollouts call."""
+        self.built = True
+
+    def encode_actions(self, raw: Tensor) -> Tensor:
+        """Actions as the network is told them: (B, K) to one-hot (B, K, A) where they are chosen, else as executed."""
+        executed = self.world.execute(ops.cast(raw, "float32"), ops)
+        if self.world.choices:
+            return ops.one_hot(ops.cast(executed, "int32"), self.world.choices, dtype="float32")
+        return executed if self.world.actions > 1 else ops.expand_dims(executed, -1)
+
+    def unclipped(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """The next frame as the network has it, which may leave [0, 1]; frames float."""
+        return frames[:, -1] + self.network([frames, self.encode_actions(actions)])
+
+    def next_frame(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """The next frame, (B, height, width, C) float32 in [0, 1]."""
+        return ops.clip(self.unclipped(to_unit(frames), actions), 0.0, 1.0)
+
+    def open_loop(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """The n frames after frames (B, K, ...) under actions (B, K - 1 + n, ...), each from predictions before it.
+
+        Returns (B, n, height, width, C) float32 in [0, 1].
+        """
+        window, predicted = to_unit(frames), []
+        for t in range(actions.shape[1] - self.context + 1):
+            predicted.append(self.step(window, actions[:, t : t + self.context]))
+            window = ops.concatenate([window[:, 1:], predicted[-1][:, None]], axis=1)
+        return ops.stack(predicted, axis=1)
+
+    def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Training: from windows of K + n frames and their actions, n predictions, each but the first from those before.
+
+        Returns (B, n, height, width, C) float32, not clipped, so that what is beyond has a gradient back.
+        """
+        frames, actions = inputs
+        window, predicted = to_unit(frames[:, : self.context]), []
+        for t in range(frames.shape[1] - self.context):
+            predicted.append(self.unclipped(window, actions[:, t : t + self.context]))
+            window = ops.concatenate([window[:, 1:], ops.clip(predicted[-1], 0.0, 1.0)[:, None]], axis=1)
+        return ops.stack(predicted, axis=1)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
+        """The mean over windows, predicted steps and pixels of the error, weighted where pixels move."""
+        frames = to_unit(x[0])
+        truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
+        self.mse.update_state(ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3, 4)))
+        return ops.mean(pixel_loss(truth, y_pred, before, self.train_options))
+
+
+def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train) -> Tensor:
+    """The loss of every pixel, in the shape of the frames.
+
+    Huber's: error² / 2 up to delta, then delta (|error| - delta / 2); or the squared error; times 1 + motion_weight where
+    the truth is further than motion_threshold from the frame before.
+    """
+    error = ops.abs(truth - predicted)
+    if options.loss == "mse":
+        loss = ops.square(error)
+    else:
+        near = ops.minimum(error, options.huber_delta)
+        loss = near * (error - 0.5 * near)
+    if options.motion_weight:
+        moves = ops.cast(ops.abs(truth - before) > options.motion_threshold, "float32")
+        loss = loss * (1 + options.motion_weight * moves)
+    return loss
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """Frames as float32 in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
+    frames = ops.convert_to_tensor(frames)
+    scale = 1 / 255 if keras.backend.standardize_dtype(frames.dtype) == "uint8" else 1.0
+    return ops.cast(frames, "float32") * scale
+
+
+def architecture(name: str) -> Any:
+    """The module of an architecture. Raises Problem if there is none of that name."""
+    if name not in ARCHITECTURES:
+        raise Problem(f"impossible value model.name={name}: expected one of {', '.join(ARCHITECTURES)}")
+    return importlib.import_module(ARCHITECTURES[name])
+
+
+def signature_from(settings: Experiment) -> Signature:
+    """What the settings say that the data is of."""
+    world, env = world_of(settings), settings.env
+    frame = (env.size, env.size, 1 if env.grey else 3) if world.choices else (64, 64, 3)
+    return Signature(env.name, *frame, world.choices or world.actions)
+
+
+def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
+    """What the recorded data is of. Raises Problem if that is not the game, frame size or actions of the settings."""
+    about, where = rollouts.shards[0].attributes, rollouts.shards[0].path
+    wanted = signature_from(settings)
+    found = Signature(
+        str(about.get("env.name", wanted.game)), *rollouts.frame_shape, int(about.get("actions", wanted.actions))
+    )
+    for key, value in asdict(found).items():
+        if value != asdict(wanted)[key]:
+            raise Problem(
+                f"{where} was recorded with {key}={value}, but the settings say {asdict(wanted)[key]}: use the settings "
+                "it was recorded with, or another run folder (--run)"
+            )
+    return found
+
+
+def save(model: NextFrame, path: Path) -> None:
+    """Write a model's weights, its optimiser's state if it has one, and what it is for, whole or not at all."""
+    with atomic(path) as temporary:
+        model.save_weights(temporary)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs["nextframe"] = json.dumps(describe(model))
+
+
+def describe(model: NextFrame) -> dict[str, Any]:
+    """What a file of weights says of its model."""
+    return {**asdict(model.signature), **{f"model.{key}": value for key, value in asdict(model.options).items()}}
+
+
+def load(model: NextFrame, path: Path) -> None:
+    """Read weights that `save` wrote. Raises Problem if they are missing, damaged, or of another game, frames or model."""
+    if not path.exists():
+        raise Problem(f"{path} is missing: train the next-frame model first with `python -m nextframe`")
+    remedy = "use the settings and data it was trained with, or another run folder (--run)"
+    try:
+        with h5py.File(path) as file:
+            about = json.loads(file.attrs["nextframe"])
+        for key, value in describe(model).items():
+            if about.get(key) != value:
+                raise Problem(f"{path} was trained with {key}={about.get(key)}, but here it is {value}: {remedy}")
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise Problem(
+            f"{path} is damaged or not a next-frame model ({reason}): delete it and run `python -m nextframe` again"
+        ) from error
+
+
+def load_nextframe(run: Run, settings: Experiment) -> NextFrame:
+    """The trained model of a run, the best by validation.
+
+    Raises Problem if there is none, or it is of another game, frame size, action count or architecture than the settings.
+    """
+    model = NextFrame(signature_from(settings), world_of(settings), settings.model, settings.train)
+    load(model, run.nextframe_weights)
+    return model

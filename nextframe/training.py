@@ -1,0 +1,201 @@
+"""Training the next-frame model: model.fit on shuffled windows of recorded play, and what it leaves behind.
+
+Start reading at `train`. The steps are divided where validations are due and where training on the model's own
+predictions begins. Batches and learning rate depend on the step alone, so training that was cut short goes on as if it
+had not been: the checkpoint holds weights, optimiser state and step.
+"""
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from envs.worlds import world_of
+from experiment.hardware import prepare
+from experiment.metrics import Metrics, read_metrics_rows
+from experiment.problem import Problem
+from experiment.progress import Progress
+from experiment.run import Run
+from experiment.schema import Experiment, Train
+from extract.rollouts import Rollouts
+from nextframe.model import NextFrame, load, save, signature_of
+from nextframe.schedule import optimizer
+from nextframe.tracking import Track, tracking
+from nextframe.validation import HeldOut
+from nextframe.windows import Batch, Windows
+
+
+def train(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train the next-frame model of a run, going on from its checkpoint if there is one; the best by validation is kept.
+
+    Returns throughput: windows trained on, and windows a second in this process. Raises Problem if the loss is no longer
+    a number, the disk is full, or the rollouts cannot be used or are not of these settings.
+    """
+    machine = prepare(settings.hardware)
+    options, world = settings.train, world_of(settings)
+    rollouts = Rollouts(*run.all_rollouts)
+    model = compiled(NextFrame(signature_of(rollouts, settings), world, settings.model, options))
+    train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
+    windows = {n: Windows(rollouts, train_ids, model.context + n) for n in {1, options.unroll}}
+    held_out = HeldOut(rollouts, held_out_ids, settings, world)
+    checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
+    if can_resume(checkpoint, validated, run):
+        load(model, checkpoint)
+    first = step = int(model.optimizer.iterations)
+
+    seconds = 0.0
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        track = enter(tracking(settings, run))
+        log = enter(Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", resume_from=first))
+        validation = enter(Metrics(validated, run.tensorboard / "nextframe_heldout", resume_from=first))
+        best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
+        bar = enter(Progress("training the next-frame model", options.max_steps, "batches", done=first))
+        for end in stops(options):
+            if step >= end:
+                continue
+            steps_ahead, before = phase(options, step)
+            batches = windows[steps_ahead].batches(options.batch, options.seed + before, start_batch=step - before)
+            model.train_function = None  # traced anew, since unrolling changes what is to be computed
+            began = time.monotonic()
+            model.fit(
+                supply(batches, end - step),
+                steps_per_epoch=end - step,
+                verbose=0,
+                shuffle=False,
+                callbacks=[StopOnNaN(checkpoint), Log(log, bar, track), Checkpoint(checkpoint, before=end)],
+            )
+            seconds += time.monotonic() - began
+            step = end
+            if step % options.val_every_steps == 0 or step == options.max_steps:
+                numbers = held_out.evaluate(model)
+                validation.write(step, **numbers)
+                picture = run.plots / f"nextframe_step_{step:06d}.png"
+                held_out.save_strip(model, picture)
+                held_out.save_video(model, run.videos / f"nextframe_step_{step:06d}")
+                track(step, picture, **{f"val_{name}": value for name, value in numbers.items()})
+                if better := numbers["loss"] < best or not run.nextframe_weights.exists():
+                    best = numbers["loss"]
+                    save(without_optimizer(model, settings), run.nextframe_weights)
+                bar.say(
+                    f"step {step:,}: held-out loss {numbers['loss']:.3g}, MSE {numbers['mse']:.3g} (copying the last frame "
+                    f"{numbers['copy_mse']:.3g}), PSNR {numbers['psnr']:.2f} dB, SSIM {numbers['ssim']:.4f}"
+                    + (", the best so far" if better else "")
+                )
+            save(model, checkpoint)  # last, so that what was cut short in a validation is validated again
+    count = (options.max_steps - first) * options.batch
+    return {"windows": count, "windows_per_second": round(count / max(seconds, 1e-9)), "precision": machine.precision}
+
+
+def compiled(model: NextFrame) -> NextFrame:
+    """With its optimiser, ready for fit or for loading a checkpoint."""
+    model.compile(optimizer=optimizer(model.train_options), jit_compile=False)  # XLA's convolutions are slow on CPUs
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def can_resume(checkpoint: Path, validated: Path, run: Run) -> bool:
+    """Whether there is a checkpoint, and the best weights too if there were validations before it."""
+    return checkpoint.exists() and (run.nextframe_weights.exists() or not read_metrics_rows(validated))
+
+
+def without_optimizer(model: NextFrame, settings: Experiment) -> NextFrame:
+    """The same model as it is kept."""
+    plain = NextFrame(model.signature, model.world, model.options, model.train_options)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def switch(options: Train) -> int:
+    """The step from which on it is trained on its own predictions."""
+    return round(options.unroll_from * options.max_steps) if options.unroll > 1 else options.max_steps
+
+
+def phase(options: Train, step: int) -> tuple[int, int]:
+    """How many steps ahead are predicted in a training step, and the step at which that began."""
+    return (options.unroll, switch(options)) if step >= switch(options) else (1, 0)
+
+
+def stops(options: Train) -> list[int]:
+    """The steps at which something else is due: validations, the beginning of unrolling, the end."""
+    due = {
+        *range(options.val_every_steps, options.max_steps, options.val_every_steps),
+        switch(options),
+        options.max_steps,
+    }
+    return sorted(due - {0})
+
+
+def supply(batches: Generator[Batch, None, None], count: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray]]]:
+    """The next `count` batches as fit wants them; then the reader is closed, by the thread that reads from it."""
+    with contextlib.closing(batches):
+        for batch in itertools.islice(batches, count):
+            yield ((batch.frames, batch.actions),)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends training with a Problem at the first step whose loss, or weights when they are to be saved, are no numbers."""
+
+    def __init__(self, checkpoint: Path):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if logs and not math.isfinite(logs["loss"]):
+            self.stop("loss")
+        if int(self.model.optimizer.iterations) % self.model.train_options.checkpoint_every == 0:
+            self.check_weights()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """A last gradient may have spoilt the weights without having shown in any loss yet."""
+        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            self.stop("weights")
+
+    def stop(self, what: str) -> None:
+        """Raise the Problem; nothing is saved after it."""
+        kept = "no weights had been saved"
+        if self.checkpoint.exists():
+            kept = f"the last good weights are kept in {self.checkpoint}"
+        raise Problem(
+            f"training the next-frame model: {what} not a number at step {int(self.model.optimizer.iterations)}; {kept}. "
+            "Try a lower train.learning_rate, or hardware.precision=float32, in another run folder (--run)"
+        )
+
+
+class Log(keras.callbacks.Callback):
+    """Counts steps in the progress bar and writes a row of means every train.log_every steps."""
+
+    def __init__(self, metrics: Metrics, bar: Progress, track: Track):
+        super().__init__()
+        self.metrics, self.bar, self.track = metrics, bar, track
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = int(self.model.optimizer.iterations)
+        self.bar.update(1, f"loss {logs['loss']:.3g}, MSE {logs['mse']:.3g}" if logs else "")
+        if logs and step % self.model.train_options.log_every == 0:
+            numbers = {**logs, "learning_rate": float(self.model.optimizer.learning_rate)}
+            self.metrics.write(step, **numbers)
+            self.track(step, **numbers)
+            self.model.reset_metrics()
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves weights, optimiser state and step every train.checkpoint_every steps before step `before`."""
+
+    def __init__(self, path: Path, before: int):
+        super().__init__()
+        self.path, self.before = path, before
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step % self.model.train_options.checkpoint_every == 0 and step < self.before:
+            save(self.model, self.path)

@@ -1,0 +1,81 @@
+"""How well the next-frame model does on held-out episodes: figures, strips and open-loop videos, of the same windows always."""
+
+from pathlib import Path
+
+import numpy as np
+
+from envs.worlds import World
+from experiment.schema import Experiment
+from extract.rollouts import Rollouts
+from nextframe.model import NextFrame, pixel_loss
+from nextframe.windows import Windows
+from openloop.scores import score, to_unit
+from viz.strips import save_strip
+from viz.video import save_video, side_by_side
+
+BATCH = 64  # windows predicted at once
+STRIP = 8  # windows in a strip
+FILMED = 3  # windows in a video, one under the other
+
+
+class HeldOut:
+    """Fixed windows of held-out episodes, evenly spread. Their frames are read anew each time, a batch at a time.
+
+    Raises Problem if no held-out episode is long enough for a window.
+    """
+
+    def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, settings: Experiment, world: World):
+        options, self.context, self.world = settings.train, settings.model.context, world
+        self.windows = Windows(rollouts, episode_ids, self.context + options.unroll, "held-out")
+        self.chosen = self.windows.spread(options.val_windows)
+        self.steps = min(options.video_steps, int(rollouts.lengths[episode_ids].max()) - self.context)
+        self.films = Windows(rollouts, episode_ids, self.context + self.steps, "held-out") if self.steps > 0 else None
+
+    def evaluate(self, model: NextFrame) -> dict[str, float]:
+        """Means over the windows.
+
+        loss: what training lowers, over train.unroll steps of the model's own predictions. mse, psnr, ssim: of the first
+        predicted frame (see openloop.scores); copy_mse: of the last seen frame in its place. last_mse: of the last of the
+        train.unroll frames.
+        """
+        rows: list[tuple[np.ndarray, ...]] = []
+        for first in range(0, len(self.chosen), BATCH):
+            frames, actions = self.windows.read(self.chosen[first : first + BATCH])
+            predicted = np.asarray(model.open_loop(frames[:, : self.context], actions))  # (B, n, height, width, C)
+            frames = to_unit(frames)
+            truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
+            loss = np.asarray(pixel_loss(truth, predicted, before, model.train_options)).mean(axis=(1, 2, 3, 4))
+            one, last = score(predicted[:, 0], truth[:, 0]), score(predicted[:, -1], truth[:, -1])
+            rows.append((loss, *one, score(before[:, 0], truth[:, 0]).mse, last.mse))
+        means = [float(np.concatenate(part).mean()) for part in zip(*rows, strict=True)]
+        return dict(zip(("loss", "mse", "psnr", "ssim", "copy_mse", "last_mse"), means, strict=True))
+
+    def save_strip(self, model: NextFrame, path: Path) -> None:
+        """A PNG with a column for each of some windows: what the model sees, its prediction, the truth, their difference."""
+        frames, actions = self.windows.read(self.windows.spread(STRIP))
+        k = self.context
+        predicted = to_bytes(model.open_loop(frames[:, :k], actions[:, :k]))[:, 0]
+        truth = frames[:, k]
+        difference = np.abs(predicted.astype(int) - truth).astype(np.uint8)
+        rows = [*np.moveaxis(frames[:, :k], 1, 0), predicted, truth, difference]
+        labels = [*(f"input {t + 1}" for t in range(k)), "prediction", "truth", "difference"]
+        save_strip(path, [in_colour(row) for row in rows], labels)
+
+    def save_video(self, model: NextFrame, stem: Path) -> None:
+        """MP4 and GIF: left what happened, right what the model predicts open loop from the same first frames."""
+        if self.films is None:
+            return
+        frames, actions = self.films.read(self.films.spread(FILMED))
+        predicted = to_bytes(model.open_loop(frames[:, : self.context], actions))
+        sides = [np.concatenate(list(in_colour(side)), axis=1) for side in (frames[:, self.context :], predicted)]
+        save_video(stem, side_by_side(sides, ["truth", "prediction"], scale=1), fps=self.world.fps)
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8."""
+    return np.round(np.asarray(images) * 255).astype(np.uint8)
+
+
+def in_colour(frames: np.ndarray) -> np.ndarray:
+    """Grey frames (..., 1) as RGB (..., 3); RGB as it is."""
+    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
