@@ -30,6 +30,12 @@ def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_f
         _write_gif(video, animation, count, fps, gif_frames)
 
 
+def save_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write the MP4 alone, as save_video does, while the frames come."""
+    with atomic(path) as video:
+        _write_mp4(video, frames, fps)
+
+
 def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: int = 4) -> Iterator[np.ndarray]:
     """Put videos next to each other, each under a caption; yields (H, W, 3) uint8, one frame after the other.
 

@@ -1,0 +1,62 @@
+"""`python -m play [NAME or RUN] [--host H] [--port P]`: drive in the dream, in a browser."""
+
+import argparse
+import contextlib
+import sys
+import textwrap
+
+from experiment.hardware import import_tensorflow
+from experiment.problem import Problem
+from experiment.stage import guard
+
+TEXT = """
+Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction beside
+it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back.
+
+NAME is a shipped agent (doom), RUN a run folder (runs/doom).
+"""
+
+
+def main() -> int:
+    """Serve until interrupted; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m play",
+        description=textwrap.dedent(TEXT).strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", default="doom", help="what to play in (doom)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others in the network play too (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes one that is free (8000)")
+    parser.add_argument("--sessions", type=int, default=4, help="tabs that may play at once (4)")
+    arguments = parser.parse_args()
+    return guard(lambda: serve(arguments.name, arguments.host, arguments.port, arguments.sessions))
+
+
+def serve(name: str, host: str, port: int, sessions: int) -> None:
+    """Load a run's models and serve the page. Raises Problem where that cannot be."""
+    import_tensorflow()
+    try:
+        from play.server import Player, allowed_hosts, is_local, listen_on, make_server
+    except ModuleNotFoundError as error:
+        raise Problem(f"the player needs {error.name}: pip install -c constraints.txt -e '.[play]'") from error
+    from play.models import Models, find_run
+
+    run = find_run(name)
+    with listen_on(host, port) as listening:
+        print(f"play: loading {run.path}", flush=True)
+        models = Models(run)
+        for what, reason in models.missing.items():
+            print(f"play: without the {what} ({reason})", flush=True)
+        models.warm_up()
+        player = Player(models, run.at(1).path.resolve().name, sessions, allowed_hosts(host))
+        address = listening.getsockname()
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(f"play: open http://{shown}:{address[1]} in a browser; Ctrl-C ends it", flush=True)
+        if not is_local(host):
+            print("play: everyone who can reach this machine can play", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            make_server(player).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
