@@ -69,7 +69,7 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
 
 def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
     """All that the figures depend on: weights by their checksums, and the settings that change them."""
-    weights = {name: f"{zlib.crc32(getattr(run, name).read_bytes()):08x}" for name in kind.weights}
+    weights = {name: f"{zlib.crc32(getattr(run, name).read_bytes()):08x}" for name in kind.weights.values()}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
     return {**weights, **own}
 

@@ -49,10 +49,8 @@ class Predictor(Protocol):
 class Kind:
     """A kind of run that has a predictor in it."""
 
-    needs: tuple[str, ...]
-    """The stages that must be complete; what is loaded is the result of the last."""
-    weights: tuple[str, ...]
-    """The attributes of Run that name its weights."""
+    weights: dict[str, str]
+    """The stages that must be complete, and the attribute of Run that names each one's weights."""
     load: Callable[[Experiment, Run], Predictor]
 
 
@@ -66,7 +64,7 @@ def load_vm(settings: Experiment, run: Run) -> Predictor:
     return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)
 
 
-KINDS = (Kind(("vae", "rnn"), ("vae_weights", "rnn_weights"), load_vm),)
+KINDS = (Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),)
 """In the order in which a run is asked for them."""
 
 
@@ -74,12 +72,17 @@ def kind_of(run: Run) -> Kind:
     """The kind of predictor that a run has. Raises Problem if none of them is complete, naming the stage to run."""
     missing: list[str] = []
     for kind in KINDS:
-        records = {stage: read_json(run.record(stage)) for stage in kind.needs}
-        left = [stage for stage, record in records.items() if record is None or not record["complete"]]
+        left = [stage for stage, weights in kind.weights.items() if not is_trained(run, stage, weights)]
         if not left:
             return kind
         missing.append(f"`python -m {left[0]}`")
     raise Problem(f"{run.path} has no trained model to predict with yet: run {' or '.join(missing)} first")
+
+
+def is_trained(run: Run, stage: str, weights: str) -> bool:
+    """Whether a stage is complete, and its weights are there."""
+    record = read_json(run.record(stage))
+    return record is not None and record["complete"] and getattr(run, weights).exists()
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:

@@ -27,12 +27,13 @@ from openloop.__main__ import evaluate_run
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
 from openloop.interactive import Session, read_command
 from openloop.predictor import kind_of, open_run
-from openloop.report import to_rgb
+from openloop.report import save_comparison, to_rgb
 from openloop.scores import Scores, score
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Batch, Window, choose_windows, read_windows
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
+from tests.test_viz import read_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
@@ -275,6 +276,26 @@ def test_best_median_and_worst_are_of_those_that_last_longest():
     mse[0, 0] = 0.1  # the mean over horizons decides
     curves = {"open_loop": Scores(mse, -mse, -mse)}
     assert pick_windows(curves, windows) == {"best": 2, "median": 3, "worst": 5}
+
+
+@pytest.mark.parametrize(("predictor", "channels", "panels"), [(Drifter(), 1, 5), (Drifter(), 3, 5), (Certain(), 1, 3)])
+def test_videos_show_what_was_recorded_beside_what_was_predicted(tmp_path, predictor, channels, panels):
+    steps = list(predict(predictor, some_windows(channels), 4))
+    save_comparison(tmp_path / "window", steps, 2, predictor.draws)
+    film = read_video(tmp_path / "window.mp4")
+    width, gap = 13 * 4, 4
+    assert film.shape == (6, 28 + 12 * 4, panels * (width + gap) - gap, 3)
+    forced = 2 if panels == 5 else 1  # after the reconstruction, where there is one
+    shown = {
+        0: [step.truth[2] / 255 for step in steps],
+        forced: [step.teacher_forced[2, 0] for step in steps],
+        forced + 1: [step.open_loop[2, 0] for step in steps],
+    }
+    for panel, frames in shown.items():
+        left = panel * (width + gap)
+        pixels = film[:, 30::4, left + 2 : left + width : 4].astype(float) / 255  # one of each 4 x 4
+        luma = [part.mean(axis=-1) for part in (pixels, np.broadcast_to(frames, (6, 12, 13, channels)))]
+        assert np.abs(luma[0] - luma[1]).mean() < 0.06, panel
 
 
 # Bands
@@ -537,12 +558,13 @@ def test_faults_are_one_line(made, tmp_path, module):
     unfinished.path.mkdir()
     unfinished.config.write_text(made.config.read_text())
     write_json(unfinished.record("vae"), {"complete": True, "settings": {}})
-    write_json(unfinished.record("rnn"), {"complete": False, "settings": {}})
-    done = command(module, unfinished.path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        done.stderr == f"error: {unfinished.path} has no trained model to predict with yet: run `python -m rnn` first\n"
-    )
+    unfinished.vae_weights.touch()
+    for complete in (False, True):  # not trained to the end, or its weights are gone
+        write_json(unfinished.record("rnn"), {"complete": complete, "settings": {}})
+        done = command(module, unfinished.path)
+        assert (done.returncode, done.stdout) == (1, "")
+        wanted = "has no trained model to predict with yet: run `python -m rnn` first"
+        assert done.stderr == f"error: {unfinished.path} {wanted}\n"
     other = command(module, made.path, "vae.z=5")
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
     assert len(other.stderr.splitlines()) == 1
@@ -558,7 +580,7 @@ def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
 def test_run_folders_of_earlier_versions(made, tmp_path):
     settings, run = open_run(str(made.path), ["openloop.dreams=5"])
     assert settings.openloop == dataclasses.replace(Openloop(), dreams=5) and settings.vae.z == 4
-    assert kind_of(run).needs == ("vae", "rnn")
+    assert list(kind_of(run).weights) == ["vae", "rnn"]
     content = yaml.safe_load(made.config.read_text())
     content["rnn"]["layers"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
