@@ -89,12 +89,13 @@ def read_command(line: str, world: World) -> Command:
 def read_action(words: list[str], world: World) -> Any:
     """An action as the environment takes it. Raises Problem if the words are none."""
     space, names = world.action_space, world.action_names
-    problem = Problem(f"'{' '.join(words)}' is no action: {describe_actions(world)}")
+    said = " ".join(words)
+    problem = Problem(f"'{said}' is no action: {describe_actions(world)}")
     if isinstance(space, gymnasium.spaces.Discrete):
         numbers = {name: number for number, name in enumerate(names)} | {str(n): n for n in range(int(space.n))}
-        if len(words) != 1 or words[0] not in numbers:
+        if said not in numbers:
             raise problem
-        return np.int64(numbers[words[0]])
+        return np.int64(numbers[said])
     assert isinstance(space, gymnasium.spaces.Box)
     try:
         action = np.array([float(word) for word in words], np.float32)

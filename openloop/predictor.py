@@ -64,7 +64,18 @@ def load_vm(settings: Experiment, run: Run) -> Predictor:
     return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)
 
 
-KINDS = (Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),)
+def load_next_frames(settings: Experiment, run: Run) -> Predictor:
+    """The next-frame model."""
+    from nextframe.model import load_nextframe
+    from openloop.nextframe import NextFrames
+
+    return NextFrames(load_nextframe(run, settings))
+
+
+KINDS = (
+    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),
+    Kind({"nextframe": "nextframe_weights"}, load_next_frames),
+)
 """In the order in which a run is asked for them."""
 
 
@@ -101,6 +112,6 @@ def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]
     return load_made(run.config, (*SECTIONS, *CHANGEABLE), overrides), run
 
 
-SECTIONS = ("env", "extract", "data", "vae", "rnn")
+SECTIONS = ("env", "extract", "data", "vae", "rnn", "model")
 """What a predictor and its windows are made with."""
 CHANGEABLE = ("openloop", "hardware")

@@ -20,7 +20,7 @@ from experiment.config import load_made, to_yaml
 from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
-from experiment.schema import Data, Env, Experiment, Hardware, Openloop, Rnn, Vae
+from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from openloop import interactive
 from openloop.__main__ import evaluate_run
@@ -37,6 +37,7 @@ from tests.test_viz import read_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
+CERTAIN = ["open_loop", "teacher_forced", "copy"]
 
 
 # Metrics
@@ -248,7 +249,7 @@ def test_the_first_step_is_the_same_fed_with_either_and_psnr_is_a_mean_of_draws(
 
 def test_one_certain_prediction_has_neither_best_nor_mean_nor_floor():
     curves = score_batch(Certain(), some_windows(), 4)
-    assert list(curves) == ["open_loop", "teacher_forced", "copy"]
+    assert list(curves) == CERTAIN
     drifting = list(predict(Drifter(), some_windows(), 4))[-1].open_loop[:, 2]
     np.testing.assert_array_equal(list(predict(Certain(), some_windows(), 4))[-1].open_loop[:, 0], drifting)
 
@@ -432,6 +433,36 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
         np.testing.assert_allclose(step.open_loop[0], whole.open_loop[1], atol=1e-3)
 
 
+# The next-frame model
+
+
+@pytest.mark.parametrize(
+    ("env", "shape"), [("breakout", (84, 84, 1)), ("coinrun", (84, 84, 3)), ("carracing", (64, 64, 3))]
+)
+def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
+    from nextframe.model import NextFrame, signature_from
+    from openloop.nextframe import NextFrames
+
+    keras.config.set_dtype_policy("float32")
+    settings = Experiment(env=Env(name=env, grey=shape[2] == 1), model=Model(channels=8))
+    model, random = NextFrame(signature_from(settings), WORLDS[env], settings.model), np.random.default_rng(9)
+    for weight in model.network.weights:
+        weight.assign(random.normal(size=weight.shape) * 0.1)
+    frames = random.integers(0, 256, (2, 8, *shape), dtype=np.uint8)
+    actions = random.uniform(-1, 1, (2, 8, 3) if env == "carracing" else (2, 8)).astype("float32")
+    steps = list(predict(NextFrames(model), Batch(np.arange(2), np.full(2, 3), frames, actions), 5))
+    dreamt = np.asarray(model.open_loop(frames[:, 1:5], actions[:, 1:7]))
+    np.testing.assert_allclose(np.stack([step.open_loop[:, 0] for step in steps], axis=1), dreamt, atol=1e-5)
+    for t, step in enumerate(steps):
+        forced = np.asarray(model.next_frame(frames[:, 1 + t : 5 + t], actions[:, 1 + t : 5 + t]))
+        np.testing.assert_allclose(step.teacher_forced[:, 0], forced, atol=1e-5)
+    assert np.abs(steps[2].open_loop - steps[2].teacher_forced).mean() > 0.01
+    assert np.abs(steps[0].open_loop[:, 0] - frames[:, 4] / 255).mean() > 0.01, "nothing is predicted"
+    assert list(score_batch(NextFrames(model), Batch(np.arange(2), np.full(2, 3), frames, actions), 5)) == CERTAIN
+    with pytest.raises(Problem, match=r"openloop.context=3 is too few: the next-frame model sees model.context=4"):
+        NextFrames(model).begin(frames[:, :3], actions[:, :2], np.arange(2))
+
+
 # The commands
 
 
@@ -563,7 +594,7 @@ def test_faults_are_one_line(made, tmp_path, module):
         write_json(unfinished.record("rnn"), {"complete": complete, "settings": {}})
         done = command(module, unfinished.path)
         assert (done.returncode, done.stdout) == (1, "")
-        wanted = "has no trained model to predict with yet: run `python -m rnn` first"
+        wanted = "has no trained model to predict with yet: run `python -m rnn` or `python -m nextframe` first"
         assert done.stderr == f"error: {unfinished.path} {wanted}\n"
     other = command(module, made.path, "vae.z=5")
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
@@ -601,6 +632,9 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
         ("doom", "1", -1, 1),
         ("carracing", "-0.5 1 0", [-0.5, 1, 0], 1),
         ("carracing", "0 0.25 1 x20", [0, 0.25, 1], 20),
+        ("breakout", "fire", 1, 1),
+        ("coinrun", "left jump x2", 2, 2),
+        ("coinrun", "14", 14, 1),
     ],
 )
 def test_lines_are_actions(world, line, executed, times):
@@ -616,6 +650,7 @@ def test_lines_are_actions(world, line, executed, times):
         ("doom", "lfet", "'lfet' is no action: write stay (0), left (1), right (2), recorded or quit"),
         ("doom", "3", "'3' is no action"),
         ("doom", "left right", "'left right' is no action"),
+        ("coinrun", "15", "'15' is no action: write left down (0), left (1), left jump (2)"),
         ("doom", "left x0", "'x0' is no number of times: write x1 to x1000"),
         ("doom", "left xa", "'xa' is no number of times"),
         ("doom", "x5", "'x5' is no action"),
