@@ -5,6 +5,7 @@ import importlib
 import sys
 import textwrap
 
+from envs.worlds import OFFLINE
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.files import read_json
@@ -12,9 +13,10 @@ from experiment.hardware import core_count, processor_name
 from experiment.iterations import for_iteration
 from experiment.progress import duration
 from experiment.run import Run
+from experiment.schema import Experiment
 from experiment.stage import Stage, add_arguments, default_run, guard, run_stage
 
-MODULES = {
+AGENT = {
     "extract": "extract.__main__",
     "vae": "vae.__main__",
     "vae.encode": "vae.encode",
@@ -22,12 +24,19 @@ MODULES = {
     "controller": "controller.__main__",
     "controller.evaluate": "controller.evaluate",
 }
-"""The stages in their order, and where each has its STAGE and run."""
+"""The stages of V, M and C in their order, and where each has its STAGE and run."""
+NEXT_FRAME = {
+    "extract": "extract.__main__",
+    "nextframe": "nextframe.__main__",
+}
+"""Those of the next-frame model."""
+MODULES = AGENT | NEXT_FRAME
 
 TEXT = """
 Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, in the real world or
-in both, and play 100 real episodes; with iterations=n, n times, each time with what the last controller saw. What is complete is skipped, what was cut short goes on: run the same command again
-after an interruption. Each stage is a command of its own: python -m """ + "|".join(MODULES)
+in both, and play 100 real episodes; with iterations=n, n times, each time with what the last controller saw. In breakout
+and coinrun: record rollouts and train the next-frame model. What is complete is skipped, what was cut short goes on: run
+the same command again after an interruption. Each stage is a command of its own: python -m """ + "|".join(MODULES)
 
 
 def main() -> int:
@@ -54,7 +63,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         if len(runs) > 1:
             print(f"  iteration {run.iteration}, in {run.path}")
         expected = estimate(for_iteration(settings, run.iteration), run.iteration)
-        for name in stages(run, runs):
+        for name in stages(settings, run, runs):
             text, seconds = expected[name]
             complete = (read_json(run.record(name)) or {}).get("complete", False)
             total += 0 if complete else seconds
@@ -62,27 +71,32 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     print(f"  {'':<96} about {duration(total)} in all\n", flush=True)
     for run in runs:
         arguments.run = str(run.path)
-        for name in stages(run, runs):
+        for name in stages(settings, run, runs):
             print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
             module = importlib.import_module(MODULES[name])
             stage: Stage = module.STAGE
             run_stage(stage, module.run, arguments)
-    print(f"\n{where_everything_is(runs[-1])}")
+    print(f"\n{where_everything_is(settings, runs[-1])}")
 
 
-def stages(run: Run, runs: list[Run]) -> list[str]:
+def stages(settings: Experiment, run: Run, runs: list[Run]) -> list[str]:
     """What is done in an iteration: only the last is evaluated; the others' trials are in metrics/controller_real.csv."""
-    return [name for name in MODULES if name != "controller.evaluate" or run is runs[-1]]
+    if settings.env.name in OFFLINE:
+        return list(NEXT_FRAME)
+    return [name for name in AGENT if name != "controller.evaluate" or run is runs[-1]]
 
 
-def where_everything_is(run: Run) -> str:
+def where_everything_is(settings: Experiment, run: Run) -> str:
     """The last words of a run."""
+    weights = [run.vae_weights, run.rnn_weights, run.controller]
+    if settings.env.name in OFFLINE:
+        weights = [run.nextframe_weights]
     lines = [
         ("figures", run.results),
         ("plots", run.plots),
         ("videos", run.videos),
         ("metrics", run.metrics),
-        ("weights", f"{run.vae_weights.name}, {run.rnn_weights.name}, {run.controller.name} in {run.path}"),
+        ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
         ("TensorBoard", f".venv/bin/tensorboard --logdir {run.tensorboard}"),
     ]
     return "\n".join(f"  {label:<12} {place}" for label, place in lines)

@@ -162,6 +162,11 @@ def check(settings: Experiment) -> None:
                 f"impossible value extract.policy={settings.extract.policy}: in {settings.env.name}, which has actions "
                 "to choose from and no V, M and C, expected held, per_step or sticky"
             )
+        if settings.iterations > 1:
+            raise UsageProblem(
+                f"impossible value iterations={settings.iterations}: in {settings.env.name} there is no controller to go on "
+                "with, expected 1"
+            )
         if settings.env.size % settings.model.patch:
             raise UsageProblem(
                 f"impossible value model.patch={settings.model.patch}: env.size={settings.env.size} is not a multiple of it"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.worlds import world_of
+from envs.worlds import OFFLINE, world_of
 from experiment.hardware import core_count, processor_name
 from experiment.schema import Experiment
 from extract.policies import describe_policy
@@ -62,11 +62,17 @@ RATES = {
         final=(330, 330),
     ),
 }
+OFFLINE_EXTRACT = {"breakout": 4_000, "coinrun": 8_000}
+"""Steps a second."""
+NEXTFRAME_FLOPS = (250e9, 100e9)
+"""FLOP/s that the next-frame model is trained with, in bfloat16 and in float32."""
 START_SECONDS, VIDEO_SECONDS = 8, 40
 
 
 def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
     """What each stage is going to do, in words, and about how many seconds it takes here."""
+    if settings.env.name in OFFLINE:
+        return estimate_offline(settings)
     column = BF16 if bfloat16_is_fast(settings) else FLOAT32
     cores, product = core_count() / REFERENCE_CORES, matmul_flops() / REFERENCE_FLOPS
     world, rates = world_of(settings), RATES[settings.env.name]
@@ -106,6 +112,36 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
             + VIDEO_SECONDS * last.videos,
         ),
     }
+
+
+def estimate_offline(settings: Experiment) -> dict[str, tuple[str, float]]:
+    """The same for the worlds of the next-frame model."""
+    column = BF16 if bfloat16_is_fast(settings) else FLOAT32
+    e, t = settings.extract, settings.train
+    rate = OFFLINE_EXTRACT[settings.env.name] * core_count() / REFERENCE_CORES
+    steps = e.steps or e.episodes * 250
+    flops = NEXTFRAME_FLOPS[column] * matmul_flops() / REFERENCE_FLOPS
+    predicted = t.max_steps * t.batch * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
+    validations = -(-t.max_steps // t.val_every_steps)
+    return {
+        "extract": (f"play some {steps:,} steps: {describe_policy(e)}", START_SECONDS + steps / rate),
+        "nextframe": (
+            f"train the next-frame model: {t.max_steps:,} batches of {t.batch} windows",
+            START_SECONDS
+            + 3 * flop_of_a_frame(settings) * (predicted + validations * t.val_windows * t.unroll / 3) / flops
+            + validations * (VIDEO_SECONDS / 8),
+        ),
+    }
+
+
+def flop_of_a_frame(settings: Experiment) -> float:
+    """FLOP of the unet's products for one predicted frame, roughly; training takes three times as many."""
+    m, pixels = settings.model, settings.env.size**2
+    channels = 1 if settings.env.grey else 3
+    places, ends = pixels / m.patch**2, m.patch**2 * channels
+    fine = 9 * (m.context * ends * m.channels + 4 * m.blocks * m.channels**2) + ends * m.channels
+    coarse = (9 * (2 + 16 * m.blocks) + 8) * m.channels**2 / 4
+    return 2 * places * (fine + coarse)
 
 
 def bfloat16_is_fast(settings: Experiment) -> bool:
