@@ -152,9 +152,9 @@ def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
     """What the recorded data is of. Raises Problem if that is not the game, frame size or actions of the settings."""
     about, where = rollouts.shards[0].attributes, rollouts.shards[0].path
     wanted = signature_from(settings)
-    found = Signature(
-        str(about.get("env.name", wanted.game)), *rollouts.frame_shape, int(about.get("actions", wanted.actions))
-    )
+    height, width, channels = rollouts.frame_shape
+    game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
+    found = Signature(game, height, width, channels, actions)
     for key, value in asdict(found).items():
         if value != asdict(wanted)[key]:
             raise Problem(

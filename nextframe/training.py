@@ -49,7 +49,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         load(model, checkpoint)
     first = step = int(model.optimizer.iterations)
 
-    seconds = 0.0
+    seconds, traced = 0.0, 0
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         track = enter(tracking(settings, run))
@@ -62,7 +62,9 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 continue
             steps_ahead, before = phase(options, step)
             batches = windows[steps_ahead].batches(options.batch, options.seed + before, start_batch=step - before)
-            model.train_function = None  # traced anew, since unrolling changes what is to be computed
+            if steps_ahead != traced:
+                model.train_function = None  # another graph: predicting further ahead is another computation
+                traced = steps_ahead
             began = time.monotonic()
             model.fit(
                 supply(batches, end - step),
@@ -90,6 +92,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 )
             save(model, checkpoint)  # last, so that what was cut short in a validation is validated again
     count = (options.max_steps - first) * options.batch
+    kept = min(read_metrics_rows(validated), key=lambda row: float(row["loss"]))
+    run.update_results("evaluations", "nextframe", {name: float(value) for name, value in kept.items()})
     return {"windows": count, "windows_per_second": round(count / max(seconds, 1e-9)), "precision": machine.precision}
 
 
