@@ -196,3 +196,21 @@ launch nextframe "${word:-breakout}"
     script = project / "launch_scripts" / "other.bash"
     assert_mistake(bash(script, "breakout", "coinrun", cwd=project), "'breakout' and 'coinrun'")
     assert_mistake(bash(script, "pong", cwd=project), "'pong': choose quick, laptop or paper, and breakout or coinrun")
+
+
+def test_the_next_frame_model_may_be_of_either_game(command):
+    start = "-m experiment configs/{0}.yaml --preset {1} --run runs/{2}"
+    assert command("nextframe.bash") == start.format("breakout", "laptop", "breakout")
+    assert command("nextframe.bash", "quick", "coinrun") == start.format("coinrun", "quick", "coinrun-quick")
+    assert command("nextframe.bash", "breakout", "paper", "a.b=1") == (
+        start.format("breakout", "paper", "breakout-paper") + " a.b=1"
+    )
+
+
+def test_the_next_frame_models_help_and_mistakes(tmp_path):
+    script = SCRIPTS / "nextframe.bash"
+    done = bash(script, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith("usage: bash launch_scripts/nextframe.bash [quick|laptop|paper] [breakout|coinrun] ")
+    assert_mistake(bash(script, "breakout", "coinrun", cwd=tmp_path), "'breakout' and 'coinrun'")
+    assert_mistake(bash(script, "pong", cwd=tmp_path), "breakout or coinrun")

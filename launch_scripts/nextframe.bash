@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The offline next-frame model in one command; --help says more.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+usage: bash launch_scripts/nextframe.bash [quick|laptop|paper] [breakout|coinrun] [--run DIR] [key=value ...]
+
+An action-conditioned next-frame model, trained offline: installs what is missing into .venv, records random play of
+Breakout (the default) or CoinRun, and trains the model to predict the next frame from the last four and the actions.
+Prints first what it is going to do and about how long each stage takes on this machine, and last where everything is.
+CoinRun needs the system's Qt 5; where it is missing, one line says which package to install.
+
+presets (on two cores):
+  quick    at most 5 minutes: everything on little data, to see that it works
+  laptop   at most 60 minutes: a model clearly better than copying the last frame; the default
+  paper    300,000 steps; for larger machines
+
+  --run DIR    the run folder; otherwise runs/breakout, or runs/breakout-quick, runs/coinrun-paper..., in the project
+  key=value    settings that differ, such as train.unroll=8 or hardware.threads=4
+
+The same command again goes on where it was interrupted, and skips what is complete.
+
+  see it train          .venv/bin/tensorboard --logdir runs/breakout/tensorboard
+  what is recorded      .venv/bin/python -m extract --show runs/breakout
+  every setting         .venv/bin/python -m STAGE configs/breakout.yaml --help
+  one stage alone       STAGE is extract or nextframe
+
+environment:
+  EXTRAS=gpu,wandb   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  PYTHON=...         the Python to make .venv with (3.11 to 3.13; default: python3)
+HELP
+}
+
+source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+read_arguments "breakout coinrun" "$@"
+launch experiment "${word:-breakout}"
