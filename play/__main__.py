@@ -4,9 +4,11 @@ import argparse
 import contextlib
 import sys
 import textwrap
+from pathlib import Path
 
 from experiment.hardware import import_tensorflow
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
+from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
 
 TEXT = """
@@ -34,14 +36,14 @@ def main() -> int:
 
 def serve(name: str, host: str, port: int, sessions: int) -> None:
     """Load a run's models and serve the page. Raises Problem where that cannot be."""
+    run = find_run(name)
     import_tensorflow()
     try:
         from play.server import Player, allowed_hosts, is_local, listen_on, make_server
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: pip install -c constraints.txt -e '.[play]'") from error
-    from play.models import Models, find_run
+    from play.models import Models
 
-    run = find_run(name)
     with listen_on(host, port) as listening:
         print(f"play: loading {run.path}", flush=True)
         models = Models(run)
@@ -56,6 +58,23 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
             print("play: everyone who can reach this machine can play", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             make_server(player).run(sockets=[listening])
+
+
+def find_run(name: str) -> Run:
+    """The shipped agent or the run folder of that name; of several iterations, the last that has a controller.
+
+    Raises UsageProblem if there is none.
+    """
+    for run in (Run(PRETRAINED / name), Run(Path(name))):
+        if run.config.exists():
+            number = run.iteration
+            while run.at(number + 1).controller.exists():
+                number += 1
+            return run.at(number) if run.at(number).config.exists() else run
+    shipped = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
+    raise UsageProblem(
+        f"{name} is neither a shipped agent ({', '.join(shipped) or 'there is none'}) nor a run folder such as runs/doom"
+    )
 
 
 if __name__ == "__main__":

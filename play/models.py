@@ -1,6 +1,5 @@
 """V, M and C of a run, loaded and compiled once, for all sessions."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +10,8 @@ from controller.weights import load_controller
 from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.hardware import prepare
-from experiment.problem import Problem, UsageProblem
-from experiment.run import PRETRAINED, Run
+from experiment.problem import Problem
+from experiment.run import Run
 from experiment.schema import Experiment
 from play.places import DreamPlace, Place, RealPlace
 from rnn.dream import Dream, State, seen_by
@@ -151,20 +150,3 @@ class Models:
     def _mind(self, parts: Any) -> Mind:
         z, advice, picture = (part.numpy()[0] for part in parts)
         return Mind(z, None if self.parameters is None else advice, picture)
-
-
-def find_run(name: str) -> Run:
-    """The shipped agent or the run folder of that name; of several iterations, the last that has a controller.
-
-    Raises UsageProblem if there is none.
-    """
-    for run in (Run(PRETRAINED / name), Run(Path(name))):
-        if run.config.exists():
-            number = run.iteration
-            while run.at(number + 1).controller.exists():
-                number += 1
-            return run.at(number) if run.at(number).config.exists() else run
-    shipped = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
-    raise UsageProblem(
-        f"{name} is neither a shipped agent ({', '.join(shipped) or 'there is none'}) nor a run folder such as runs/doom"
-    )

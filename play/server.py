@@ -163,7 +163,6 @@ class Player:
                 if mistakes > FORGIVEN:
                     await refuse(page, f"{refused}: this session is closed", POLICY)
                     return
-                return
                 await page.send_json({"type": "error", "message": str(refused), "closed": False})
                 continue
             if heard["type"] == "input":
@@ -227,6 +226,8 @@ class Headers:
 
 def listen_on(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises Problem if it cannot."""
+    if not 0 <= port < 2**16:
+        raise Problem(f"--port {port}: expected a number from 0 to {2**16 - 1}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -234,7 +235,7 @@ def listen_on(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise Problem(
             f"cannot listen on {host}, port {port} ({error}): choose another with --host or --port"
         ) from error

@@ -63,12 +63,11 @@ class Session(threading.Thread):
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
         self.frame: bytes | None = None
         """The newest frame that was not taken yet."""
-        self.frames = 0
         self.place: Place | None = None
         self.opened = ""
         """Which world the place is, or was to be."""
         self.recorder: Recorder | None = None
-        self.steps, self.total = 0, 0.0
+        self.episode, self.steps, self.total = 0, 0, 0.0
         self.times: deque[float] = deque(maxlen=RATE_OVER)
         self.over: str | None = None
         self.raw = self._raw(neutral)
@@ -198,6 +197,7 @@ class Session(threading.Thread):
     def _begin(self, seed: int | None) -> None:
         assert self.place is not None
         self.place.begin(random.randrange(SEEDS) if seed is None else seed)
+        self.episode += 1
         self.steps, self.total, self.over = 0, 0.0, None
         self.raw = self._raw(np.zeros(len(self.models.axes), "float32"))
         self._show()
@@ -218,10 +218,9 @@ class Session(threading.Thread):
     def _show(self) -> None:
         """Hand what is seen now to the page and the recording."""
         assert self.place is not None
-        self.frames += 1
         executed = np.atleast_1d(self.models.world.execute(self.raw)).astype(float).round(3).tolist()
         about = {
-            "n": self.frames,
+            "episode": self.episode,
             "step": self.steps,
             "total": round(self.total, 2),
             "over": self.over,

@@ -73,7 +73,6 @@ function settle(message) {
   for (const button of $("driver").children) press(button, (button.dataset.driver === "controller") === state.controller);
   if (document.activeElement !== $("temperature") || other) $("temperature").value = state.temperature;
   $("degrees").textContent = (+state.temperature).toFixed(2);
-  $("heat").style.visibility = state.world === "dream" ? "visible" : "hidden";
   press($("record"), state.recording);
   $("record").textContent = state.recording ? "Save" : "Record";
   $("pause").textContent = state.paused ? "Go on" : "Pause";
@@ -140,7 +139,7 @@ async function draw(about, images) {
     bar.setProperty("--from", `${at(Math.min(0, about.action[i]))}%`);
     bar.setProperty("--much", `${Math.abs(at(about.action[i]) - at(0))}%`);
   });
-  document.body.dataset.step = about.step;
+  [document.body.dataset.episode, document.body.dataset.step] = [about.episode, about.step];
   cover();
   document.dispatchEvent(new CustomEvent("frame", { detail: about }));
 }

@@ -1,0 +1,171 @@
+"""A player's server with tiny untrained models, and a page without a browser, for tests."""
+
+import contextlib
+import functools
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from websockets.sync.client import connect
+
+from controller.policy import policy_from
+from experiment.config import load_config
+from experiment.run import Run
+from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
+from play.models import Models
+from play.server import Player, allowed_hosts, listen_on, make_server
+from play.wire import unpack_frame
+from tests.test_dream_environment import untrained
+
+PATIENCE = 30
+"""Seconds after which something that does not happen has failed."""
+
+
+def doom_run(path: Any) -> Run:
+    """Its dreams do not end by themselves."""
+    settings = Experiment(hardware=Hardware(precision="float32"))
+    return with_controller(untrained(path, settings, done_bias=-30.0))
+
+
+def racing_run(path: Any) -> Run:
+    """Its dreams are cut after 20 steps."""
+    settings = Experiment(
+        env=Env(name="carracing", max_steps=1000),
+        rnn=Rnn(predict_done=False, predict_reward=True),
+        dream=Dream(start_steps=[1, 1], max_steps=20),
+        hardware=Hardware(precision="float32"),
+    )
+    return with_controller(untrained(path, settings))
+
+
+def with_controller(run: Run) -> Run:
+    """A random controller."""
+    policy = policy_from(load_config(run.config))
+    parameters = np.random.default_rng(2).normal(size=policy.size).astype("float32")
+    with h5py.File(run.controller, "w") as file:
+        file["mean"] = file["best"] = parameters
+        file.attrs.update(generation=1, best_generation=1, best_return=0.0)
+        file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=0)
+    return run
+
+
+@dataclass
+class Serving:
+    """A server in this process."""
+
+    player: Player
+    address: str
+    """host:port."""
+
+
+@functools.cache
+def models(name: str) -> Models:
+    """Of a tiny run in this world, compiled once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = Models({"doom": doom_run, "carracing": racing_run}[name](folder))
+    loaded.warm_up()
+    return loaded
+
+
+@contextlib.contextmanager
+def serving(models: Models, sessions: int = 3) -> Iterator[Serving]:
+    """A server until the block ends."""
+    player = Player(models, models.settings.env.name, sessions, allowed_hosts("127.0.0.1"))
+    server = make_server(player)
+    with listen_on("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        wait(lambda: server.started)
+        yield Serving(player, "{}:{}".format(*listening.getsockname()))
+        server.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive() and not player.sessions
+
+
+def wait(happens: Callable[[], Any]) -> None:
+    """Until something is true."""
+    end = time.monotonic() + PATIENCE
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+class Page:
+    """What the page does: takes frames, and answers each with what is pressed."""
+
+    def __init__(self, serving: Serving, **kwargs: Any):
+        self.socket = connect(f"ws://{serving.address}/socket", legacy=True, **kwargs)
+        self.action: list[float] = []
+        self.news: list[dict[str, Any]] = []
+        self.hello = self.hear("hello")
+        self.action = [0.0] * len(self.hello["axes"])
+        self.episode = self.frame()[0]["episode"]
+
+    def say(self, kind: str, **rest: Any) -> None:
+        self.socket.send(json.dumps({"type": kind, **rest}))
+
+    def take(self) -> tuple[dict[str, Any], list[np.ndarray]] | None:
+        """The next message; a frame is returned, and answered, news are kept."""
+        message = self.socket.recv(timeout=PATIENCE)
+        if isinstance(message, str):
+            self.news.append(json.loads(message))
+            return None
+        self.say("input", seen=int.from_bytes(message[:4], "big"), action=self.action)
+        return unpack_frame(message[4:])
+
+    def hear(self, kind: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """The next news of a kind; frames and other news before it are skipped."""
+        while True:
+            for i, each in enumerate(self.news):
+                if each["type"] == kind and fits(each):
+                    self.news = self.news[i + 1 :]
+                    return each
+            self.news = []
+            self.take()
+
+    def frame(self, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """The next frame of a kind."""
+        while True:
+            taken = self.take()
+            if taken is not None and fits(taken[0]):
+                self.episode = taken[0]["episode"]
+                return taken
+
+    def drive(self, seed: int, steps: int, action: list[float] | None = None) -> dict[int, np.ndarray]:
+        """Begin the episode of a seed with something pressed; what is seen after each step, as far as it has arrived."""
+        self.action = action or self.action
+        self.say("input", seen=0, action=self.action)
+        self.say("restart", seed=seed)
+        before, seen = self.episode, {}
+        while max(seen, default=0) < steps:
+            about, pictures = self.frame(lambda about: about["episode"] > before)
+            seen[about["step"]] = pictures[0]
+        return seen
+
+    def closed(self) -> int:
+        """The code with which the server closes this."""
+        while True:
+            try:
+                message = self.socket.recv(timeout=PATIENCE)
+            except TimeoutError:
+                raise AssertionError("it was not closed") from None
+            except Exception:
+                assert self.socket.close_code is not None
+                return self.socket.close_code
+            if isinstance(message, str):
+                self.news.append(json.loads(message))
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> "Page":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()

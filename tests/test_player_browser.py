@@ -1,0 +1,202 @@
+"""The player in a real browser, headless, where a Chromium is installed: a laptop's window, a phone, two tabs.
+
+Screenshots are kept in the folder of pytest's temporary files (--basetemp, else the system's).
+"""
+
+import os
+import shutil
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from playwright.sync_api import Error, expect, sync_playwright
+
+from tests.player import models, serving, wait
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PHONE = {"viewport": {"width": 390, "height": 664}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+LISTEN = """() => {
+  window.seen = [];
+  document.addEventListener("frame", ({ detail }) => {
+    const canvases = [...document.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL());
+    window.seen.push({ ...detail, pictures: canvases });
+  });
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """What is installed, or what Playwright has installed itself."""
+    installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        try:
+            opened = playwright.chromium.launch(executable_path=installed, args=arguments)
+        except Error as error:
+            if installed:
+                raise
+            pytest.skip(
+                f"no Chromium is installed, neither the system's nor Playwright's ({str(error).splitlines()[0]})"
+            )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def doom():
+    with serving(models("doom")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def racing():
+    with serving(models("carracing")) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(server, query, **context): a tab that has shown its first frame; any error in it fails the test."""
+    contexts, errors = [], []
+
+    def open_one(server, query="", **settings):
+        context = browser.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(error))
+        page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.goto(f"http://{server.address}/{query}")
+        expect(page.locator("#overlay")).to_be_visible()
+        page.evaluate(LISTEN)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+def until(page, condition):
+    """Until this JavaScript is true, where `now` is the last frame. (Playwright's own way is against the page's policy.)"""
+    wait(lambda: page.evaluate(f"(now) => Boolean({condition})", page.evaluate("window.seen.at(-1) || {}")))
+
+
+def reach(page, step):
+    """Until the episode has come to a step."""
+    until(page, f"now.step >= {step}")
+
+
+def episode(page, key, steps=15):
+    """Begin again with a key held, and return the pictures that are seen, by step."""
+    if key:
+        page.keyboard.down(key)
+    page.evaluate("window.seen = []")
+    page.keyboard.press("KeyR")
+    number = page.evaluate("document.body.dataset.episode")
+    until(page, f"document.body.dataset.episode > {number} && document.body.dataset.step >= {steps}")
+    if key:
+        page.keyboard.up(key)
+    frames = [frame for frame in page.evaluate("window.seen") if frame["episode"] > int(number)]
+    return {frame["step"]: frame["pictures"][0] for frame in frames}
+
+
+def differ(first, second):
+    """Whether two episodes were seen to part."""
+    steps = set(first) & set(second) - {0}
+    assert steps
+    return any(first[step] != second[step] for step in steps)
+
+
+def test_frames_arrive_and_keys_and_temperature_change_what_happens(doom, open_page, tmp_path):
+    page = open_page(doom, "?seed=5", viewport={"width": 1280, "height": 760})
+    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
+    expect(page.locator("#degrees")).to_have_text("1.15")
+    page.keyboard.press("Space")
+    reach(page, 10)
+    expect(page.locator("#overlay")).to_be_hidden()
+    seen = page.evaluate("window.seen")
+    assert len({frame["pictures"][0] for frame in seen if frame["step"]}) > 5
+    assert int(page.inner_text("#total")) >= 10 and all(frame["action"] == [0] for frame in seen)
+
+    still, again, left, right = (episode(page, key) for key in (None, None, "ArrowLeft", "KeyD"))
+    assert not differ(still, again)
+    assert differ(still, left) and differ(still, right) and differ(left, right)
+
+    page.locator("#temperature").fill("3")
+    expect(page.locator("#degrees")).to_have_text("3.00")
+    until(page, "state.temperature === 3")
+    assert differ(still, episode(page, None))
+
+    page.keyboard.press("KeyC")
+    expect(page.locator("[data-driver=controller]")).to_have_attribute("aria-pressed", "true")
+    until(page, "now.controller")
+    page.screenshot(path=tmp_path / "laptop.png")
+    page.keyboard.down("ArrowLeft")  # who touches the keys drives
+    until(page, "!now.controller && now.action[0] === -1")
+    page.keyboard.up("ArrowLeft")
+    page.keyboard.press("KeyP")
+    expect(page.locator("#overlay")).to_contain_text("Paused")
+    assert cv2.imread(str(tmp_path / "laptop.png")).shape == (760, 1280, 3)
+
+
+def test_a_recording_is_downloaded_and_plays(doom, open_page, tmp_path):
+    page = open_page(doom)
+    page.click("#overlay")
+    reach(page, 2)
+    page.click("#record")
+    expect(page.locator("#mark")).to_be_visible()
+    reach(page, int(page.inner_text("#total")) + 25)
+    with page.expect_download() as waiting:
+        page.click("#record")
+    path = tmp_path / "video.mp4"
+    waiting.value.save_as(path)
+    expect(page.locator("#toast")).to_contain_text("video saved")
+    assert waiting.value.suggested_filename.endswith(".mp4")
+    about, *frames = imageio_ffmpeg.read_frames(path)
+    pictures = [np.frombuffer(frame, "uint8") for frame in frames]
+    assert about["fps"] == 35 and len(pictures) > 20 and np.any(pictures[0] != pictures[-1])
+
+
+def test_two_tabs_have_a_world_each(doom, open_page, tmp_path):
+    dream, game = open_page(doom), open_page(doom, viewport={"width": 1280, "height": 760})
+    game.click("[data-world=real]")
+    expect(game.locator("figcaption")).to_have_text(["the game", "what V keeps of it"])
+    game.keyboard.down("ArrowRight")
+    dream.keyboard.down("ArrowLeft")
+    for page, action in ((dream, -1), (game, 1)):
+        until(page, f"now.step > 20 && now.action[0] === {action}")
+    game.screenshot(path=tmp_path / "game.png")
+    (last,) = game.evaluate("window.seen.slice(-1)")
+    assert len(last["pictures"]) == 2 and last["pictures"][0] != last["pictures"][1]
+    game.close()
+    steps = int(dream.inner_text("#total"))
+    reach(dream, steps + 10)
+    wait(lambda: len(doom.player.sessions) == 1)
+
+
+def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
+    page = open_page(racing, **PHONE)
+    page.tap("#overlay")
+    until(page, "now.over === 'cut'")
+    expect(page.locator("#overlay")).to_contain_text("all the time")
+    page.tap("[data-world=real]")
+    expect(page.locator("figcaption")).to_have_count(2)
+    gas = page.locator("#touch button", has_text="gas")
+    gas.dispatch_event("pointerdown", {"pointerId": 1})
+    until(page, "now.action[1] > 0.5")
+    page.screenshot(path=tmp_path / "phone.png")
+    gas.dispatch_event("pointerup", {"pointerId": 1})
+    until(page, "now.action[1] === 0")
+    width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
+    assert (width, height) == (390, 664), "something lies outside of the screen"
+
+
+def test_one_too_many_is_told_so(racing, open_page):
+    pages = [open_page(racing) for _ in range(3)]
+    late = open_page(racing)
+    expect(late.locator("#overlay")).to_contain_text("all 3 sessions are in use")
+    pages[0].close()
+    late.wait_for_timeout(300)
+    late.click("#overlay")
+    expect(late.locator("#overlay")).to_contain_text("Drive in the dream")
