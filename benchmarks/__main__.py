@@ -12,12 +12,12 @@ from experiment.hardware import describe_machine, import_tensorflow, matmul_peak
 from experiment.schema import Hardware
 from experiment.stage import guard
 
-NAMES = ("extraction", "networks", "dream", "agent", "racing")
+NAMES = ("extraction", "networks", "dream", "agent", "racing", "nextframe")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
-Measure extraction, training of V and M, encoding, the dream and the real agent loop, each against a plain baseline
-in the same run; for matrix work also the share of the machine's own measured matrix-product peak. Takes some
-minutes; anything else that runs on the machine spoils it.
+Measure extraction, training of V and M, encoding, the dream, the real agent loop and the next-frame model, each
+against a plain baseline in the same run; for matrix work also the share of the machine's own measured matrix-product
+peak. Takes some minutes; anything else that runs on the machine spoils it.
 """
 
 
