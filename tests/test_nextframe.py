@@ -15,6 +15,7 @@ import pytest
 
 from envs.actions import unchoose
 from envs.worlds import WORLDS
+from experiment.estimate import flop_of_a_frame
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
@@ -215,6 +216,15 @@ def test_every_architecture_predicts_frames_from_bytes_and_floats_alike(name, ch
     np.testing.assert_allclose(model.step(frames[1:2], raw[1:2]), predicted[1:2], atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "actions"), [("doom", 1), ("carracing", 3)])
+def test_actions_that_are_quantities_are_told_as_executed(name, actions):
+    world = WORLDS[name]
+    model = NextFrame(Signature(name, SIZE, SIZE, 3, actions), world, SETTINGS.model)
+    raw = np.random.default_rng(0).uniform(-1, 1, (5, 2, actions) if actions > 1 else (5, 2)).astype(np.float32)
+    np.testing.assert_allclose(model.encode_actions(raw), world.execute(raw).reshape(5, 2, actions), atol=1e-6)
+    assert model.step(np.zeros((5, 2, SIZE, SIZE, 3), np.uint8), raw).shape == (5, SIZE, SIZE, 3)
+
+
 def test_the_architectures_differ_and_others_are_refused():
     sizes = {name: new_model(replace(SETTINGS.model, name=name)).count_params() for name in ARCHITECTURES}
     assert len(set(sizes.values())) == len(sizes) == 2
@@ -281,6 +291,18 @@ def test_the_gradient_goes_back_through_the_models_own_predictions():
     assert np.abs(gradient[:, 0]).max() > 0, (
         "frame 0 is out of the second prediction's sight, but for the first prediction"
     )
+
+
+def test_the_estimate_knows_the_models_size():
+    """The formula, which may not build the network, against what its layers say."""
+    from benchmarks.nextframe import new_model as untrained
+    from benchmarks.nextframe import product_flop
+
+    for settings in (
+        SETTINGS,
+        replace(SETTINGS, model=Model(channels=16, blocks=2), env=Env(name="breakout", size=84)),
+    ):
+        assert flop_of_a_frame(settings) == pytest.approx(product_flop(untrained(settings).network), rel=0.2)
 
 
 def test_one_cycle():
