@@ -8,7 +8,7 @@ A shard holds whole episodes, one after the other:
     episode_starts  int64 (episodes,), the row where each episode begins
     episode_seeds   int64 (episodes,), the seed that each was played with (-1: unknown)
     played_lengths  int64 (episodes played,), also of those too short to be kept
-    played_returns  float64 (episodes played,)
+    played_returns  float64 (episodes played,), absent in the first shards of Doom
 
 and as attributes `format`, `version`, and whatever the collector says of its origin. Frames are compressed
 in chunks of BLOCK (benchmarks/compression.py says why so).
@@ -201,8 +201,10 @@ def read_shard(path: Path) -> Shard:
         if not len(starts) or starts[0] != 0 or (lengths <= 0).any() or set(lists.values()) != {rows}:
             raise KeyError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
         shape, block = file["frames"].shape[1:], file["frames"].chunks[0]
-        played = file["played_lengths"][:], file["played_returns"][:]
-        return Shard(path, lengths, file["episode_seeds"][:], *played, shape, block, dict(file.attrs))
+        played = file["played_lengths"][:]
+        # The first shards, all of Doom, had no returns: there they are the lengths.
+        returns = file["played_returns"][:] if "played_returns" in file else played.astype(np.float64)
+        return Shard(path, lengths, file["episode_seeds"][:], played, returns, shape, block, dict(file.attrs))
 
 
 class Rollouts:
