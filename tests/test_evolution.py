@@ -192,10 +192,22 @@ TWICE = Experiment(
 """First in the dream, then in the real world."""
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The dream and the agent of those untrained networks, which are the same in every run: compiling takes seconds."""
+    from controller.agent import load_agent
+    from rnn.dream import load_dream
+
+    run = begun(tmp_path_factory.mktemp("untrained"))
+    return load_dream(TWICE, run), load_agent(TWICE, run)
+
+
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, compiled):
     """The real world is a fake one, whose episodes pay most for going right."""
     monkeypatch.setitem(WORLDS, "doom", fake_world())
+    monkeypatch.setattr("rnn.dream.load_dream", lambda settings, run: compiled[0])
+    monkeypatch.setattr("controller.real.load_agent", lambda settings, run: compiled[1])
 
 
 def asked(**changes) -> Experiment:
