@@ -68,7 +68,7 @@ class HeldOut:
         frames, actions = self.films.read(self.films.spread(FILMED))
         predicted = to_bytes(model.open_loop(frames[:, : self.context], actions))
         sides = [np.concatenate(list(in_colour(side)), axis=1) for side in (frames[:, self.context :], predicted)]
-        save_video(stem, side_by_side(sides, ["truth", "prediction"], scale=1), fps=self.world.fps)
+        save_video(stem, side_by_side(sides, ["truth", "prediction"], scale=2), fps=self.world.fps)
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
