@@ -184,6 +184,7 @@ class Session(threading.Thread):
         self.opened = name
         try:
             self.place = self.models.open(name)
+            self._tell_state()  # the page must know what the first frame is of
             self._begin(self.wishes.seed)
         except Exception as error:
             self._leave()

@@ -197,7 +197,7 @@ function gamepad() {
 function engage() {
   if (state.controller) say("controller", { on: false });
   state.controller = false;
-  if (last && !last.over && state.paused) { state.paused = false; begin(); }
+  if (state.paused && !(last && last.over)) { state.paused = false; begin(); }
 }
 
 const toggle = () => { if (!hello.missing.controller) say("controller", { on: !state.controller }); };
