@@ -250,6 +250,7 @@ def test_going_back_to_the_dream_frees_the_game_too(doom):
         page.say("world", name="real")
         page.hear("state", lambda state: state["world"] == "real")
         (session,) = doom.player.sessions
+        wait(lambda: session.place.vector.games[0].engine)
         pid = session.place.vector.games[0].engine.pid
         page.say("world", name="dream")
         page.hear("state", lambda state: state["world"] == "dream")

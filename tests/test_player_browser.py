@@ -92,8 +92,8 @@ def episode(page, key, steps=15):
     if key:
         page.keyboard.down(key)
     page.evaluate("window.seen = []")
-    page.keyboard.press("KeyR")
     number = page.evaluate("document.body.dataset.episode")
+    page.keyboard.press("KeyR")
     until(page, f"document.body.dataset.episode > {number} && document.body.dataset.step >= {steps}")
     if key:
         page.keyboard.up(key)
