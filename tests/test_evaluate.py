@@ -247,8 +247,7 @@ def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):
     assert evaluate(learnt, agent_in(tmp_path / "untrained", learnt))["dreams"] == 0
 
 
-@pytest.mark.parametrize("final", [True, False])
-def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch, final):
+def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     """Each with its controllers and seeds, whichever is done first."""
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     run = agent_in(tmp_path, CARRACING)
@@ -262,18 +261,18 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch, final):
             yield index, function(slices[index])
 
     monkeypatch.setattr("controller.real.run_tasks", backwards)
-    with RealWorld(CARRACING, run, final, patience=9) as world:
+    with RealWorld(CARRACING, run, final=True, patience=9) as world:
         whole = [world.play(given, seeds) for given in (controllers, controllers[0], None)]
         assert not tasks
     spread = dataclasses.replace(CARRACING, workers=Workers(processes=4))
-    with RealWorld(spread, run, final, patience=9) as world:
+    with RealWorld(spread, run, final=True, patience=9) as world:
         parts = [world.play(given, seeds, told.append) for given in (controllers, controllers[0], None)]
     for played, expected in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(played.returns, expected.returns)
         np.testing.assert_array_equal(played.lengths, expected.lengths)
     assert len(np.unique(whole[0].returns - whole[1].returns)) > 5 and len(np.unique(whole[2].returns)) > 5
     assert told == [2, 3, 3, 3] * 3
-    assert [(task.final, task.patience, task.seeds) for task in tasks[0]][-1] == (final, 9, [39, 40])
+    assert [(task.final, task.patience, task.seeds) for task in tasks[0]][-1] == (True, 9, [39, 40])
 
 
 @pytest.mark.parametrize(
