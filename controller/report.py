@@ -10,7 +10,7 @@ from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
-from viz.curves import Curves, save_curves, save_histogram, save_panels
+from viz.curves import Curves, Histogram, save_panels
 from viz.video import save_video, side_by_side
 
 DECODED_AT_ONCE = 256
@@ -19,10 +19,16 @@ PUBLISHED_EPISODES = 64 * 16
 
 
 def save_training(settings: Experiment, run: Run) -> None:
-    """plots/training.png: what C reached against generations, environment steps and hours, beside the published."""
+    """plots/training.png: `training_panels`, if C was evolved here."""
+    if panels := training_panels(settings, run):
+        save_panels(run.plots / "training.png", panels)
+
+
+def training_panels(settings: Experiment, run: Run) -> list[Curves]:
+    """What C reached against generations, environment steps and hours, beside the published; none without metrics."""
     ours, trials = history(run, "controller"), history(run, "controller_real")
     if not ours:
-        return
+        return []
     world, name = world_of(settings), settings.env.name
     published, published_mean = published_curve(name), published_mean_curve(name)
     if published:
@@ -65,7 +71,7 @@ def save_training(settings: Experiment, run: Run) -> None:
                 hlines=levels(settings),
             )
         )
-    save_panels(run.plots / "training.png", panels)
+    return panels
 
 
 def history(run: Run, name: str) -> dict[str, np.ndarray]:
@@ -88,7 +94,12 @@ def levels(settings: Experiment) -> dict[str, float]:
 
 
 def save_returns(settings: Experiment, run: Run, game: Record, dream: Record | None, random: Record) -> None:
-    """plots/returns.png: how episodes end up."""
+    """plots/returns.png: `returns_panel`."""
+    save_panels(run.plots / "returns.png", [returns_panel(settings, game, dream, random)])
+
+
+def returns_panel(settings: Experiment, game: Record, dream: Record | None, random: Record) -> Histogram:
+    """How episodes end up."""
     world = world_of(settings)
     samples = {
         "this agent, real": game["returns"],
@@ -96,12 +107,17 @@ def save_returns(settings: Experiment, run: Run, game: Record, dream: Record | N
         "random policy, real": random["returns"],
         "published agent, real": published_episodes(settings.env.name),
     }
-    marks = {"solved": world.solved}
-    save_histogram(run.plots / "returns.png", samples, world.score, "How episodes end up", marks)
+    return Histogram(samples, world.score, "How episodes end up", {"solved": world.solved})
 
 
 def save_losses(run: Run) -> None:
-    """plots/losses.png: training and held-out losses of V and M."""
+    """plots/losses.png: `loss_panels`, if V or M was trained here."""
+    if panels := loss_panels(run):
+        save_panels(run.plots / "losses.png", panels)
+
+
+def loss_panels(run: Run) -> list[Curves]:
+    """Training and held-out losses of V and M."""
     tables = {name: read_metrics(run.metrics / f"{name}.csv") for name in ("vae", "vae_heldout", "rnn_losses", "rnn")}
     panels = []
     for title, column, unit, (training, held_out) in (
@@ -117,12 +133,16 @@ def save_losses(run: Run) -> None:
         }
         if series:
             panels.append(Curves(series, "training steps", unit, title))
-    if panels:
-        save_panels(run.plots / "losses.png", panels)
+    return panels
 
 
 def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
-    """plots/temperatures.png: dream and world of controllers evolved at each temperature, and the paper's where it has any.
+    """plots/temperatures.png: `temperatures_panel`."""
+    save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
+
+
+def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Record, Record]]) -> Curves:
+    """Dream and world of controllers evolved at each temperature, and the paper's where it has any.
 
     measured: temperature -> (in its dream, in the world).
     """
@@ -136,8 +156,8 @@ def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, t
             means = [line[place].mean for line in paper]
             series[f"paper, {place}"] = [float(line["temperature"]) for line in paper], means
     score = world_of(settings).score
-    save_curves(
-        run.plots / "temperatures.png", series, "temperature τ of the dream that C was evolved in", score,
+    return Curves(
+        series, "temperature τ of the dream that C was evolved in", score,
         f"{score.capitalize()} against the temperature of the dream", hlines=levels(settings),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from viz.curves import Curves, Histogram, save_curves, save_histogram, save_panels
+from viz.curves import Curves, Histogram, save_panels
 from viz.strips import GAP, save_strip, strip
 from viz.video import CAPTION, save_video, side_by_side
 
@@ -57,9 +57,8 @@ def test_curves_leave_out_nan_and_change_nothing_global(tmp_path):
     x = np.arange(40.0)
     y = np.where(x % 5 == 4, x, np.nan)
     series = {"dream": (x, 2 * x, 0 * x + 3), "game": (x, y, (y - 1, y + 2)), "not begun": ([], [])}
-    save_curves(
-        tmp_path / "curves.png", series, "generation", "tics", "Survival", logx=True, hlines={"solved": 30, "close": 31}
-    )
+    levels = {"solved": 30, "close": 31}
+    save_panels(tmp_path / "curves.png", [Curves(series, "generation", "tics", "Survival", logx=True, hlines=levels)])
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert has_colour(picture, (0x00, 0x72, 0xB2)) and has_colour(picture, (0xD5, 0x5E, 0x00))
     assert dict(matplotlib.rcParams) == before
@@ -75,7 +74,7 @@ def test_histogram_states_its_figures(tmp_path):
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["random: 2.50 ± 1.29 (n = 4)"]
-    save_histogram(tmp_path / "histogram.png", samples, "tics", "Survival")
+    save_panels(tmp_path / "histogram.png", [Histogram(samples, "tics", "Survival")])
     save_panels(tmp_path / "panels.png", [panel, panel, Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")], title="All")
     one, three = (Image.open(tmp_path / name).size for name in ("histogram.png", "panels.png"))
     assert three == (2 * one[0], 2 * one[1])

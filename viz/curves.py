@@ -100,28 +100,15 @@ class Histogram:
             axes.annotate(label, **at, rotation=90, ha="left", va="top", fontsize=8, color=FAINT)
 
 
-def save_curves(
-    path: Path | str,
-    series: Mapping[str, Sequence[Any]],
-    xlabel: str,
-    ylabel: str,
-    title: str,
-    logx: bool = False,
-    hlines: Mapping[str, float] | None = None,
-) -> None:
-    """Write lines as PNG; see Curves."""
-    save_panels(path, [Curves(series, xlabel, ylabel, title, logx, hlines or {})])
-
-
-def save_histogram(
-    path: Path | str, samples: Mapping[str, Any], xlabel: str, title: str, lines: Mapping[str, float] | None = None
-) -> None:
-    """Write a histogram as PNG; see Histogram."""
-    save_panels(path, [Histogram(samples, xlabel, title, lines or {})])
-
-
 def save_panels(path: Path | str, panels: Sequence[Curves | Histogram], columns: int = 2, title: str = "") -> None:
-    """Write several panels as one PNG, filled row by row, with an optional title over all."""
+    """Write `draw_panels(panels, columns, title)` as PNG."""
+    figure = draw_panels(panels, columns, title)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def draw_panels(panels: Sequence[Curves | Histogram], columns: int = 2, title: str = "") -> Figure:
+    """Several panels in one figure, filled row by row, with an optional title over all."""
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows), dpi=150, layout="constrained")
@@ -129,8 +116,7 @@ def save_panels(path: Path | str, panels: Sequence[Curves | Histogram], columns:
         figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     for i, panel in enumerate(panels):
         panel.draw(figure.add_subplot(rows, columns, i + 1))
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 def _decorate(axes: Axes, xlabel: str, ylabel: str, title: str, labels: Sequence[str]) -> None:
