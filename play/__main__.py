@@ -42,11 +42,11 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
         from play.server import Player, allowed_hosts, is_local, listen_on, make_server
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: pip install -c constraints.txt -e '.[play]'") from error
-    from play.models import Models
+    from play.models import load_models
 
     with listen_on(host, port) as listening:
         print(f"play: loading {run.path}", flush=True)
-        models = Models(run)
+        models = load_models(run)
         for what, reason in models.missing.items():
             print(f"play: without the {what} ({reason})", flush=True)
         models.warm_up()

@@ -8,7 +8,7 @@ from envs.play import start
 from rnn.dream import State
 
 if TYPE_CHECKING:
-    from play.models import Mind, Models
+    from play.agent import Agent, Mind
 
 
 class Happened(NamedTuple):
@@ -46,7 +46,7 @@ class DreamPlace:
 
     labels: tuple[str, ...] = ("the dream",)
 
-    def __init__(self, models: "Models"):
+    def __init__(self, models: "Agent"):
         assert models.dream is not None
         self.models, self.starts = models, models.dream.starts
         self.longest = models.settings.dream.max_steps
@@ -84,7 +84,7 @@ class RealPlace:
 
     labels: tuple[str, ...] = ("the game", "what V keeps of it")
 
-    def __init__(self, models: "Models"):
+    def __init__(self, models: "Agent"):
         self.models, self.world = models, models.world
         self.vector = self.world.open(models.settings.env, 1, 0)
 

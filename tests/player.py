@@ -18,7 +18,7 @@ from controller.policy import policy_from
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
-from play.models import Models
+from play.models import Models, load_models
 from play.server import Player, allowed_hosts, listen_on, make_server
 from play.wire import unpack_frame
 from tests.test_dream_environment import untrained
@@ -68,7 +68,7 @@ class Serving:
 def models(name: str) -> Models:
     """Of a tiny run in this world, compiled once for all tests."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = Models({"doom": doom_run, "carracing": racing_run}[name](folder))
+        loaded = load_models({"doom": doom_run, "carracing": racing_run}[name](folder))
     loaded.warm_up()
     return loaded
 

@@ -17,6 +17,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from play.__main__ import find_run
 from play.messages import LONGEST, SEEDS, Meter, Refused, parse
+from play.models import load_models
 from play.places import DreamPlace
 from play.server import IN_FLIGHT, LARGEST, allowed_hosts, is_local, listen_on
 from play.session import Session
@@ -392,11 +393,9 @@ def test_other_web_sites_have_no_business_here(doom):
 
 
 def test_a_run_without_m_can_still_be_looked_at(doom, tmp_path):
-    from play.models import Models
-
     run = doom_run(tmp_path)
     run.rnn_weights.unlink()
-    without = Models(run)
+    without = load_models(run)
     assert set(without.missing) == {"dream", "controller"} and "rnn.weights.h5" in without.missing["dream"]
     session = Session(without, doom.player.recordings, lambda: None)
     assert session.wishes.world == "real"
