@@ -73,11 +73,14 @@ class Agent:
 
 
 class Recording(NamedTuple):
-    """One episode as the agent saw it: frames (T, 64, 64, 3) uint8, z (T, Z), raw actions (T,) or (T, A)."""
+    """T steps of an episode as the agent lived them: what it saw, what it did then, and what that brought."""
 
-    frames: np.ndarray
-    z: np.ndarray
-    raw: np.ndarray
+    frames: np.ndarray  # (T, 64, 64, 3) uint8
+    z: np.ndarray  # (T, Z) float32, as it was drawn
+    h: np.ndarray  # (T, H) float32, M's state that C saw beside z
+    c: np.ndarray  # (T, H)
+    raw: np.ndarray  # (T,) or (T, A) float32
+    rewards: np.ndarray  # (T,)
 
 
 class AgentPlayer:
@@ -99,6 +102,7 @@ class AgentPlayer:
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
         self.episode[games], self.restart[games] = episodes, 1
+        self.h[games] = self.c[games] = 0
         self.parameters[games] = self.controllers[episodes] if self.controllers.ndim == 2 else self.controllers
         for game, seed in zip(games, seeds, strict=True):
             self.noise[game] = np.random.default_rng(int(seed))
@@ -107,14 +111,16 @@ class AgentPlayer:
         noise = np.empty((len(games), self.agent.policy.latent_size), "float32")
         for row, game in enumerate(games):
             self.noise[game].standard_normal(out=noise[row], dtype="float32")
-        state = (part[games] for part in (self.parameters, self.nudge, self.restart, self.h, self.c))
+        state = [part[games] for part in (self.parameters, self.nudge, self.restart, self.h, self.c)]
         raw, z, self.h[games], self.c[games] = self.agent.step(frames, noise, *state)
         self.restart[games] = 0
         for row, episode in enumerate(self.episode[games]) if self.tapes else ():
             if episode in self.tapes:
-                self.tapes[episode].append((frames[row].copy(), z[row], raw[row]))
+                h, c = state[-2:]
+                self.tapes[episode].append((frames[row].copy(), z[row], h[row], c[row], raw[row]))
         return raw
 
-    def recording(self, episode: int) -> Recording:
-        """An episode that was to be recorded."""
-        return Recording(*(np.stack(part) for part in zip(*self.tapes[episode], strict=True)))
+    def recording(self, episode: int, rewards: np.ndarray) -> Recording:
+        """An episode that was to be recorded, with what its steps brought, (T,), which a player is not told."""
+        frames, z, h, c, raw = (np.stack(part) for part in zip(*self.tapes[episode], strict=True))
+        return Recording(frames, z, h, c, raw, rewards)

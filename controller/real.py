@@ -1,6 +1,7 @@
 """The real world: a run's agent, or the random policy, on given seeds; here, or in slices spread over workers."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from controller.agent import Agent, AgentPlayer, Recording, load_agent
-from envs.play import Played, play
+from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import core_count
 from experiment.run import Run
@@ -68,12 +69,15 @@ class RealWorld:
             player = AgentPlayer(self.agent, games, parameters)
         return play(self.world, vector, player, seeds, progress)
 
-    def record(self, parameters: np.ndarray, seed: int) -> Recording:
-        """One whole episode."""
+    def record(self, parameters: np.ndarray, seed: int, steps: int | None = None) -> Recording:
+        """One whole episode, or its first steps."""
         vector = self.games(1)
         player = AgentPlayer(self.agent, vector.num_envs, parameters, record=[0])
-        play(self.world, vector, player, [seed])
-        return player.recording(0)
+        played = itertools.islice(moments(self.world, vector, player, iter([seed])), steps)
+        recording = player.recording(0, np.array([moment.rewards[0] for moment in played]))
+        if steps is not None:  # the episode may be going on still
+            self.close()
+        return recording
 
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""

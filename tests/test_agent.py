@@ -20,6 +20,8 @@ DOOM = WORLDS["doom"]
 POLICY = Policy(("z", "c", "h"), bias=False, latent_size=8, memory=16)
 SEEDS = [1_000_003, 1_000_001, 1_000_002, 1_000_007]
 MAX_STEPS = 160
+ALIVE = np.ones(MAX_STEPS)
+"""Rewards."""
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +52,18 @@ def played(agent, controllers):
 
 
 def plain_episode(agent, parameters, seed):
-    """One episode by the definitions, one frame at a time, with numpy in float64: its return and raw actions."""
+    """One episode by the definitions, one frame at a time, with numpy in float64: its return, raw actions, h and c."""
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     kernel, bias = (np.asarray(w, "float64") for w in (agent.rnn.kernel, agent.rnn.bias))
     noise = np.random.default_rng(seed)
     h = c = np.zeros(POLICY.memory)
     env = DoomEnv(MAX_STEPS)
     frame, _ = env.reset(seed=seed)
-    raws, total, over, restart = [], 0.0, False, 1.0
+    raws, states, total, over, restart = [], [], 0.0, False, 1.0
     while not over:
         mu, logvar = (np.asarray(part, "float64")[0] for part in agent.vae.encode(frame[None]))
         z = mu + np.exp(logvar / 2) * noise.standard_normal(POLICY.latent_size, "float32")
+        states.append((h, c))
         raw = np.tanh(parameters @ np.concatenate([z, c, h]))
         executed = -1 if raw < -1 / 3 else 1 if raw > 1 / 3 else 0
         i, j, f, o = np.split(np.concatenate([z, [executed, restart], h]) @ kernel + bias, 4)
@@ -70,15 +73,17 @@ def plain_episode(agent, parameters, seed):
         raws.append(raw)
         total, over, restart = total + reward, terminated or truncated, 0.0
     env.close()
-    return total, np.array(raws)
+    return total, np.array(raws), *np.array(states).swapaxes(0, 1)
 
 
 def test_the_batch_plays_as_a_plain_loop_does(agent, controllers, played):
     _, player, result = played
-    recording = player.recording(0)
-    total, raws = plain_episode(agent, controllers[0].astype("float64"), SEEDS[0])
+    recording = player.recording(0, ALIVE)
+    total, raws, h, c = plain_episode(agent, controllers[0].astype("float64"), SEEDS[0])
     assert result.returns[0] == total == len(recording.raw)
     np.testing.assert_allclose(recording.raw, raws, atol=1e-4)
+    np.testing.assert_allclose(recording.h, h, atol=1e-3)
+    np.testing.assert_allclose(recording.c, c, atol=1e-3)
     assert len(np.unique(np.round(raws))) > 1, "an agent that always does the same proves little"
     assert recording.frames.shape == (int(total), 64, 64, 3)
     assert recording.z.shape == (int(total), POLICY.latent_size)
@@ -91,10 +96,10 @@ def test_returns_do_not_depend_on_what_is_played_beside(agent, controllers, play
     again = AgentPlayer(agent, 2, controllers[order], record=[1])
     returns = play(DOOM, games, again, [SEEDS[i] for i in order]).returns
     np.testing.assert_array_equal(returns, result.returns[order])
-    np.testing.assert_array_equal(again.recording(1).z, player.recording(0).z)
+    np.testing.assert_array_equal(again.recording(1, ALIVE).z, player.recording(0, ALIVE).z)
     alone = AgentPlayer(agent, 2, controllers[0], record=[0])
     play(DOOM, games, alone, SEEDS[:1])
-    np.testing.assert_array_equal(alone.recording(0).raw, player.recording(0).raw)
+    np.testing.assert_array_equal(alone.recording(0, ALIVE).raw, player.recording(0, ALIVE).raw)
 
 
 def test_lengths_are_the_games(played):
