@@ -28,6 +28,7 @@ AGENT = {
 NEXT_FRAME = {
     "extract": "extract.__main__",
     "nextframe": "nextframe.__main__",
+    "openloop": "openloop.__main__",
 }
 """Those of the next-frame model."""
 MODULES = AGENT | NEXT_FRAME
@@ -35,8 +36,9 @@ MODULES = AGENT | NEXT_FRAME
 TEXT = """
 Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, in the real world or
 in both, and play 100 real episodes; with iterations=n, n times, each time with what the last controller saw. In breakout
-and coinrun: record rollouts and train the next-frame model. What is complete is skipped, what was cut short goes on: run
-the same command again after an interruption. Each stage is a command of its own: python -m """ + "|".join(MODULES)
+and coinrun: record rollouts, train the next-frame model, and measure how its error compounds. What is complete is skipped,
+what was cut short goes on: run the same command again after an interruption. Each stage is a command of its own:
+python -m """ + "|".join(MODULES)
 
 
 def main() -> int:

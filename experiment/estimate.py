@@ -123,6 +123,7 @@ def estimate_offline(settings: Experiment) -> dict[str, tuple[str, float]]:
     flops = NEXTFRAME_FLOPS[column] * matmul_flops() / REFERENCE_FLOPS
     predicted = t.max_steps * t.batch * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
+    o = settings.openloop
     return {
         "extract": (f"play some {steps:,} steps: {describe_policy(e)}", START_SECONDS + steps / rate),
         "nextframe": (
@@ -130,6 +131,10 @@ def estimate_offline(settings: Experiment) -> dict[str, tuple[str, float]]:
             START_SECONDS
             + 3 * flop_of_a_frame(settings) * (predicted + validations * t.val_windows * t.unroll / 3) / flops
             + validations * (VIDEO_SECONDS / 8),
+        ),
+        "openloop": (
+            f"predict {o.horizon} steps in {o.windows} held-out windows",
+            START_SECONDS + VIDEO_SECONDS + 2 * flop_of_a_frame(settings) * o.windows * o.horizon / flops,
         ),
     }
 

@@ -7,8 +7,9 @@ usage() {
 usage: bash launch_scripts/nextframe.bash [quick|laptop|paper] [breakout|coinrun] [--run DIR] [key=value ...]
 
 An action-conditioned next-frame model, trained offline: installs what is missing into .venv, records random play of
-Breakout (the default) or CoinRun, and trains the model to predict the next frame from the last four and the actions.
-Prints first what it is going to do and about how long each stage takes on this machine, and last where everything is.
+Breakout (the default) or CoinRun, trains the model to predict the next frame from the last four and the actions, and
+measures how its error compounds when it is fed its own predictions, beside a copy of the last frame. Prints first what
+it is going to do and about how long each stage takes on this machine, and last where everything is.
 CoinRun needs the system's Qt 5; where it is missing, one line says which package to install.
 
 presets (on two cores):
@@ -24,7 +25,8 @@ The same command again goes on where it was interrupted, and skips what is compl
   see it train          .venv/bin/tensorboard --logdir runs/breakout/tensorboard
   what is recorded      .venv/bin/python -m extract --show runs/breakout
   every setting         .venv/bin/python -m STAGE configs/breakout.yaml --help
-  one stage alone       STAGE is extract or nextframe
+  one stage alone       STAGE is extract or nextframe; .venv/bin/python -m openloop runs/breakout
+  steer it yourself     .venv/bin/python -m openloop.interactive runs/breakout
 
 environment:
   EXTRAS=gpu,wandb   what to install beside the base (default: gpu where there is an NVIDIA driver)

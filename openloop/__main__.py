@@ -12,7 +12,7 @@ from experiment.hardware import describe_machine, import_tensorflow
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment
-from experiment.stage import guard, settings_help
+from experiment.stage import Stage, guard, settings_help
 from openloop.predictor import Kind, kind_of, open_run
 from openloop.table import table
 
@@ -27,6 +27,16 @@ Reads the rollouts and weights of RUN. Writes, there: metrics/openloop.csv (mean
 _worst (MP4 and GIF), and `openloop` in results.json. What is there already, of the same weights and settings, is only
 printed.
 """
+
+
+STAGE = Stage(
+    name="openloop",
+    sections=("env", "extract", "data", "model", "train", "wandb", "openloop"),
+    needs=("nextframe",),
+    text=TEXT,
+    whole=lambda settings, run: measured(settings, run, kind_of(run)) is not None,
+)
+"""As the last stage of a next-frame model's run (`python -m experiment`)."""
 
 
 def main() -> int:
@@ -45,26 +55,45 @@ def main() -> int:
 
 def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
-    settings, run = open_run(path, overrides)
-    kind = kind_of(run)
-    with run.lock():
-        of = origin(settings, run, kind)
-        record = read_json(run.results, {}).get("openloop", {})
-        if record.get("of") == of and all(path.exists() for path in products(run)):
-            print(f"openloop: complete in {run.path}, nothing to do")
+    settings, made = open_run(path, overrides)
+    kind = kind_of(made)
+    with made.lock():
+        record = measured(settings, made, kind)
+        if record is not None:
+            show(made, record)
+            print(f"openloop: complete in {made.path}, nothing to do", flush=True)
         else:
             import_tensorflow()
             began = time.monotonic()
-            record = {"of": of, **measure(settings, run, kind)}
-            seconds = time.monotonic() - began
-            run.update_results("machine", describe_machine())
-            run.update_results("openloop", {**record, "seconds": round(seconds, 1)})
-            print(f"openloop: done in {duration(seconds)}, in {run.path}")
+            run(settings, made)
+            print(f"openloop: done in {duration(time.monotonic() - began)}, in {made.path}", flush=True)
+
+
+def run(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Measure the model of a run, record it in results.json, and print the figures."""
+    kind = kind_of(run)
+    began = time.monotonic()
+    record = {"of": origin(settings, run, kind), **measure(settings, run, kind)}
+    run.update_results("machine", describe_machine())
+    run.update_results("openloop", {**record, "seconds": round(time.monotonic() - began, 1)})
+    show(run, record)
+    return {"windows": record["windows"]}
+
+
+def show(run: Run, record: dict[str, Any]) -> None:
+    """Print the figures, and where everything is."""
     print(f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes")
     print(table(record, record["draws"]))
     print(
         f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*", flush=True
     )
+
+
+def measured(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any] | None:
+    """What results.json has of these weights and settings, if everything that goes with it is there."""
+    record = read_json(run.results, {}).get("openloop", {})
+    whole = record.get("of") == origin(settings, run, kind) and all(path.exists() for path in products(run))
+    return record if whole else None
 
 
 def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:

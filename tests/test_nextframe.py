@@ -541,9 +541,10 @@ def test_a_val_ratio_that_leaves_a_side_empty_is_a_problem(run, ratio):
 
 
 def test_the_commands_as_a_user_runs_them(tmp_path):
-    """Extraction and training in one command; then each alone finds that it is complete."""
+    """Extraction, training and how the error compounds in one command; then each alone finds that it is complete."""
     tiny = ["extract.steps=200", "extract.shard_steps=100", "env.max_steps=40", "env.size=16", "data.val_ratio=0.3"]
     tiny += ["train.max_steps=2", "train.val_every_steps=2", "train.video_steps=4", "train.batch=2", "model.channels=8"]
+    tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3"]
     line = [
         sys.executable,
         "-m",
@@ -561,5 +562,8 @@ def test_the_commands_as_a_user_runs_them(tmp_path):
     assert "nextframe.weights.h5 in" in done.stdout and (tmp_path / "run" / "nextframe.weights.h5").exists()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["stages"]["nextframe"]["windows"] == 4
+    assert results["openloop"]["windows"] == 2 and set(results["stages"]) == {"extract", "nextframe", "openloop"}
     module = [sys.executable, "-m", "nextframe", *line[3:], *tiny]
     assert "nothing to do" in subprocess.run(module, **options).stdout
+    again = subprocess.run([*line, *tiny, "workers.processes=1"], **options)
+    assert again.stdout.count("nothing to do") == 3
