@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from experiment.config import load_config
-from experiment.files import atomic, read_json, write_json
+from experiment.files import read_json, write_json
 from experiment.hardware import import_tensorflow
+from experiment.pretrained import copy_half, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
@@ -50,9 +50,8 @@ def export(run: Run, folder: Path) -> None:
     figures = measure(run, shipped)
     kept = {key: results[key] for key in ("machine", "stages", "survival") if key in results}
     write_json(shipped.results, {**kept, "evaluations": {**results.get("evaluations", {}), **figures}})
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     game = figures["game"]
-    print(f"{folder}: {size:.1f} MB, {game['mean']:,.0f} ± {game['std']:,.0f} in {game['n']} real episodes")
+    print(f"{folder}: {size_of(folder):.1f} MB, {game['mean']:,.0f} ± {game['std']:,.0f} in {game['n']} real episodes")
 
 
 def measure(run: Run, shipped: Run) -> dict[str, Any]:
@@ -83,22 +82,6 @@ def measure(run: Run, shipped: Run) -> dict[str, Any]:
     with RealWorld(settings, shipped, final=True) as world:
         figures["game"] = measure_game(world, controller, shipped, "game")
     return figures
-
-
-def copy_half(source: Path, target: Path) -> None:
-    """Copy an HDF5 file of weights, its float32 arrays as float16."""
-    with atomic(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
-
-        def copy(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
-                values = item[()]
-                new.create_dataset(name, data=values.astype("float16") if values.dtype == np.float32 else values)
-            else:
-                new.require_group(name)
-            new[name].attrs.update(item.attrs)
-
-        old.visititems(copy)
-        new.attrs.update(old.attrs)
 
 
 if __name__ == "__main__":

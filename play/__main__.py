@@ -4,11 +4,10 @@ import argparse
 import contextlib
 import sys
 import textwrap
-from pathlib import Path
 
 from experiment.hardware import import_tensorflow
-from experiment.problem import Problem, UsageProblem
-from experiment.run import PRETRAINED, Run
+from experiment.pretrained import find_run
+from experiment.problem import Problem
 from experiment.stage import guard
 
 TEXT = """
@@ -58,23 +57,6 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
             print("play: everyone who can reach this machine can play", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             make_server(player).run(sockets=[listening])
-
-
-def find_run(name: str) -> Run:
-    """The shipped agent or the run folder of that name; of several iterations, the last that has a controller.
-
-    Raises UsageProblem if there is none.
-    """
-    for run in (Run(PRETRAINED / name), Run(Path(name))):
-        if run.config.exists():
-            number = run.iteration
-            while run.at(number + 1).controller.exists():
-                number += 1
-            return run.at(number) if run.at(number).config.exists() else run
-    shipped = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
-    raise UsageProblem(
-        f"{name} is neither a shipped agent ({', '.join(shipped) or 'there is none'}) nor a run folder such as runs/doom"
-    )
 
 
 if __name__ == "__main__":

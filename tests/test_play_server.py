@@ -13,9 +13,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
-from play.__main__ import find_run
 from play.messages import LONGEST, SEEDS, Meter, Refused, parse
 from play.models import load_models
 from play.places import DreamPlace
@@ -412,14 +412,14 @@ def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
         if number < 3:
             run.controller.touch()
     assert find_run(str(tmp_path)).path == tmp_path / "iterations" / "2"
-    with pytest.raises(UsageProblem, match="neither a shipped agent"):
+    with pytest.raises(UsageProblem, match="neither shipped"):
         find_run(str(tmp_path / "none"))
 
 
 def test_mistakes_in_the_command_are_one_line():
     done = subprocess.run([sys.executable, "-m", "play", "nothing"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: nothing is neither a shipped agent (") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: nothing is neither shipped (") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):
         listen_on("127.0.0.1", first.getsockname()[1])
     with pytest.raises(Problem, match="--port 70000"):

@@ -1,0 +1,60 @@
+"""What is shipped: run folders in pretrained/, small enough to be kept with the code, and found by name."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from experiment.files import atomic
+from experiment.problem import UsageProblem
+from experiment.run import PRETRAINED, Run
+
+
+def shipped(name: str) -> Run | None:
+    """What is shipped under a name, if there is such a thing."""
+    run = Run(PRETRAINED / name)
+    return run if run.config.exists() else None
+
+
+def is_shipped(run: Run) -> bool:
+    """Whether a run folder is one of those."""
+    return run.path.resolve().is_relative_to(PRETRAINED.resolve())
+
+
+def find_run(name: str) -> Run:
+    """What is shipped under a name, or the run folder there; of several iterations, the last that has a controller.
+
+    Raises UsageProblem if there is none.
+    """
+    run = shipped(name) or Run(Path(name))
+    if not run.config.exists():
+        names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
+        raise UsageProblem(
+            f"{name} is neither shipped ({', '.join(names) or 'nothing is'}) nor a run folder such as runs/doom"
+        )
+    number = run.iteration
+    while run.at(number + 1).controller.exists():
+        number += 1
+    return run.at(number) if run.at(number).config.exists() else run
+
+
+def size_of(folder: Path) -> float:
+    """All files in a folder, in MB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def copy_half(source: Path, target: Path) -> None:
+    """Copy an HDF5 file of weights, its float32 arrays as float16."""
+    with atomic(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                values = item[()]
+                new.create_dataset(name, data=values.astype("float16") if values.dtype == np.float32 else values)
+            else:
+                new.require_group(name)
+            new[name].attrs.update(item.attrs)
+
+        old.visititems(copy)
+        new.attrs.update(old.attrs)
