@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from controller.report import history
 from experiment.config import load_config
-from experiment.files import read_json, write_json
+from experiment.files import atomic, read_json, write_json
 from experiment.hardware import import_tensorflow
+from experiment.metrics import write_metrics
 from experiment.pretrained import copy_half, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
@@ -18,9 +20,13 @@ from experiment.stage import guard
 
 STARTS = 1000
 """Moments that dreams can begin at are kept, at most."""
+CONTROLLER = ("controller", "controller_real")
+OTHERS = ("vae", "vae_heldout", "rnn", "rnn_losses", "openloop")
+"""Metrics that are kept, some kilobytes each."""
 TEXT = """
 Make pretrained/NAME from a finished run: V, M and C, the moments where its dreams begin, its config, and a results.json
-with where it comes from and how it does. V and M are kept in float16. It is a run folder: whatever takes one takes this.
+with where it comes from and how it does, and the metrics of its training. V and M are kept in float16. It is a run
+folder: whatever takes one takes this.
 The agent that is shipped plays evaluate.episodes real episodes first, so that the figures are its own.
 """
 
@@ -46,9 +52,10 @@ def export(run: Run, folder: Path) -> None:
     shutil.copy(run.controller, shipped.controller)
     copy_half(run.vae_weights, shipped.vae_weights)
     copy_half(run.rnn_weights, shipped.rnn_weights)
+    copy_metrics(run, shipped)
     import_tensorflow()
     figures = measure(run, shipped)
-    kept = {key: results[key] for key in ("machine", "stages", "survival") if key in results}
+    kept = {key: results[key] for key in ("machine", "stages", "survival", "openloop") if key in results}
     write_json(shipped.results, {**kept, "evaluations": {**results.get("evaluations", {}), **figures}})
     game = figures["game"]
     print(f"{folder}: {size_of(folder):.1f} MB, {game['mean']:,.0f} ± {game['std']:,.0f} in {game['n']} real episodes")
@@ -82,6 +89,17 @@ def measure(run: Run, shipped: Run) -> dict[str, Any]:
     with RealWorld(settings, shipped, final=True) as world:
         figures["game"] = measure_game(world, controller, shipped, "game")
     return figures
+
+
+def copy_metrics(run: Run, shipped: Run) -> None:
+    """Keep the metrics that a run's curves are drawn from; those of C in several iterations as one."""
+    for name in CONTROLLER:
+        if columns := history(run, name):
+            write_metrics(shipped.metrics / f"{name}.csv", columns)
+    for name in OTHERS:
+        if (path := run.metrics / f"{name}.csv").exists():
+            with atomic(shipped.metrics / path.name) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 if __name__ == "__main__":

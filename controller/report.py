@@ -83,7 +83,7 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
         if table:
             tables.append({column: values + before.get(column, 0) for column, values in table.items()})
         before = {column: before[column] + (evolved[column][-1] if column in evolved else 0) for column in before}
-    shared = set.intersection(*(set(table) for table in tables)) if tables else set()
+    shared = [column for column in (tables[0] if tables else ()) if all(column in table for table in tables)]
     return {column: np.concatenate([table[column] for table in tables]) for column in shared}
 
 

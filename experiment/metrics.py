@@ -91,3 +91,11 @@ def read_metrics(path: Path) -> Mapping[str, Any]:
         raise Problem(
             f"{path} holds something that is not a number ({error}): delete it and run its stage again"
         ) from error
+
+
+def write_metrics(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write a whole metrics file from its columns, (n,) each, as `read_metrics` reads it."""
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns.values(), strict=True))

@@ -6,11 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
+from controller.export import copy_metrics
 from controller.policy import policy_from
 from controller.real import RealWorld
 from controller.weights import load_controller
 from experiment.config import load_config
 from experiment.hardware import prepare
+from experiment.metrics import read_metrics, write_metrics
 from experiment.pretrained import copy_half, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
@@ -52,6 +54,26 @@ def test_weights_are_kept_in_half_precision(tmp_path):
         assert half.dtype == np.float16
         np.testing.assert_allclose(half[()], values, rtol=1e-3)
         assert (file["step"][()], file["layers"].attrs["name"], file.attrs["about"]) == (7, "mine", "all")
+
+
+def test_metrics_are_kept_and_those_of_iterations_put_together(tmp_path):
+    second = Run(tmp_path / "run" / "iterations" / "2")
+    for run, generations in ((second.previous, [1, 2]), (second, [1])):
+        assert run is not None
+        numbers = np.array(generations, float)
+        write_metrics(run.metrics / "controller.csv", {"step": numbers, "elapsed": 10 * numbers, "mean": 3.5 + numbers})
+        write_metrics(run.metrics / "vae.csv", {"step": numbers, "loss": numbers * len(generations)})
+    write_metrics(second.metrics / "openloop_windows.csv", {"window": np.arange(3.0)})
+    shipped = Run(tmp_path / "shipped")
+    copy_metrics(second, shipped)
+    assert sorted(path.name for path in shipped.metrics.iterdir()) == ["controller.csv", "vae.csv"]
+    kept = read_metrics(shipped.metrics / "controller.csv")
+    assert {name: values.tolist() for name, values in kept.items()} == {
+        "step": [1, 2, 3],
+        "elapsed": [10, 20, 30],
+        "mean": [4.5, 5.5, 4.5],
+    }
+    assert (shipped.metrics / "vae.csv").read_text() == (second.metrics / "vae.csv").read_text()
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path):
