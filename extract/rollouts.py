@@ -237,7 +237,12 @@ class Rollouts:
         self._shard_starts = np.cumsum([0, *shard_frames])  # (shards + 1,)
 
     def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Training and validation episodes: see split_episodes."""
+        """Training and validation episodes: see split_episodes.
+
+        Where every shard says, with an attribute `held_out`, that it has nothing that was trained on: none, and all.
+        """
+        if all(shard.attributes.get("held_out", False) for shard in self.shards):
+            return np.arange(0), np.arange(self.episodes)
         return split_episodes(self.groups, val_ratio, seed)
 
     def sequences(self) -> Sequences:

@@ -9,6 +9,8 @@ from typing import Any
 
 from experiment.files import read_json
 from experiment.hardware import describe_machine, import_tensorflow
+from experiment.pretrained import is_shipped
+from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -57,6 +59,10 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
     settings, made = open_run(path, overrides)
     kind = kind_of(made)
+    if is_shipped(made):
+        raise Problem(
+            f"{made.path} is shipped, with figures in {made.results}: to measure anew, give a copy of the folder"
+        )
     with made.lock():
         record = measured(settings, made, kind)
         if record is not None:

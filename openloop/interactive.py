@@ -14,6 +14,7 @@ import numpy as np
 from envs.worlds import World, world_of
 from experiment.files import atomic
 from experiment.hardware import import_tensorflow
+from experiment.pretrained import is_shipped
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -154,9 +155,13 @@ def save(folder: Path, step: int, frames: np.ndarray, word: str) -> Path:
 
 
 def session_folder(run: Run, out: str | None) -> Path:
-    """Where the PNGs go: the folder given, or the first RUN/openloop/session-n that is not there. Problem if it holds others."""
+    """Where the PNGs go: the folder given, or the first RUN/openloop/session-n that is not there. Problem if it holds others.
+
+    What is shipped is left as it is: there RUN is runs/NAME.
+    """
     if out is None:
-        paths = (run.path / "openloop" / f"session-{number}" for number in itertools.count(1))
+        folder = Path("runs") / run.path.name if is_shipped(run) else run.path
+        paths = (folder / "openloop" / f"session-{number}" for number in itertools.count(1))
         return next(path for path in paths if not path.exists())
     if any(Path(out).glob("step-*.png")):
         raise Problem(f"{out} holds the steps of an earlier session: give another folder with --out")

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiment.config import load_made
 from experiment.files import read_json
+from experiment.pretrained import shipped
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -91,17 +92,17 @@ def kind_of(run: Run) -> Kind:
 
 
 def is_trained(run: Run, stage: str, weights: str) -> bool:
-    """Whether a stage is complete, and its weights are there."""
-    record = read_json(run.record(stage))
-    return record is not None and record["complete"] and getattr(run, weights).exists()
+    """Whether a stage's weights are there, and it is complete; of what is shipped there is no record of stages."""
+    record = read_json(run.record(stage), {"complete": True})
+    return record["complete"] and getattr(run, weights).exists()
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:
-    """A run folder, with the settings that it was made with but for overrides of openloop.* and hardware.*.
+    """A run folder or what is shipped, with the settings that it was made with but for overrides of openloop.* and hardware.*.
 
     Raises Problem if there is none, UsageProblem for another override.
     """
-    run = Run(path)
+    run = shipped(path) or Run(path)
     if not run.config.exists():
         raise Problem(f"{path} is not a run folder (it has no {run.config.name}): give one such as runs/doom")
     for override in overrides:

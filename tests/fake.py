@@ -1,4 +1,4 @@
-"""A world without a simulator, for tests of what plays, records and evaluates in one."""
+"""A world without a simulator, and runs without training, for tests of what plays, records and evaluates in them."""
 
 import dataclasses
 from typing import Any
@@ -79,3 +79,50 @@ def save_untrained(run: Run, settings: Experiment) -> None:
     raw = np.zeros((6, actions) if actions > 1 else 6, "float32")
     sequences = Sequences(raw, np.ones(6, "float32"), ends, ~ends, np.full(3, 2), [3])
     write_latents(run.latents, [(np.zeros((6, settings.vae.z)), np.zeros((6, settings.vae.z)))], sequences)
+
+
+OFFLINE_LENGTHS = (30, 22, 41, 25, 33, 28)
+
+
+def save_next_frames(run: Run, name: str = "breakout", size: int = 84) -> Run:
+    """Fill a run folder with a next-frame model whose weights are random, and its rollouts: half of them held out.
+
+    Windows have 4 frames, and 6 more to predict. A frame shows a square that moves, and the episode's number and step in
+    its first two pixels.
+    """
+    import keras
+
+    from envs.actions import unchoose
+    from experiment.config import to_yaml
+    from experiment.files import write_json
+    from experiment.schema import Data, Env, Hardware, Model, Openloop
+    from extract.rollouts import Episode, shard_path, write_shard
+    from nextframe.model import NextFrame, save, signature_from
+
+    settings = Experiment(
+        env=Env(name=name, max_steps=1000, size=size, grey=name == "breakout"),
+        data=Data(val_ratio=0.5),
+        model=Model(context=4, patch=4, channels=8),
+        openloop=Openloop(windows=5, context=4, horizon=6, resamples=20),
+        hardware=Hardware(precision="float32"),
+    )
+    world, generator = WORLDS[name], np.random.default_rng(0)
+
+    def episode(number: int, length: int) -> Episode:
+        frames = np.full((length, size, size, 1 if settings.env.grey else 3), 40, np.uint8)
+        for step in range(length):
+            frames[step, 8:16, (3 * step) % (size - 8) :][:, :8] = 220
+            frames[step, 0, 0], frames[step, 0, 1] = number, step
+        raw, last = unchoose(generator.integers(world.choices, size=length), choices=world.choices), np.arange(length)
+        return Episode(frames, raw, np.zeros(length, np.float32), last < 0, last == length - 1, number)
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.config.write_text(to_yaml(settings))
+    about = {"env.name": name, "actions": world.choices}
+    write_shard(shard_path(run.rollouts, 0), (episode(*each) for each in enumerate(OFFLINE_LENGTHS)), about)
+    keras.config.set_dtype_policy("float32")
+    model = NextFrame(signature_from(settings), world, settings.model)
+    model.set_weights([generator.normal(0, 0.1, weights.shape) for weights in model.get_weights()])
+    save(model, run.nextframe_weights)
+    write_json(run.record("nextframe"), {"complete": True, "settings": {}})
+    return run

@@ -1,0 +1,128 @@
+"""Next-frame models that are shipped: found by name, with windows of their own, and as good as they say."""
+
+import io
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from experiment import pretrained
+from experiment.config import load_config
+from experiment.files import read_json, write_json
+from experiment.pretrained import find_run, size_of
+from experiment.problem import Problem
+from experiment.run import PRETRAINED, Run
+from extract.rollouts import Rollouts
+from nextframe import export
+from nextframe.model import load_nextframe
+from openloop import interactive
+from openloop.__main__ import evaluate_run
+from openloop.predictor import open_run
+from openloop.windows import choose_windows
+from tests.fake import save_next_frames
+
+SHIPPED = sorted(path.parent.name for path in PRETRAINED.glob("*/nextframe.weights.h5"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Run:
+    """A tiny run that was measured."""
+    run = save_next_frames(Run(tmp_path_factory.mktemp("made") / "run"), size=20)
+    evaluate_run(str(run.path), [])
+    return run
+
+
+@pytest.fixture
+def shipped(made, tmp_path, monkeypatch) -> Run:
+    """It is shipped as `tiny`."""
+    for module in (export, pretrained):
+        monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(sys, "argv", ["nextframe.export", str(made.path), "tiny"])
+    assert export.main() == 0
+    return find_run("tiny")
+
+
+def check_scores(run: Run) -> None:
+    """The shipped model scores what its record says, within half a band of these few windows."""
+    settings, stated = load_config(run.config), read_json(run.results)["shipped"]
+    measured = export.measure(settings, run)
+    assert measured["windows"] == stated["windows"] == Rollouts(run.rollouts).episodes
+    for horizon, at in stated["horizons"].items():
+        for curve, (mean, low, high) in at["mse"].items():
+            assert abs(measured["horizons"][horizon]["mse"][curve][0] - mean) <= (high - low) / 2 + 1e-6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_score_what_they_say(name):
+    check_scores(Run(PRETRAINED / name))
+
+
+def test_a_model_is_shipped_whole_and_found_by_name(made, shipped, tmp_path):
+    assert shipped.path == tmp_path / "pretrained" / "tiny" and 0 < size_of(shipped.path) < 1
+    with h5py.File(shipped.nextframe_weights) as file:
+        kinds: set[np.dtype] = set()
+        file.visititems(lambda _, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert kinds == {np.dtype("float16")}
+    settings, run = open_run("tiny")
+    generator = np.random.default_rng(3)
+    frames, actions = generator.random((5, 4, 20, 20, 1), "float32"), generator.uniform(-1, 1, (5, 4)).astype("float32")
+    whole, half = (np.asarray(load_nextframe(each, settings).next_frame(frames, actions)) for each in (made, run))
+    assert whole.std() > 0.05
+    np.testing.assert_allclose(half, whole, atol=5e-3)
+    assert not np.array_equal(half, whole)
+    check_scores(run)
+
+
+def test_its_windows_are_those_it_was_measured_on_and_held_out(made, shipped):
+    settings, _ = open_run(str(made.path))
+    recorded, kept = Rollouts(made.rollouts), Rollouts(shipped.rollouts)
+    held_out = recorded.split(0.5)[1]
+    windows = [w for w in choose_windows(recorded.lengths, held_out, settings.openloop) if w.steps == 6]
+    first = kept.read(kept.starts)
+    assert first[:, 0, :2, 0].tolist() == [[w.episode, w.start] for w in windows]
+    assert kept.lengths.tolist() == [10] * len(windows) and not kept.sequences().terminated.any()
+    for number, window in enumerate(windows):
+        part = slice(window.start, window.start + 10)
+        np.testing.assert_array_equal(kept.episode(number).frames, recorded.episode(window.episode).frames[part])
+        np.testing.assert_array_equal(kept.episode(number).actions, recorded.episode(window.episode).actions[part])
+    training, held_out = kept.split(0.5)
+    assert not len(training) and held_out.tolist() == list(range(len(windows)))
+    results, original = json.loads(shipped.results.read_text()), json.loads(made.results.read_text())
+    assert results["openloop"] == original["openloop"] and results["machine"] == original["machine"]
+    assert set(results["shipped"]["horizons"]) == {"1", "5", "6"}
+
+
+def test_it_can_be_stepped_through_and_is_left_as_it_is(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}
+    monkeypatch.setattr(sys, "argv", ["openloop.interactive", "tiny"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("left x2\nrecorded\n"))
+    assert interactive.main() == 0
+    assert sorted(path.name for path in (tmp_path / "runs/tiny/openloop/session-1").iterdir()) == [
+        f"step-{n:04d}.png" for n in range(4)
+    ]
+    with pytest.raises(Problem, match=r"tiny is shipped, with figures in .*results\.json: .* give a copy"):
+        evaluate_run("tiny", [])
+    assert before == {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}
+
+
+def test_what_was_not_measured_is_not_shipped(made, tmp_path):
+    def exporting(run: Run) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "nextframe.export", str(run.path), "tiny"], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        return done.stderr
+
+    run = save_next_frames(Run(tmp_path / "run"), size=20)
+    wanted = f"error: the model of {run.path} was not measured yet: run `python -m openloop {run.path}` first\n"
+    assert exporting(run) == wanted
+    record = {**read_json(made.results)["openloop"]}
+    write_json(run.results, {"openloop": {**record, "of": {**record["of"], "nextframe_weights": "00000000"}}})
+    assert exporting(run) == wanted  # it was measured with other weights
+    run.nextframe_weights.unlink()
+    assert "run `python -m vae` or `python -m nextframe` first" in exporting(run)
+    assert not (PRETRAINED / "tiny").exists()
