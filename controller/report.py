@@ -125,11 +125,12 @@ def loss_panels(run: Run) -> list[Curves]:
         ("V: divergence from the prior", "kl", "KL (nats)", ("vae", "vae_heldout")),
         ("M: the next latent", "z_nll", "negative log-likelihood (nats a dimension)", ("rnn_losses", "rnn")),
         ("M: whether the episode ends", "done_loss", "weighted cross-entropy (nats)", ("rnn_losses", "rnn")),
+        ("M: the reward", "reward_error", "squared error", ("rnn_losses", "rnn")),
     ):
         series = {
             label: (tables[name]["step"], tables[name][column])
             for label, name in (("training", training), ("held out", held_out))
-            if column in tables[name]
+            if tables[name].get(column, np.zeros(1)).any()  # a head that M does not have is written as 0
         }
         if series:
             panels.append(Curves(series, "training steps", unit, title))
