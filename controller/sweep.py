@@ -5,6 +5,7 @@ import dataclasses
 import textwrap
 from typing import Any
 
+from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, add_arguments, guard, run_stage, settings_help
@@ -41,6 +42,10 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     from experiment.hardware import prepare
     from rnn.dream import load_dream
 
+    if evolve_each and not settings.controller.generations:
+        raise Problem(
+            "controller.generations=0: nothing is evolved in the dream; give --evaluate-only to measure what there is"
+        )
     prepare(settings.hardware)
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature

@@ -23,6 +23,7 @@ from controller.weights import load_controller, save_controller
 from envs.play import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json
+from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
 from tests.fake import fake_world, length, save_untrained
@@ -172,6 +173,9 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
     assert (run.plots / "temperatures.png").stat().st_size > 1000
     sweep(SETTINGS, run, evolve_each=True)
     assert read_json(run.results)["evaluations"] == after
+    nothing = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, generations=0))
+    with pytest.raises(Problem, match=r"controller\.generations=0: nothing is evolved"):
+        sweep(nothing, run, evolve_each=True)
 
 
 CARRACING = Experiment(
