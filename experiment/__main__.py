@@ -10,7 +10,6 @@ from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.files import read_json
 from experiment.hardware import core_count, processor_name
-from experiment.iterations import for_iteration
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -64,7 +63,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     for run in runs:
         if len(runs) > 1:
             print(f"  iteration {run.iteration}, in {run.path}")
-        expected = estimate(for_iteration(settings, run.iteration), run.iteration)
+        expected = estimate(settings, run.iteration)
         for name in stages(settings, run, runs):
             text, seconds = expected[name]
             complete = (read_json(run.record(name)) or {}).get("complete", False)

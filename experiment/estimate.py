@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.worlds import OFFLINE, world_of
 from experiment.hardware import core_count, processor_name
+from experiment.iterations import for_iteration
 from experiment.schema import Experiment
 from extract.policies import describe_policy
 
@@ -69,10 +70,11 @@ NEXTFRAME_FLOPS = (250e9, 100e9)
 START_SECONDS, VIDEO_SECONDS = 8, 40
 
 
-def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
-    """What each stage is going to do, in words, and about how many seconds it takes here."""
-    if settings.env.name in OFFLINE:
-        return estimate_offline(settings)
+def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
+    """What each stage of an iteration is going to do, in words, and about how many seconds it takes here."""
+    if experiment.env.name in OFFLINE:
+        return estimate_offline(experiment)
+    settings = for_iteration(experiment, iteration)
     column = BF16 if bfloat16_is_fast(settings) else FLOAT32
     cores, product = core_count() / REFERENCE_CORES, matmul_flops() / REFERENCE_FLOPS
     world, rates = world_of(settings), RATES[settings.env.name]
@@ -83,8 +85,8 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
 
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
     lasted = min(rates.agent_episode, settings.env.max_steps)
-    frames = e.episodes * min(rates.episode, e.max_steps or settings.env.max_steps)
-    earlier = settings.repeat.episodes * (iteration - 1) * min(rates.episode, settings.repeat.max_steps or lasted)
+    frames = recorded(experiment, iteration)
+    earlier = sum(recorded(experiment, number) for number in range(1, iteration))
     dreamed = min(rates.agent_episode, settings.dream.max_steps) * c.population * c.episodes
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
     final = last.episodes * lasted + last.random_episodes * min(rates.episode, settings.env.max_steps)
@@ -112,6 +114,13 @@ def estimate(settings: Experiment, iteration: int = 1) -> dict[str, tuple[str, f
             + VIDEO_SECONDS * last.videos,
         ),
     }
+
+
+def recorded(experiment: Experiment, iteration: int) -> int:
+    """About how many frames an iteration records."""
+    rates, e = RATES[experiment.env.name], for_iteration(experiment, iteration).extract
+    episode = rates.episode if iteration == 1 else rates.agent_episode
+    return e.episodes * min(episode, e.max_steps or experiment.env.max_steps)
 
 
 def estimate_offline(settings: Experiment) -> dict[str, tuple[str, float]]:
