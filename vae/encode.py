@@ -7,6 +7,7 @@ import itertools
 import shutil
 import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,13 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
         if not path.exists()
     }
     todo = sum(last - first for parts in ranges.values() for first, last in parts)
-    ahead = read_ahead((rollouts.read_range(*part) for parts in ranges.values() for part in parts), depth=4)
+    reading = (rollouts.read_range(*part) for parts in ranges.values() for part in parts)
 
     began = time.monotonic()
-    with Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar:
+    with (
+        Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar,
+        closing(read_ahead(reading, depth=4)) as ahead,
+    ):
         for path, parts in ranges.items():
             encoded = []
             for frames in itertools.islice(ahead, len(parts)):
