@@ -21,23 +21,34 @@ from extract.rollouts import Rollouts
 from tests.fake import fake_world
 from vae.latents import Latents
 
-TINY = Path(__file__).parent / "data" / "tiny.yaml"
+DATA = Path(__file__).parent / "data"
 STAGES = ["extract", "vae", "vae.encode", "rnn", "controller", "controller.evaluate"]
 
 
-def command(folder: Path, *arguments: str) -> subprocess.Popen:
+def command(folder: Path, *arguments: str, config: str = "tiny.yaml") -> subprocess.Popen:
     """Start `python -m experiment` in `folder` with the run folder `folder`/run."""
-    line = [sys.executable, "-u", "-m", "experiment", str(TINY), "--run", "run", *arguments]
+    line = [sys.executable, "-u", "-m", "experiment", str(DATA / config), "--run", "run", *arguments]
     return subprocess.Popen(
         line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def finish(folder: Path, *arguments: str) -> tuple[int, str]:
+def finish(folder: Path, *arguments: str, config: str = "tiny.yaml") -> tuple[int, str]:
     """Run the pipeline to its end; its exit code and what it printed."""
-    process = command(folder, *arguments)
+    process = command(folder, *arguments, config=config)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def kill_at(folder: Path, beginning: str, delay: float, config: str = "tiny.yaml") -> None:
+    """Start the pipeline, and kill it with SIGKILL some seconds after it has printed a line that begins so."""
+    process = command(folder, config=config)
+    assert process.stdout is not None
+    assert any(line.startswith(beginning) for line in process.stdout), "it never came to that"
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +103,7 @@ def killed(tmp_path_factory):
     """A folder with a run that was killed with SIGKILL while at every one of its stages."""
     folder = tmp_path_factory.mktemp("killed")
     for stage in STAGES:
-        process = command(folder)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == f"── {stage}":
-                break
-        time.sleep(0.3 if stage == "extract" else 1.5)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        kill_at(folder, f"── {stage}\n", 0.3 if stage == "extract" else 1.5)
     code, output = finish(folder)
     assert code == 0, output
     return folder / "run"
@@ -115,21 +118,7 @@ def test_killed_run_comes_to_the_same_end(whole, killed):
     assert not list(killed.rglob(".partial*"))
 
 
-TWICE = """
-env: {name: carracing, max_steps: 7, games: 4}
-extract: {policy: brownian, episodes: 8, min_steps: 3, shard_episodes: 4}
-data: {val_ratio: 0.25}
-vae: {z: 4, steps: 4, batch: 4, epochs: 1, frame_stride: 1}
-rnn: {hidden: 8, mixtures: 2, steps: 4, streams: 2, window: 5, epochs: 2, predict_reward: true, predict_done: false}
-dream: {max_steps: 12, start_steps: [1, 3], starts: 10}
-controller: {inputs: [z, h], bias: true, population: 4, episodes: 2, generations: 2, trial_every: 0,
-             real_generations: 1, real_population: 4, real_episodes: 2}
-evaluate: {episodes: 4, dreams: 3, random_episodes: 3, videos: false}
-iterations: 2
-repeat: {episodes: 5, vae_steps: 3, rnn_steps: 2, generations: 3}
-workers: {processes: 1}
-hardware: {precision: float32}
-"""
+TWICE = (DATA / "twice.yaml").read_text()
 
 
 def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys):
@@ -163,3 +152,27 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     run_all()
     assert capsys.readouterr().out.count("nothing to do") == 11
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
+
+
+def test_iterations_that_were_killed_come_to_the_same_end(tmp_path):
+    """CarRacing on the real track, killed where an agent plays for the next iteration, and where C has gone on to the track."""
+    ends = []
+    for name, kills in (
+        ("whole", []),
+        (
+            "killed",
+            ["── extract, iteration 1", "── extract, iteration 2", "── rnn, iteration 2", "generation 4: return"],
+        ),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for beginning in kills:
+            kill_at(folder, beginning, 0.3, config="twice.yaml")
+        code, output = finish(folder, config="twice.yaml")
+        assert code == 0, output
+        last = Run(folder / "run").at(2)
+        with h5py.File(last.controller) as file:
+            ends.append((file["mean"][()], json.loads(last.results.read_text())["evaluations"]["game"]["returns"]))
+        assert not list(folder.rglob(".partial*"))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-5)
+    assert ends[0][1] == ends[1][1]
