@@ -10,7 +10,7 @@ from PIL import Image
 
 from viz.curves import Curves, Histogram, save_panels
 from viz.strips import GAP, save_strip, strip
-from viz.video import CAPTION, save_video, side_by_side
+from viz.video import CAPTION, save_gif, save_video, side_by_side
 
 RED, BLUE = np.array([200, 30, 30], np.uint8), np.array([30, 30, 200], np.uint8)
 
@@ -103,6 +103,19 @@ def test_gif_of_a_long_video_is_subsampled_from_all_of_it(tmp_path):
             shown.append(np.asarray(gif.convert("RGB")).mean())
         assert 20 <= gif.n_frames <= 26
     assert shown[0] < 10 and shown[-1] > 225 and all(np.diff(shown) >= 0)
+
+
+def test_a_gif_alone_is_as_wide_as_it_may_be(tmp_path):
+    save_gif(
+        tmp_path / "video.gif",
+        [plain(RED if t % 2 else BLUE, 16, 48) for t in range(9)],
+        fps=35,
+        gif_frames=3,
+        width=24,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["video.gif"]
+    with Image.open(tmp_path / "video.gif") as gif:
+        assert (gif.n_frames, gif.size) == (3, (24, 8))
 
 
 def test_video_that_fails_leaves_nothing(tmp_path):

@@ -2,5 +2,5 @@
 
 viz.strips.save_strip        labelled rows of frames, PNG
 viz.curves.save_panels       one or several panels in a figure: Curves, lines with bands, and Histogram
-viz.video.save_video         MP4 and GIF; side_by_side puts captioned videos next to each other
+viz.video.save_video         MP4 and GIF; save_mp4, save_gif; side_by_side puts captioned videos next to each other
 """

@@ -1,6 +1,7 @@
 """Videos: MP4 that every browser plays, and a small GIF beside it."""
 
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,13 +28,22 @@ def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_f
     mp4, gif = (Path(f"{stem}{suffix}") for suffix in (".mp4", ".gif"))
     with atomic(mp4) as video, atomic(gif) as animation:
         count = _write_mp4(video, frames, fps)
-        _write_gif(video, animation, count, fps, gif_frames)
+        _write_gif(video, animation, count, fps, gif_frames, GIF_WIDTH)
 
 
 def save_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write the MP4 alone, as save_video does, while the frames come."""
     with atomic(path) as video:
         _write_mp4(video, frames, fps)
+
+
+def save_gif(
+    path: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 120, width: int = GIF_WIDTH
+) -> None:
+    """Write the GIF alone, as save_video does, at most `width` pixels wide."""
+    with tempfile.TemporaryDirectory() as folder, atomic(path) as animation:
+        video = Path(folder) / "video.mp4"
+        _write_gif(video, animation, _write_mp4(video, frames, fps), fps, gif_frames, width)
 
 
 def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: int = 4) -> Iterator[np.ndarray]:
@@ -90,12 +100,12 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     return count
 
 
-def _write_gif(mp4: Path, gif: Path, count: int, fps: float, most: int) -> None:
+def _write_gif(mp4: Path, gif: Path, count: int, fps: float, most: int, width: int) -> None:
     """Take every k-th frame of the video, in one palette of 128 colours made for it."""
     every = max(-(-count // most), round(fps / GIF_FPS), 1)
     rate = max(fps / every, min(fps, GIF_FPS))
     graph = (
-        f"select=not(mod(n\\,{every})),setpts=N/{rate}/TB,scale='min({GIF_WIDTH},iw)':-1:flags=area,"
+        f"select=not(mod(n\\,{every})),setpts=N/{rate}/TB,scale='min({width},iw)':-1:flags=area,"
         "split[a][b];[a]palettegen=max_colors=128[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
     )
     command = [

@@ -1,0 +1,14 @@
+"""What a run looks like: for the notebooks, and for the README's pictures (`python -m gallery`).
+
+runs.py         finds what is shown, by name
+exhibit.py      opens the agent of a run, or a shipped one, and lets it live some steps of its real world
+branch.py       dreams that leave a real episode at one moment: under the same actions, or with C acting
+latent.py       V's latent space, one dimension at a time
+expected.py     what M expects next, at every moment of an episode
+results.py      curves, histograms and tables of what a run has measured
+compounding.py  open-loop error of several runs, and a model stepped through under actions that are typed
+notebook.py     pictures, plots, videos and sliders as a notebook shows them
+pictures.py     the files that `python -m gallery` writes
+
+Start reading at exhibit.py and branch.py.
+"""

@@ -1,0 +1,64 @@
+"""`python -m gallery [--out DIR] RUN...`: the pictures of the README, from real runs."""
+
+import argparse
+import sys
+import textwrap
+from pathlib import Path
+
+from experiment.hardware import import_tensorflow
+from experiment.stage import guard
+
+TEXT = """
+Draw what runs look like, into docs/ or another folder. Of an agent (V, M and C), with ENV its world:
+
+  ENV_imagined.gif, .png   the real world, V's reconstruction, and what M imagines under the same actions
+  ENV_dreams.gif, .png     dreams from one moment at several temperatures, C acting
+  ENV_game.gif, _dream.gif an episode beside V's reconstruction, and a dream
+  ENV_latent.png           V's pictures along single latent dimensions
+  ENV_expected.png         what M expects next
+  ENV_training.png, _temperatures.png, _returns.png, _losses.png   as far as the run has measured them
+
+and of all runs that `python -m openloop` has measured, next-frame models too: compounding_error.png.
+
+RUN is a shipped agent (doom) or a run folder (runs/doom).
+"""
+
+
+def main() -> int:
+    """Draw everything; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gallery",
+        description=textwrap.dedent(TEXT).strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a shipped agent or a run folder")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("docs"), help="where the pictures go (docs)")
+    parser.add_argument("--seed", type=int, default=1, help="of the real episodes that are shown (1)")
+    arguments = parser.parse_args()
+    return guard(lambda: draw(arguments.runs, arguments.out, arguments.seed))
+
+
+def draw(names: list[str], out: Path, seed: int) -> None:
+    """All pictures of some runs. Raises Problem for a name that there is not, or a run without any model."""
+    from gallery.runs import find
+
+    runs = [find(name) for name in names]
+    import_tensorflow()
+    from envs.worlds import OFFLINE
+    from gallery.exhibit import Exhibit
+    from gallery.pictures import save_agent, save_compounding, save_results
+    from gallery.results import Results
+
+    def said(path: Path) -> None:
+        print(f"{path}  {path.stat().st_size / 1e3:,.0f} KB", flush=True)
+
+    for run in runs:
+        results = Results(run)
+        if results.settings.env.name not in OFFLINE:
+            save_agent(Exhibit(run), out, seed, said)
+            save_results(results, out, said)
+    save_compounding(runs, out, said)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Dreams that leave a real episode at one moment: M goes on from what it remembers, and the world goes on beside it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from controller.agent import Recording
+from controller.report import decode
+from experiment.problem import Problem
+from gallery.exhibit import Exhibit
+from rnn.dream import Act, Dream
+from rnn.starts import Starts
+
+Tensor = Any
+CERTAIN = -100.0
+"""A log-variance that draws nothing: the z of the moment is the one that the agent drew."""
+TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
+"""Those of the paper's table that show most."""
+
+
+class Dreamt(NamedTuple):
+    """A dream of T steps; shorter than was asked for where M said that it ends."""
+
+    frames: np.ndarray  # (T, 64, 64, 3) uint8, as V draws it
+    z: np.ndarray  # (T, Z), the first of the real moment
+    done_logit: np.ndarray  # (T,), of the step from each
+    reward: np.ndarray  # (T,)
+
+
+class Branch:
+    """Dreams that begin at step `at` of a recording. Raises Problem where there is no such step, or M cannot dream."""
+
+    def __init__(self, exhibit: Exhibit, recording: Recording, at: int):
+        if not 0 <= at < len(recording.z):
+            raise Problem(f"the episode has no step {at}: it has steps 0 to {len(recording.z) - 1}")
+        if not exhibit.agent.policy.remembers:
+            raise Problem(
+                "this C sees nothing of M, so M has not followed the episode: there is no memory to dream from"
+            )
+        self.exhibit, self.recording, self.at = exhibit, recording, at
+        here = slice(at, at + 1)
+        z, h, c = recording.z[here], recording.h[here], recording.c[here]
+        self.dream = Dream(exhibit.agent.rnn, Starts(z, np.full_like(z, CERTAIN), h, c), exhibit.agent.seen)
+        taken = tf.constant(recording.raw[at:])  # (T,) or (T, A)
+
+        def again(parameters: Tensor, z: Tensor, h: Tensor, c: Tensor, step: Tensor) -> Tensor:
+            return tf.repeat(taken[step][None], tf.shape(z)[0], axis=0)  # (N,) or (N, A)
+
+        self._again: Act = again
+
+    def under_same_actions(self, steps: int, temperature: float = 1.0, seed: int = 0) -> Dreamt:
+        """One dream in which what is done is what was done in the real world, as long as that is known."""
+        steps = min(steps, len(self.recording.raw) - self.at)
+        return self._dreamt(self._again, np.zeros((1, 1), np.float32), 1, steps, temperature, seed)[0]
+
+    def with_controller(self, steps: int, temperature: float, seed: int = 0, dreams: int = 1) -> list[Dreamt]:
+        """Dreams in which C acts on what it dreams."""
+        policy = self.exhibit.agent.policy
+        return self._dreamt(policy.act, self.exhibit.controller[None], dreams, steps, temperature, seed)
+
+    def _dreamt(
+        self, act: Act, parameters: np.ndarray, dreams: int, steps: int, temperature: float, seed: int
+    ) -> list[Dreamt]:
+        trace = self.dream.trace(act, parameters, dreams, seed, temperature, steps)
+        found = []
+        for dream, length in enumerate(trace.lengths[0].tolist()):
+            z, done_logit, reward = (part[0, dream, :length] for part in (trace.z, trace.done_logit, trace.reward))
+            found.append(Dreamt(decode(self.exhibit.agent.vae, z), z, done_logit, reward))
+        return found
+
+
+def compare(branch: Branch, steps: int, temperature: float = 1.0) -> dict[str, np.ndarray]:
+    """The same steps three times, each (T, 64, 64, 3) uint8: as they were, as V keeps them, and as M imagines them.
+
+    M sees nothing from the branch on but the actions that were taken.
+    """
+    part = slice(branch.at, branch.at + steps)
+    return {
+        "real": branch.recording.frames[part],
+        "V's reconstruction": decode(branch.exhibit.agent.vae, branch.recording.z[part]),
+        f"M's dream, τ {temperature:g}": branch.under_same_actions(steps, temperature).frames,
+    }
+
+
+def at_temperatures(
+    branch: Branch, steps: int, temperatures: tuple[float, ...] = TEMPERATURES, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """A dream from the same moment at each temperature, with the same random numbers and C acting: label -> frames."""
+    return {
+        f"τ {temperature:g}": branch.with_controller(steps, temperature, seed)[0].frames for temperature in temperatures
+    }
+
+
+def evenly(frames: np.ndarray, count: int, steps: int) -> np.ndarray:
+    """Every so many of the frames (T, ...) that there would be `count` of `steps`; fewer where T is less."""
+    chosen = np.linspace(0, steps - 1, count).round().astype(int)
+    return frames[chosen[chosen < len(frames)]]

@@ -1,0 +1,111 @@
+"""How prediction error compounds: the curves of several runs, and a model that is stepped through by hand."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller.agent import Recording
+from envs.worlds import world_of
+from experiment.config import load_made
+from experiment.files import read_json
+from experiment.metrics import read_metrics_rows
+from experiment.problem import Problem
+from experiment.run import Run
+from gallery.exhibit import Exhibit
+from gallery.runs import title
+from openloop.interactive import Session, begin, describe_actions, read_command
+from openloop.predictor import kind_of, open_run
+from openloop.report import to_rgb
+from openloop.table import UNITS, names
+from openloop.windows import Batch
+from viz.curves import Curves
+
+SECTIONS = ("env", "openloop")
+
+
+def error_panel(run: Run, metric: str = "mse") -> Curves:
+    """Every curve of `python -m openloop` of a run, with its band. Raises Problem where it has not been run.
+
+    metric: mse, psnr or ssim.
+    """
+    curves = _curves(run)
+    draws = (read_json(run.results) or {}).get("openloop", {}).get("draws", 1)
+    shown = names(draws)
+    series = {
+        shown[name]: (of["horizon"], of[metric], np.stack([of[f"{metric}_low"], of[f"{metric}_high"]]))
+        for name, of in curves.items()
+    }
+    return Curves(series, "horizon (steps)", UNITS[metric], f"{title(run)}: {UNITS[metric]} against horizon")
+
+
+def relative_panel(runs: Sequence[Run]) -> Curves:
+    """Open-loop MSE of several runs, as a share of the MSE of copying the last frame: below 1, predicting pays."""
+    series = {}
+    for run in runs:
+        curves = _curves(run)
+        ours, copy = curves["open_loop"], curves["copy"]
+        series[title(run)] = ours["horizon"], ours["mse"] / copy["mse"]
+    heading = "Open loop, of the error of a copy"
+    return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1})
+
+
+def _curves(run: Run) -> dict[str, dict[str, np.ndarray]]:
+    """metrics/openloop.csv: curve -> column -> (H,)."""
+    rows = read_metrics_rows(run.metrics / "openloop.csv")
+    if not rows:
+        raise Problem(f"{run.path} has no metrics/openloop.csv: run `python -m openloop {run.path}` first")
+    columns = [name for name in rows[0] if name != "curve"]
+    return {
+        curve: {name: np.array([float(row[name]) for row in rows if row["curve"] == curve]) for name in columns}
+        for curve in dict.fromkeys(row["curve"] for row in rows)
+    }
+
+
+def measured(runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs that `python -m openloop` has measured."""
+    return [run for run in runs if (run.metrics / "openloop.csv").exists()]
+
+
+class Steps:
+    """A model stepped through under actions that are typed, as in `python -m openloop.interactive`."""
+
+    def __init__(self, session: Session, run: Run):
+        self.session, self.world = session, world_of(load_made(run.config, SECTIONS))
+        self.frames = [to_rgb(session.begun)]
+        """The last recorded frame, and those predicted since, (h, w, 3) uint8 each."""
+        self.words = ["recorded"]
+        """The action before each."""
+
+    @property
+    def actions(self) -> str:
+        """What can be typed."""
+        return describe_actions(self.world).replace(" or quit", "") + "; x5 behind it repeats"
+
+    def type(self, *lines: str) -> np.ndarray:
+        """Do what lines such as 'left x5' ask for; all frames so far, (T, h, w, 3) uint8. Raises Problem for another line."""
+        for line in lines:
+            command = read_command(line, self.world)
+            if command.action is None and command.times > self.session.left:
+                raise Problem(f"the recorded window has {self.session.left} more steps, not {command.times}")
+            for _ in range(command.times):
+                self.frames.append(to_rgb(self.session.step(command.action)[0]))
+                self.words.append(command.word)
+        return np.stack(self.frames)
+
+
+def from_recording(exhibit: Exhibit, recording: Recording, at: int, temperature: float = 1.0) -> Steps:
+    """V+M that has seen an episode up to step `at`, of which it can go on from there in any other way."""
+    if not 0 < at < len(recording.frames) - 1:
+        raise Problem(f"step {at} leaves no frames before or after it: the episode has {len(recording.frames)}")
+    overrides = ["openloop.dreams=1", f"openloop.temperature={temperature}"]
+    settings, run = open_run(str(exhibit.run.path), overrides)
+    window = Batch(
+        np.zeros(1, np.int64), np.array([len(recording.frames) - at - 1]), recording.frames[None], recording.raw[None]
+    )
+    return Steps(Session(kind_of(run).load(settings, run), window, at + 1), run)
+
+
+def from_window(run: Run, number: int = 0) -> Steps:
+    """The model of a run that has seen the context of one of its recorded windows."""
+    settings, run = open_run(str(run.path), ["openloop.dreams=1"])
+    return Steps(begin(settings, run, number), run)

@@ -1,0 +1,93 @@
+"""What M expects next: its mixture for every latent dimension, whether the episode ends, and the reward."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from controller.agent import Recording
+from gallery.exhibit import Exhibit
+from viz.curves import Curves
+
+POINTS = 400
+"""That a density is drawn with."""
+SPREADS = 4.0
+"""Standard deviations to each side of a mixture that are drawn."""
+
+
+class Expected(NamedTuple):
+    """What M expects to follow each of T moments, after the action that is taken then."""
+
+    weight: np.ndarray  # (T, K, Z), of each Gaussian; they sum to 1 over K
+    mean: np.ndarray  # (T, K, Z)
+    std: np.ndarray  # (T, K, Z)
+    done: np.ndarray | None  # (T,), the probability that the episode ends; None where M does not say
+    reward: np.ndarray | None  # (T,)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """The standard deviation of each whole mixture, (T, Z)."""
+        mean = (self.weight * self.mean).sum(axis=1)
+        square = (self.weight * (np.square(self.std) + np.square(self.mean))).sum(axis=1)
+        return np.sqrt(np.maximum(square - np.square(mean), 0))
+
+    def density(self, step: int, dimension: int, z: np.ndarray) -> np.ndarray:
+        """The mixture's density at values z (n,) of one dimension: (n,)."""
+        weight, mean, std = (part[step, :, dimension, None] for part in (self.weight, self.mean, self.std))  # (K, 1)
+        return (weight * np.exp(-0.5 * np.square((z - mean) / std)) / (std * np.sqrt(2 * np.pi))).sum(axis=0)
+
+
+def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> Expected:
+    """What M expects at every step of a recording, and z is drawn from at a temperature (paper, section 2.2).
+
+    In training endings count rnn.done_weight times, which shifts M's logit by that number's logarithm; here that is
+    taken back, so that `done` is a probability. The dream ends where the logit as it is exceeds 0.
+    """
+    rnn, shift = exhibit.agent.rnn, np.log(exhibit.settings.rnn.done_weight)
+    seen = tf.reshape(exhibit.agent.seen(tf.constant(recording.raw)), (-1, rnn.action_size))  # (T, A)
+    restart = (np.arange(len(recording.z)) == 0).astype(np.float32)[:, None]
+    inputs = tf.concat([recording.z, seen, restart] if rnn.predict_done else [recording.z, seen], axis=1)
+    predicted = rnn.head(rnn.step(inputs, recording.h, recording.c)[0])
+    log_mix, mean, log_std = predicted.mixture
+    return Expected(
+        np.asarray(ops.softmax(log_mix / temperature, axis=1)),
+        np.asarray(mean),
+        np.asarray(ops.exp(log_std)) * temperature**0.5,
+        None if predicted.done_logit is None else np.asarray(ops.sigmoid(predicted.done_logit - shift)),
+        None if predicted.reward is None else np.asarray(predicted.reward),
+    )
+
+
+def mixture_panels(expected: Expected, recording: Recording, step: int, dimensions: Sequence[int]) -> list[Curves]:
+    """A panel for each dimension: M's mixture for the step after `step`, and the z that came."""
+    return [_mixture_panel(expected, recording, step, dimension) for dimension in dimensions]
+
+
+def _mixture_panel(expected: Expected, recording: Recording, step: int, dimension: int) -> Curves:
+    mean, std = (part[step, :, dimension] for part in (expected.mean, expected.std))
+    came = recording.z[step + 1, dimension] if step + 1 < len(recording.z) else np.nan
+    heavy = expected.weight[step, :, dimension] > 0.01  # the others would only widen the axis
+    edges = [*(mean - SPREADS * std)[heavy], *(mean + SPREADS * std)[heavy], came]
+    z = np.linspace(np.nanmin(edges), np.nanmax(edges), POINTS)
+    density = expected.density(step, dimension, z)
+    series = {"M's mixture": (z, density), "what came": ([came, came], [0, density.max()])}
+    share = ", ".join(f"{weight:.2f}" for weight in sorted(expected.weight[step, :, dimension], reverse=True))
+    return Curves(series, f"z[{dimension}]  (weights {share})", "density", f"Step {step + 1}, dimension {dimension}")
+
+
+def episode_panels(
+    exhibit: Exhibit, recording: Recording, expected: Expected, dimensions: Sequence[int]
+) -> list[Curves]:
+    """What M expected all along: the spread of z in some dimensions, the end and the reward where M predicts them."""
+    steps = np.arange(len(recording.z))
+    unit = exhibit.world.step
+    spread = {f"mean of {len(dimensions)} dimensions": (steps, expected.spread[:, list(dimensions)].mean(axis=1))}
+    panels = [Curves(spread, unit, "standard deviation", "How uncertain the next z is")]
+    if expected.done is not None:
+        panels.append(Curves({"M": (steps, expected.done)}, unit, "probability", "That the episode ends here"))
+    if expected.reward is not None:
+        rewards = {"real": (steps, recording.rewards.cumsum()), "expected by M": (steps, expected.reward.cumsum())}
+        panels.append(Curves(rewards, unit, "reward so far", "Rewards, summed up"))
+    return panels
