@@ -65,7 +65,10 @@ class World:
     compared: int = 100
     """Episodes of each to compare them in."""
     action_names: tuple[str, ...] = ()
-    """What the environments' actions are called, in their order; of a Box, its numbers."""
+    """What the environments' actions are called, in their order; of a Box, its numbers. Where there are `choices`, an
+    action is called by all the controls that a player holds for it ("left jump")."""
+    rest: float = 0.0
+    """The executed action, or each number of it, of a player who touches nothing."""
     choices: int = 0
     """How many actions there are, where an executed action is the number of one; 0 where it is a quantity."""
 
@@ -238,6 +241,7 @@ WORLDS = {
             *("left down", "left", "left jump", "down", "nothing", "jump", "right down", "right", "right jump"),
             *("d", "a", "w", "s", "q", "e"),
         ),
+        rest=4.0,
     ),
 }
 OFFLINE = ("breakout", "coinrun")

@@ -1,1 +1,1 @@
-"""The browser player: drive in the dream, or in the real game with V's reconstruction beside it."""
+"""The browser player: drive in a model's dream or prediction, or in the real game with what the model makes of it beside it."""

@@ -12,9 +12,10 @@ from experiment.stage import guard
 
 TEXT = """
 Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction beside
-it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back.
+it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back. Of a next-frame
+model: in its own prediction, or in the real game with what it predicted of each frame beside it.
 
-NAME is a shipped agent (doom), RUN a run folder (runs/doom).
+NAME is a shipped model (doom), RUN a run folder (runs/doom).
 """
 
 

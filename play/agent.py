@@ -34,6 +34,8 @@ class Mind(NamedTuple):
 class Agent:
     """V, M and C of a run, and what can be played with them; see play.models.Models. Raises Problem if the run has no V."""
 
+    kind = "agent"
+
     def __init__(self, run: Run):
         self.run = run
         self.settings: Experiment = load_made(run.config, SECTIONS)
@@ -61,14 +63,6 @@ class Agent:
         self._see = tf.function(self.see, reduce_retracing=True)
         self._imagine = tf.function(self.imagine, reduce_retracing=True)
         self._remember = tf.function(self.remember, reduce_retracing=True)
-
-    @property
-    def axes(self) -> list[tuple[float, float]]:
-        """Lowest and highest of each number of an action, as the world executes it."""
-        if self.world.actions == 1:
-            return [(-1.0, 1.0)]
-        space: Any = self.world.action_space
-        return list(zip(space.low.tolist(), space.high.tolist(), strict=True))
 
     @property
     def memory(self) -> int:

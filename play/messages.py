@@ -7,7 +7,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from envs.worlds import World
 
 LONGEST = 512
 """Bytes of a message."""
@@ -51,8 +53,32 @@ MESSAGES: dict[str, dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def parse(text: str, axes: list[tuple[float, float]]) -> dict[str, Any]:
-    """A message, checked. axes: lowest and highest of each number of an action. Raises Refused."""
+class Axis(NamedTuple):
+    """One number of an action, as the world executes it."""
+
+    name: str
+    low: float
+    high: float
+    whole: bool = False
+    """Whether it is the number of a choice."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is such a number."""
+        return number(self.low, self.high)(value) and not (self.whole and value % 1)
+
+
+def axes_of(world: World) -> list[Axis]:
+    """The numbers of an action in a world."""
+    if world.choices:
+        return [Axis("choice", 0.0, world.choices - 1.0, whole=True)]
+    if world.actions == 1:
+        return [Axis("move", -1.0, 1.0)]
+    space: Any = world.action_space
+    return [Axis(*axis) for axis in zip(world.action_names, space.low.tolist(), space.high.tolist(), strict=True)]
+
+
+def parse(text: str, axes: list[Axis]) -> dict[str, Any]:
+    """A message, checked. axes: of an action. Raises Refused."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
@@ -70,8 +96,8 @@ def parse(text: str, axes: list[tuple[float, float]]) -> dict[str, Any]:
             raise Refused(f"wrong value for {key} in a message of type {kind}")
     if kind == "input":
         action = message["action"]
-        if len(action) != len(axes) or not all(number(*axis)(value) for axis, value in zip(axes, action, strict=True)):
-            limits = ", ".join(f"{low:g} to {high:g}" for low, high in axes)
+        if len(action) != len(axes) or not all(axis.fits(value) for axis, value in zip(axes, action, strict=True)):
+            limits = ", ".join(f"{axis.low:g} to {axis.high:g}{' (whole)' * axis.whole}" for axis in axes)
             raise Refused(f"wrong value for action: expected {len(axes)} of numbers, {limits}")
     return message
 

@@ -11,14 +11,12 @@ from play.places import Place
 class Models(Protocol):
     """What a session needs of them."""
 
+    kind: str
+    """'agent': V, M and C; 'nextframe': a next-frame model, beside which there is neither a C nor a temperature."""
     settings: Experiment
     world: World
     missing: dict[str, str]
     """Why it cannot be had: of 'dream', 'real' and 'controller'."""
-
-    @property
-    def axes(self) -> list[tuple[float, float]]:
-        """Lowest and highest of each number of an action, as the world executes it."""
 
     def open(self, name: str) -> Place:
         """A game or dream of its own for a session: 'dream' or 'real'. Raises Problem if it cannot be had."""
@@ -28,7 +26,11 @@ class Models(Protocol):
 
 
 def load_models(run: Run) -> Models:
-    """The models of a run. Raises Problem if there are none."""
+    """The models of a run; V, M and C where it has them and a next-frame model too. Raises Problem if there are none."""
+    if run.nextframe_weights.exists() and not run.vae_weights.exists():
+        from play.nextframe import NextFrameModel
+
+        return NextFrameModel(run)
     from play.agent import Agent
 
     return Agent(run)

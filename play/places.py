@@ -30,6 +30,10 @@ class Place(Protocol):
     """What is seen now, each (h, w, 3) uint8; the one that matters comes first."""
     advice: np.ndarray | None
     """C's raw action for the moment, () or (A,) float32; None where there is no C."""
+    heated: bool
+    """Whether the temperature matters."""
+    scored: bool
+    """Whether there are rewards to count; if not, there are steps."""
 
     def begin(self, seed: int) -> None:
         """Start the episode of that seed."""
@@ -45,6 +49,7 @@ class DreamPlace:
     """M's dream, drawn by V."""
 
     labels: tuple[str, ...] = ("the dream",)
+    heated, scored = True, True
 
     def __init__(self, models: "Agent"):
         assert models.dream is not None
@@ -83,6 +88,7 @@ class RealPlace:
     """The real game, and what V keeps of it. M listens, so that C can take over at any moment."""
 
     labels: tuple[str, ...] = ("the game", "what V keeps of it")
+    heated, scored = False, True
 
     def __init__(self, models: "Agent"):
         self.models, self.world = models, models.world

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from experiment.problem import Problem
-from play.messages import FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, parse
+from play.messages import FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, axes_of, parse
 from play.models import Models
 from play.recorder import Recordings
 from play.session import Session
@@ -124,25 +124,24 @@ class Player:
     def hello(self) -> dict[str, Any]:
         """What the page needs to know at first."""
         world, settings = self.models.world, self.models.settings
-        names = world.action_names if world.actions > 1 else ("move",)
-        axes = [
-            {"name": name, "low": low, "high": high} for name, (low, high) in zip(names, self.models.axes, strict=True)
-        ]
         return {
             "type": "hello",
             "title": self.title,
+            "kind": self.models.kind,
             "world": settings.env.name,
             "fps": world.fps,
             "step": world.step,
             "score": world.score,
-            "axes": axes,
+            "axes": [axis._asdict() for axis in axes_of(world)],
+            "choices": [name.split() for name in world.action_names] if world.choices else None,
+            "rest": world.rest,
             "missing": self.models.missing,
             "temperatures": TEMPERATURES,
         }
 
     async def listen(self, page: WebSocket, session: Session, flow: "Flow") -> None:
         """Take the page's messages until it goes, or must."""
-        meter, mistakes = Meter(), 0
+        meter, axes, mistakes = Meter(), axes_of(self.models.world), 0
         while True:
             message = await page.receive()
             if message["type"] == "websocket.disconnect":
@@ -157,7 +156,7 @@ class Player:
             try:
                 if text is None:
                     raise Refused("messages are text")
-                heard = parse(text, self.models.axes)
+                heard = parse(text, axes)
             except Refused as refused:
                 mistakes += 1
                 if mistakes > FORGIVEN:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiment.problem import Problem
-from play.messages import SEEDS
+from play.messages import SEEDS, axes_of
 from play.models import Models
 from play.places import Happened, Place
 from play.recorder import Recorder, Recordings
@@ -56,8 +56,8 @@ class Session(threading.Thread):
         super().__init__(daemon=True, name="session")
         self.models, self.recordings, self.wake = models, recordings, wake
         world = "real" if "dream" in models.missing else "dream"
-        neutral = np.zeros(len(models.axes), "float32")
-        self.wishes = Wishes(world, float(models.settings.dream.temperature), neutral)
+        self.neutral = np.full(len(axes_of(models.world)), models.world.rest, "float32")
+        self.wishes = Wishes(world, float(models.settings.dream.temperature), self.neutral)
         self.changed = threading.Condition()
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
@@ -70,7 +70,7 @@ class Session(threading.Thread):
         self.episode, self.steps, self.total = 0, 0, 0.0
         self.times: deque[float] = deque(maxlen=RATE_OVER)
         self.over: str | None = None
-        self.raw = self._raw(neutral)
+        self.raw = self._raw(self.neutral)
 
     # For the server.
 
@@ -200,7 +200,7 @@ class Session(threading.Thread):
         self.place.begin(random.randrange(SEEDS) if seed is None else seed)
         self.episode += 1
         self.steps, self.total, self.over = 0, 0.0, None
-        self.raw = self._raw(np.zeros(len(self.models.axes), "float32"))
+        self.raw = self._raw(self.neutral)
         self._show()
 
     def _step(self, wishes: Wishes) -> None:
@@ -240,7 +240,7 @@ class Session(threading.Thread):
     def _labels(self) -> list[str]:
         assert self.place is not None
         first, *others = self.place.labels
-        return [f"{first}, temperature {self.wishes.temperature:.2f}" if self.opened == "dream" else first, *others]
+        return [f"{first}, temperature {self.wishes.temperature:.2f}" if self.place.heated else first, *others]
 
     def _record(self, on: bool) -> None:
         """Begin a recording, or end it and tell the page where it is."""
@@ -263,6 +263,7 @@ class Session(threading.Thread):
                 "type": "state",
                 "world": self.opened,
                 "labels": list(place.labels) if place is not None else [],
+                "scored": place is None or place.scored,
                 "temperature": wishes.temperature,
                 "controller": wishes.controller,
                 "paused": wishes.paused,

@@ -21,6 +21,7 @@ from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
 from play.models import Models, load_models
 from play.server import Player, allowed_hosts, listen_on, make_server
 from play.wire import unpack_frame
+from tests.fake import save_next_frames
 from tests.test_dream_environment import untrained
 
 PATIENCE = 30
@@ -42,6 +43,11 @@ def racing_run(path: Any) -> Run:
         hardware=Hardware(precision="float32"),
     )
     return with_controller(untrained(path, settings))
+
+
+def next_frame_run(name: str, path: Any) -> Run:
+    """A next-frame model's."""
+    return save_next_frames(Run(path), name)
 
 
 def with_controller(run: Run) -> Run:
@@ -68,7 +74,8 @@ class Serving:
 def models(name: str) -> Models:
     """Of a tiny run in this world, compiled once for all tests."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = load_models({"doom": doom_run, "carracing": racing_run}[name](folder))
+        make = {"doom": doom_run, "carracing": racing_run}.get(name, functools.partial(next_frame_run, name))
+        loaded = load_models(make(folder))
     loaded.warm_up()
     return loaded
 
@@ -104,7 +111,7 @@ class Page:
         self.action: list[float] = []
         self.news: list[dict[str, Any]] = []
         self.hello = self.hear("hello")
-        self.action = [0.0] * len(self.hello["axes"])
+        self.action = [self.hello["rest"]] * len(self.hello["axes"])
         self.episode = self.frame()[0]["episode"]
 
     def say(self, kind: str, **rest: Any) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,18 +14,20 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from envs.worlds import WORLDS
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
-from play.messages import LONGEST, SEEDS, Meter, Refused, parse
+from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
 from play.models import load_models
 from play.places import DreamPlace
 from play.server import IN_FLIGHT, LARGEST, allowed_hosts, is_local, listen_on
 from play.session import Session
 from play.wire import pack_frame, unpack_frame
-from tests.player import Page, doom_run, models, serving, wait
+from tests.player import Page, doom_run, models, next_frame_run, serving, wait
 
-ONE, THREE = [(-1.0, 1.0)], [(-1.0, 1.0), (0.0, 1.0), (0.0, 1.0)]
+ONE, THREE = axes_of(WORLDS["doom"]), axes_of(WORLDS["carracing"])
+CHOICE = axes_of(WORLDS["coinrun"])
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,17 @@ def racing():
         yield server
 
 
+@pytest.fixture(scope="module")
+def breakout():
+    with serving(models("breakout")) as server:
+        yield server
+
+
 @pytest.fixture(autouse=True)
 def freed(request):
-    """After every test, all sessions of both servers are gone."""
+    """After every test, all sessions of all servers are gone."""
     yield
-    for name in {"doom", "racing"} & set(request.fixturenames):
+    for name in {"doom", "racing", "breakout"} & set(request.fixturenames):
         wait(lambda name=name: not request.getfixturevalue(name).player.sessions)
 
 
@@ -67,6 +76,8 @@ def same(first, second):
     [
         ({"type": "input", "seen": 3, "action": [-1]}, ONE),
         ({"type": "input", "seen": 0, "action": [-0.5, 1, 0.25]}, THREE),
+        ({"type": "input", "seen": 0, "action": [14]}, CHOICE),
+        ({"type": "input", "seen": 0, "action": [0]}, CHOICE),
         ({"type": "world", "name": "real"}, ONE),
         ({"type": "restart", "seed": None}, ONE),
         ({"type": "restart", "seed": SEEDS - 1}, ONE),
@@ -111,6 +122,12 @@ def test_anything_else_is_refused(text, reason):
         parse(text, ONE)
 
 
+@pytest.mark.parametrize("value", [-1, 15, 7.5])
+def test_a_choice_that_there_is_not_is_refused(value):
+    with pytest.raises(Refused, match=r"wrong value for action: expected 1 of numbers, 0 to 14 \(whole\)"):
+        parse(json.dumps({"type": "input", "seen": 0, "action": [value]}), CHOICE)
+
+
 def test_messages_are_counted_by_the_clock():
     now = [0.0]
     meter = Meter(rate=10, burst=5, clock=lambda: now[0])
@@ -146,7 +163,8 @@ def test_the_page_needs_nothing_from_elsewhere(doom):
 def test_a_session_begins_still_and_then_moves_at_the_worlds_own_speed(doom):
     with Page(doom) as page:
         assert (page.hello["fps"], page.hello["step"], page.hello["missing"]) == (35, "tic", {})
-        assert page.hello["axes"] == [{"name": "move", "low": -1.0, "high": 1.0}]
+        assert page.hello["axes"] == [{"name": "move", "low": -1.0, "high": 1.0, "whole": False}]
+        assert (page.hello["kind"], page.hello["choices"]) == ("agent", None)
         assert page.hear("state")["paused"]
         time.sleep(0.2)
         page.say("pause", on=False)
@@ -227,6 +245,81 @@ def test_the_real_track_is_driven_beside_vs_picture(racing):
         coast, gas = (page.drive(3, 25, [0.0, value, 0.0]) for value in (0.0, 1.0))
         assert coast[max(coast)].shape == (400, 600, 3) and not same(coast, gas)
         assert page.frame()[1][1].shape == (64, 64, 3)
+
+
+def test_a_prediction_is_what_the_model_predicts_from_its_own_predictions(breakout):
+    """Driven in a session, it is a plain loop of the model, from a held-out window, and does not end."""
+    own = breakout.player.models
+    model, starts, raw = own.predictor.model, own.starts, own.world.unexecute(np.float32(2))
+    with Page(breakout) as page:
+        assert (page.hello["kind"], page.hello["fps"], page.hello["missing"].keys()) == (
+            "nextframe",
+            15,
+            {"controller"},
+        )
+        assert page.hello["choices"] == [["nothing"], ["fire"], ["right"], ["left"]] and page.hello["rest"] == 0
+        state = page.hear("state", lambda state: state["labels"])
+        assert (state["world"], state["scored"], state["labels"]) == ("dream", False, ["what the model predicts"])
+        seen = page.drive(7, 12, [2])
+        assert same(seen, page.drive(7, 12, [2])) and not same(seen, page.drive(8, 12, [2]))
+        assert not same(seen, page.drive(7, 12, [3])) and not same(seen, page.drive(7, 12, [0]))
+        page.say("controller", on=True)  # there is none
+        assert not page.hear("state")["controller"]
+    (chosen,) = np.random.default_rng(7).integers(len(starts.frames), size=1)
+    window, actions = starts.frames[chosen][None] / np.float32(255), [*starts.actions[chosen]]
+    expected = {0: window[0, -1]}
+    for step in range(1, max(seen) + 1):
+        actions.append(raw)
+        predicted = np.asarray(model.next_frame(window, np.array([actions[-4:]], "float32")))
+        window = np.concatenate([window[:, 1:], predicted[:, None]], axis=1)
+        expected[step] = predicted[0]
+    assert max(seen) >= 12 and len(starts.frames) > 50
+    for step, picture in seen.items():
+        assert picture.shape == (84, 84, 3)
+        assert np.abs(picture / 255 - expected[step]).max() < 0.01
+
+
+def test_a_real_game_is_beside_what_was_predicted_of_each_of_its_frames(breakout):
+    own = breakout.player.models
+    place = own.open("real")
+    place.begin(3)
+    recorded, raws = [place.pictures[0]] * 4, [own.world.unexecute(np.float32(0))] * 3
+    for action in (1, 2, 2, 3, 0, 3):
+        raws.append(own.world.unexecute(np.float32(action)))
+        happened = place.step(np.float32(raws[-1]), 1.0)
+        window = np.stack(recorded[-4:])[None, ..., :1]
+        expected = np.asarray(own.predictor.model.next_frame(window, np.array([raws[-4:]], "float32")))[0]
+        assert np.abs(place.pictures[1] / 255 - expected).max() < 0.01
+        recorded.append(place.pictures[0])
+        assert not happened.died and not happened.cut
+    place.close()
+    assert np.any(recorded[-1] != recorded[0])
+    with Page(breakout) as page:
+        page.say("world", name="real")
+        state = page.hear("state", lambda state: state["world"] == "real" and state["labels"])
+        assert state["labels"] == ["the game", "what the model predicted"] and state["scored"]
+        left, right = page.drive(3, 12, [3]), page.drive(3, 12, [2])
+        assert not same(left, right) and left[max(left)].shape == (84, 84, 3)
+        assert page.frame()[1][1].shape == (84, 84, 3)
+
+
+def test_a_model_without_recorded_windows_can_still_be_played_beside(breakout, tmp_path):
+    run = next_frame_run("breakout", tmp_path)
+    shutil.rmtree(run.rollouts)
+    without = load_models(run)
+    assert set(without.missing) == {"controller", "dream"} and "has no rollouts" in without.missing["dream"]
+    session = Session(without, breakout.player.recordings, lambda: None)
+    assert session.wishes.world == "real"
+    run.nextframe_weights.unlink()
+    with pytest.raises(Problem, match=r"vae\.weights\.h5 is missing"):
+        load_models(run)
+
+
+def test_who_touches_nothing_does_what_the_world_calls_nothing(tmp_path):
+    coinrun = models("coinrun")
+    assert coinrun.world.action_names[int(coinrun.world.rest)] == "nothing"
+    session = Session(coinrun, None, lambda: None)
+    assert coinrun.world.execute(session.raw) == 4 and session.wishes.action.tolist() == [4.0]
 
 
 def test_a_closed_page_frees_its_game(doom):

@@ -55,13 +55,29 @@ def racing():
         yield server
 
 
+@pytest.fixture(scope="module")
+def breakout():
+    with serving(models("breakout")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def coinrun():
+    with serving(models("coinrun")) as server:
+        yield server
+
+
 @pytest.fixture
 def open_page(browser):
-    """open_page(server, query, **context): a tab that has shown its first frame; any error in it fails the test."""
+    """open_page(server, query, script, **context): a tab that has shown its first frame; any error in it fails the test.
+
+    script: run in the page before its own.
+    """
     contexts, errors = [], []
 
-    def open_one(server, query="", **settings):
+    def open_one(server, query="", script="", **settings):
         context = browser.new_context(**settings)
+        context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(error))
@@ -190,6 +206,138 @@ def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
     until(page, "now.action[1] === 0")
     width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
     assert (width, height) == (390, 664), "something lies outside of the screen"
+
+
+def test_a_next_frame_model_is_played_without_c_and_temperature(breakout, open_page, tmp_path):
+    page = open_page(breakout, "?seed=5", viewport={"width": 1280, "height": 760})
+    expect(page.locator("#overlay")).to_contain_text("it goes on until you restart")
+    expect(page.locator("#world button")).to_have_text(["Model", "Game"])
+    for name in ("driver", "heat", "best"):
+        expect(page.locator(f"#{name}")).to_be_hidden()
+    page.keyboard.press("ArrowLeft")  # begins, and is done once, however short
+    reach(page, 10)
+    seen = page.evaluate("window.seen")
+    assert len({frame["pictures"][0] for frame in seen if frame["step"]}) > 5
+    assert {frame["action"][0] for frame in seen} == {0, 3} and seen[-1]["action"] == [0]
+    expect(page.locator("#unit")).to_have_text("steps predicted")
+    assert int(page.inner_text("#total")) >= 10
+
+    still, again, right, fire = (episode(page, key, 8) for key in (None, None, "KeyD", "Space"))
+    assert not differ(still, again)
+    assert differ(still, right) and differ(still, fire) and differ(right, fire)
+    assert page.evaluate("document.querySelector('canvas').width") == 84
+    page.keyboard.press("KeyC")  # there is none
+    page.keyboard.down("ArrowRight")
+    until(page, "now.action[0] === 2")
+    expect(page.locator("#axes .on")).to_have_text(["▶ right"])
+    page.screenshot(path=tmp_path / "prediction.png")
+
+    page.click("[data-world=real]")
+    expect(page.locator("figcaption")).to_have_text(["the game", "what the model predicted"])
+    page.keyboard.press("Space")
+    until(page, "now.step > 10 && now.action[0] === 2")
+    (last,) = page.evaluate("window.seen.slice(-1)")
+    assert len(last["pictures"]) == 2 and last["pictures"][0] != last["pictures"][1]
+    expect(page.locator("#unit")).to_have_text("score")
+    page.screenshot(path=tmp_path / "predicted.png")
+
+
+@pytest.mark.parametrize(
+    ("held", "action"),
+    [
+        ([], "nothing"),
+        (["KeyA"], "left"),
+        (["ArrowLeft", "Space"], "left jump"),
+        (["ArrowUp"], "jump"),
+        (["ArrowRight", "KeyS"], "right down"),
+        (["ArrowRight", "ArrowLeft"], "left"),
+        (["ArrowLeft", "KeyW", "ArrowRight"], "right jump"),
+    ],
+)
+def test_keys_held_together_are_one_of_the_choices(coinrun, open_page, held, action):
+    page = open_page(coinrun)
+    page.click("#overlay")
+    for key in held:
+        page.keyboard.down(key)
+    number = coinrun.player.models.world.action_names.index(action)
+    until(page, f"now.step > 2 && now.action[0] === {number}")
+
+
+def test_a_phone_plays_with_thumbs(coinrun, open_page, tmp_path):
+    page = open_page(coinrun, **PHONE)
+    page.tap("#overlay")
+    for name in ("right", "jump"):
+        page.locator("#touch button", has_text=name).dispatch_event("pointerdown", {"pointerId": 1})
+    until(page, "now.action[0] === 8")
+    page.screenshot(path=tmp_path / "thumbs.png")
+    page.locator("#touch button", has_text="right").dispatch_event("pointerup", {"pointerId": 1})
+    until(page, "now.action[0] === 5")
+    width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
+    assert (width, height) == (390, 664), "something lies outside of the screen"
+
+
+PAD = """
+window.pad = { connected: true, axes: [0, 0], buttons: Array.from({ length: 16 }, () => ({ pressed: false, value: 0 })) };
+navigator.getGamepads = () => [null, window.pad];
+"""
+
+
+def push(page, axes=(0, 0), **buttons):
+    """Move the gamepad's stick and press some of its buttons; all others are let go."""
+    pressed = {int(name.removeprefix("b")): value for name, value in buttons.items()}
+    page.evaluate(
+        """([axes, pressed]) => {
+          pad.axes = axes;
+          pad.buttons = pad.buttons.map((_, i) => ({ pressed: (pressed[i] || 0) > 0.5, value: pressed[i] || 0 }));
+        }""",
+        [list(axes), pressed],
+    )
+
+
+def test_a_gamepad_drives_a_car(racing, open_page):
+    page = open_page(racing, script=PAD)
+    page.click("[data-world=real]")
+    expect(page.locator("figcaption")).to_have_count(2)
+    push(page, b9=1)  # start
+    until(page, "now.step > 2 && now.action.every((value) => value === 0)")
+    push(page, axes=(-0.5, 0), b7=0.7)
+    until(page, "now.action[0] === -0.5 && now.action[1] === 0.7 && now.action[2] === 0")
+    push(page, axes=(0.1, 0), b6=0.4)  # a stick is never quite still
+    until(page, "now.action[0] === 0 && now.action[1] === 0 && now.action[2] === 0.4")
+    push(page, axes=(1, 0), b0=1)
+    until(page, "now.action[0] === 1 && now.action[1] === 1")
+    push(page)
+    until(page, "now.action.every((value) => value === 0)")
+    number = page.evaluate("document.body.dataset.episode")
+    push(page, b8=1)  # back: once, however long it is held
+    until(page, f"now.episode == {int(number) + 1} && now.step > 5")
+    push(page, b3=1)  # Y: C takes over
+    until(page, "now.controller")
+    push(page, axes=(-1, 0))  # who touches the stick drives
+    until(page, "!now.controller && now.action[0] === -1")
+
+
+def test_a_gamepad_moves_in_doom_and_begins_by_itself(doom, open_page):
+    page = open_page(doom, script=PAD)
+    push(page, axes=(0.8, 0))
+    until(page, "now.step > 2 && now.action[0] === 1")
+    push(page, b14=1)
+    until(page, "now.action[0] === -1")
+    push(page)
+    until(page, "now.action[0] === 0")
+
+
+def test_a_gamepad_makes_choices(coinrun, open_page):
+    page = open_page(coinrun, script=PAD)
+    for pushed, number in (
+        ({"axes": (-1, 0), "b0": 1}, 2),  # left jump
+        ({"axes": (1, 0.9)}, 6),  # right down
+        ({"b12": 1}, 5),  # jump
+        ({"axes": (0.3, 0)}, 4),  # nothing
+        ({"b15": 1}, 7),  # right
+    ):
+        push(page, **pushed)
+        until(page, f"now.action && now.step > 1 && now.action[0] === {number}")
 
 
 def test_one_too_many_is_told_so(racing, open_page):

@@ -3,16 +3,36 @@
 
 const $ = (id) => document.getElementById(id);
 const RAMP = { steer: 0.12, gas: 0.06, brake: 0.1 }; // how fast a key moves an axis, a frame; others jump
-const SIGNS = { left: ["move", "steer", -1], right: ["move", "steer", 1], gas: ["gas", "gas", 1], brake: ["brake", "brake", 1] };
-const KEYS = {
-  ArrowLeft: "left", KeyA: "left", ArrowRight: "right", KeyD: "right",
-  ArrowUp: "gas", KeyW: "gas", ArrowDown: "brake", KeyS: "brake",
+// What can be held: its keys, the first of them as the help has it, its face on a pad, and the axes that it moves. Where
+// an action is one of some choices, the server says which of these are held for each.
+const CONTROLS = {
+  left: { keys: ["ArrowLeft", "KeyA"], shown: "←", face: "◀", moves: { move: -1, steer: -1 } },
+  right: { keys: ["ArrowRight", "KeyD"], shown: "→", face: "▶", moves: { move: 1, steer: 1 } },
+  brake: { keys: ["ArrowDown", "KeyS"], shown: "↓", face: "▼", moves: { brake: 1 } },
+  gas: { keys: ["ArrowUp", "KeyW"], shown: "↑", face: "▲", moves: { gas: 1 } },
+  down: { keys: ["ArrowDown", "KeyS"], shown: "↓", face: "▼", moves: {} },
+  jump: { keys: ["Space", "ArrowUp", "KeyW"], shown: "↑", face: "▲", moves: {} },
+  fire: { keys: ["Space", "ArrowUp", "KeyW"], shown: "Space", face: "●", moves: {} },
+};
+const OPPOSITE = { left: "right", right: "left" };
+const KINDS = {
+  agent: {
+    dream: "Dream", dreamt: "the dream of M", played: "the real game, and what V keeps of it",
+    enter: "Drive in the dream", ending: "",
+  },
+  nextframe: {
+    dream: "Model", dreamt: "what the model predicts, fed its own predictions",
+    played: "the real game, and what the model predicted of each frame",
+    enter: "Play in the prediction", ending: "; it goes on until you restart",
+  },
 };
 const seed = /^\d+$/.test(new URLSearchParams(location.search).get("seed")) ? +new URLSearchParams(location.search).get("seed") : null;
 
 let socket, hello, state = {}, last = null, best = {}, toastTimer, drawing = Promise.resolve();
-const held = new Set(); // what keys and pads press
-let action = [], padWas = {};
+const held = new Set(); // what keys and pads press, the newest last
+const tapped = new Map(); // what they pressed and no step has done yet, with the time until which it is waited for
+const PATIENCE = 1000; // milliseconds
+let action = [], padWas = {}, controls = [], keys = {};
 
 function connect() {
   const address = new URL("socket", location.href);
@@ -45,25 +65,44 @@ function greet(message) {
   hello = message;
   $("title").textContent = hello.title;
   document.title = `${hello.title} · World Models`;
-  $("unit").textContent = hello.score.startsWith("survival") ? `${hello.step}s survived` : hello.score;
   $("per").textContent = `${hello.step}s`;
-  action = hello.axes.map(() => 0);
+  action = hello.axes.map(() => hello.rest);
+  document.body.dataset.kind = hello.kind;
+  const [dream, real] = $("world").children;
+  [dream.textContent, dream.title, real.title] = [KINDS[hello.kind].dream, KINDS[hello.kind].dreamt, KINDS[hello.kind].played];
   [$("temperature").min, $("temperature").max] = hello.temperatures;
   for (const [what, reason] of Object.entries(hello.missing)) {
     const button = document.querySelector(`[data-world=${what}], [data-driver=${what}]`);
     button.disabled = true;
     button.title = reason;
   }
-  $("axes").replaceChildren(...hello.axes.map((axis) => {
-    const box = document.createElement("div");
-    box.append(document.createElement("i"), axis.name === "move" ? "" : axis.name);
-    return box;
-  }));
-  const drives = hello.axes.some((axis) => axis.name === "gas");
-  pads(drives ? [["left", "right"], ["brake", "gas"]] : [["left"], ["right"]]);
-  $("help").innerHTML = (drives ? "<kbd>←</kbd> <kbd>→</kbd> steer · <kbd>↑</kbd> gas · <kbd>↓</kbd> brake" : "<kbd>←</kbd> <kbd>→</kbd> move")
-    + " · <kbd>Space</kbd> start · <kbd>C</kbd> you or C · <kbd>R</kbd> restart · <kbd>P</kbd> pause · <kbd>V</kbd> record · or a gamepad";
+  controls = Object.keys(CONTROLS).filter((name) => hello.choices ? hello.choices.flat().includes(name)
+    : hello.axes.some((axis) => CONTROLS[name].moves[axis.name]));
+  keys = Object.fromEntries(controls.flatMap((name) => CONTROLS[name].keys.map((code) => [code, name])));
+  $("axes").replaceChildren(...(hello.choices ? controls.map(chip) : hello.axes.map(bar)));
+  const others = controls.filter((name) => !OPPOSITE[name]);
+  pads(others.length ? [["left", "right"], others] : [["left"], ["right"]]);
+  const key = (shown) => `<kbd>${shown}</kbd>`, steering = hello.axes.some((axis) => axis.name === "steer");
+  $("help").innerHTML = [
+    `${key("←")} ${key("→")} ${steering ? "steer" : "move"}`,
+    ...others.map((name) => `${key(CONTROLS[name].shown)} ${name}`),
+    ...(keys.Space ? [] : [`${key("Space")} start`]),
+    ...(hello.kind === "agent" ? [`${key("C")} you or C`] : []),
+    `${key("R")} restart`, `${key("P")} pause`, `${key("V")} record`, "or a gamepad",
+  ].join(" · ");
   document.body.dataset.connected = "true";
+}
+
+function bar(axis) {
+  const box = document.createElement("div");
+  box.append(document.createElement("i"), axis.name === "move" ? "" : axis.name);
+  return box;
+}
+
+function chip(name) {
+  const box = document.createElement("span");
+  [box.textContent, box.dataset.control] = [`${CONTROLS[name].face} ${name}`, name];
+  return box;
 }
 
 function settle(message) {
@@ -77,6 +116,9 @@ function settle(message) {
   $("record").textContent = state.recording ? "Save" : "Record";
   $("pause").textContent = state.paused ? "Go on" : "Pause";
   $("mark").hidden = !state.recording;
+  const survived = hello.score.startsWith("survival");
+  $("unit").textContent = !state.scored ? `${hello.step}s predicted` : survived ? `${hello.step}s survived` : hello.score;
+  $("best").parentElement.hidden = !state.scored;
   if (other) layout(message.labels);
   for (const key of ["world", "paused", "controller", "recording"]) document.body.dataset[key] = state[key];
   cover();
@@ -109,7 +151,7 @@ function receive(buffer) {
     return createImageBitmap(blob);
   });
   drawing = drawing.then(() => draw(about, images)).catch(() => {}).then(() => {
-    steer();
+    steer(about.action);
     say("input", { seen: number, action });
   });
 }
@@ -130,11 +172,14 @@ async function draw(about, images) {
   });
   document.body.style.setProperty("--pictures", wide.toFixed(3));
   last = about;
-  $("total").textContent = Number.isInteger(about.total) ? about.total : about.total.toFixed(1);
+  const count = state.scored ? about.total : about.step;
+  $("total").textContent = Number.isInteger(count) ? count : count.toFixed(1);
   if (about.rate) $("rate").textContent = about.rate.toFixed(0);
   if (about.over && !(best[state.world] >= about.total)) best[state.world] = about.total;
   $("best").textContent = best[state.world] === undefined ? "–" : +best[state.world].toFixed(1);
-  hello.axes.forEach((axis, i) => {
+  if (hello.choices) {
+    for (const box of $("axes").children) box.classList.toggle("on", does(box.dataset.control, about.action));
+  } else hello.axes.forEach((axis, i) => {
     const bar = $("axes").children[i].firstChild.style, at = (value) => 100 * (value - axis.low) / (axis.high - axis.low);
     bar.setProperty("--from", `${at(Math.min(0, about.action[i]))}%`);
     bar.setProperty("--much", `${Math.abs(at(about.action[i]) - at(0))}%`);
@@ -150,7 +195,9 @@ function cover() {
     const text = last.over === "cut" ? "That is all the time there is" : state.world === "dream" ? "The dream is over" : "It is over";
     overlay(text, `${$("total").textContent} ${$("unit").textContent} · ${how} to start again`, restart);
   } else if (state.paused && last) {
-    overlay(last.step ? "Paused" : state.world === "dream" ? "Drive in the dream" : "Play the game", `${how} to ${last.step ? "go on" : "start"}`, begin);
+    const dream = state.world === "dream", enter = dream ? KINDS[hello.kind].enter : "Play the game";
+    const start = `start${dream ? KINDS[hello.kind].ending : ""}`;
+    overlay(last.step ? "Paused" : enter, `${how} to ${last.step ? "go on" : start}`, begin);
   } else $("overlay").hidden = true;
 }
 
@@ -164,16 +211,39 @@ function overlay(title, text, act) {
 const restart = () => say("restart", { seed });
 const begin = () => (last && last.over ? restart() : last && !last.step && seed !== null ? restart() : say("pause", { on: false }));
 
-// What is pressed, as the action of the next step.
-function steer() {
-  const pad = gamepad();
+// What is pressed, as the action of the next step. done: the action of the last.
+function steer(done) {
+  const now = performance.now();
+  for (const [name, end] of tapped) if (now > end || does(name, done) || held.has(OPPOSITE[name])) tapped.delete(name);
+  const pad = gamepad(), pressed = new Set([...held, ...tapped.keys()]);
+  if (hello.choices) {
+    action = [choose(pad ? pad.held : [...pressed])];
+    return;
+  }
   action = hello.axes.map((axis, i) => {
-    if (pad && pad[axis.name] !== undefined) return clamp(pad[axis.name], axis);
+    if (pad) return clamp(pad[axis.name], axis);
     let target = 0;
-    for (const name of held) if (SIGNS[name].includes(axis.name)) target += SIGNS[name][2];
+    for (const name of pressed) target += CONTROLS[name].moves[axis.name] || 0;
     const ramp = RAMP[axis.name] || 2, change = target - action[i];
     return clamp(target === 0 && axis.low === 0 ? 0 : action[i] + Math.sign(change) * Math.min(Math.abs(change), ramp), axis);
   });
+}
+
+// Whether an action has a control in it.
+const does = (name, done) => hello.choices ? hello.choices[done[0]].includes(name)
+  : hello.axes.some((axis, i) => (CONTROLS[name].moves[axis.name] || 0) * done[i] > 0);
+
+// The choice for which most of what is pressed is held; of two, the one with what was pressed last.
+function choose(pressed) {
+  const meant = pressed.filter((name, i) => !pressed.slice(i + 1).includes(OPPOSITE[name]));
+  const newest = (names) => Math.max(...names.map((name) => meant.indexOf(name)));
+  let best = hello.rest;
+  hello.choices.forEach((names, number) => {
+    if (!names.length || !names.every((name) => meant.includes(name))) return;
+    const than = best === hello.rest ? [] : hello.choices[best];
+    if (names.length > than.length || (names.length === than.length && newest(names) > newest(than))) best = number;
+  });
+  return best;
 }
 
 const clamp = (value, axis) => Math.min(axis.high, Math.max(axis.low, Math.round(value * 1000) / 1000));
@@ -188,9 +258,12 @@ function gamepad() {
   once(3, toggle); // Y
   const side = down(14) ? -1 : down(15) ? 1 : Math.abs(pad.axes[0]) > 0.15 ? pad.axes[0] : 0;
   const gas = Math.max(much(7), much(0)), brake = Math.max(much(6), much(1));
-  if (!side && !gas && !brake) return null;
+  const up = down(12) || pad.axes[1] < -0.5, under = down(13) || pad.axes[1] > 0.5, button = down(0) || down(1);
+  const presses = { left: side < -0.5, right: side > 0.5, down: under, jump: up || button, fire: up || button };
+  const also = hello.choices ? controls.filter((name) => presses[name]) : [];
+  if (hello.choices ? !also.length : !side && !gas && !brake) return null;
   engage();
-  return { move: side, steer: side, gas, brake };
+  return { move: side, steer: side, gas, brake, held: also };
 }
 
 // Whoever touches the controls drives, and begins if nothing moves yet.
@@ -200,49 +273,55 @@ function engage() {
   if (state.paused && !(last && last.over)) { state.paused = false; begin(); }
 }
 
-const toggle = () => { if (!hello.missing.controller) say("controller", { on: !state.controller }); };
+const toggle = () => { if (hello.kind === "agent" && !hello.missing.controller) say("controller", { on: !state.controller }); };
 
 function hold(name, on) {
   if (on && !held.has(name)) {
     held.add(name);
+    tapped.set(name, performance.now() + PATIENCE);
     if (last && last.over && !state.controller) return;
     engage();
   } else if (!on) held.delete(name);
 }
 
+function release() {
+  held.clear();
+  tapped.clear();
+}
+
 addEventListener("keydown", (event) => {
   if (!hello || event.ctrlKey || event.metaKey || event.altKey) return;
   const slider = event.target === $("temperature");
-  if (KEYS[event.code] && !(slider && event.code.startsWith("Arrow"))) {
+  const pushes = event.code === "Space" && event.target.tagName === "BUTTON" && event.target !== $("overlay");
+  if (keys[event.code] && !pushes && !(slider && event.code.startsWith("Arrow"))) {
     event.preventDefault();
     if (!event.repeat) {
       const over = last && last.over && !state.controller;
-      hold(KEYS[event.code], true);
+      hold(keys[event.code], true);
       if (over) restart();
     }
     return;
   }
   if (event.repeat) return;
-  const does = { KeyR: restart, KeyC: toggle, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || (last && last.over) ? begin() : null) }[event.code];
-  if (does && !(event.code === "Space" && event.target.tagName === "BUTTON" && event.target !== $("overlay"))) {
+  const command = { KeyR: restart, KeyC: toggle, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || (last && last.over) ? begin() : null) }[event.code];
+  if (command && !pushes) {
     event.preventDefault();
-    does();
+    command();
   }
 });
-addEventListener("keyup", (event) => { if (KEYS[event.code]) hold(KEYS[event.code], false); });
-addEventListener("blur", () => held.clear());
-document.addEventListener("visibilitychange", () => { if (document.hidden) held.clear(); });
+addEventListener("keyup", (event) => { if (keys[event.code]) hold(keys[event.code], false); });
+addEventListener("blur", release);
+document.addEventListener("visibilitychange", () => { if (document.hidden) release(); });
 // The gamepad is asked with every frame; while nothing moves no frame comes.
 setInterval(() => { if (hello && (state.paused || (last && last.over))) gamepad(); }, 100);
 
 function pads(sides) {
-  const faces = { left: ["◀", "left"], right: ["▶", "right"], gas: ["▲", "gas"], brake: ["▼", "brake"] };
   $("touch").replaceChildren(...sides.map((names) => {
     const side = document.createElement("div");
     side.append(...names.map((name) => {
       const button = document.createElement("button"), label = document.createElement("small");
-      label.textContent = faces[name][1];
-      button.append(faces[name][0], label);
+      label.textContent = name;
+      button.append(CONTROLS[name].face, label);
       const on = (event) => { event.preventDefault(); button.setPointerCapture(event.pointerId); button.classList.add("held"); hold(name, true); };
       const off = () => { button.classList.remove("held"); hold(name, false); };
       button.addEventListener("pointerdown", on);
