@@ -9,6 +9,10 @@ class Problem(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """As a notebook shows it: one line, as a command does."""
+        return [f"error: {self}"]
+
 
 class UsageProblem(Problem):
     """A mistake in the command or its settings, found before any work began."""

@@ -70,6 +70,11 @@ class Branch:
         return found
 
 
+def eventful_branch(exhibit: Exhibit, recording: Recording, seconds: float) -> Branch:
+    """The branch after which most is to be seen within so many seconds."""
+    return Branch(exhibit, recording, exhibit.eventful(recording, exhibit.steps(seconds)))
+
+
 def compare(branch: Branch, steps: int, temperature: float = 1.0) -> dict[str, np.ndarray]:
     """The same steps three times, each (T, 64, 64, 3) uint8: as they were, as V keeps them, and as M imagines them.
 
@@ -90,9 +95,3 @@ def at_temperatures(
     return {
         f"τ {temperature:g}": branch.with_controller(steps, temperature, seed)[0].frames for temperature in temperatures
     }
-
-
-def evenly(frames: np.ndarray, count: int, steps: int) -> np.ndarray:
-    """Every so many of the frames (T, ...) that there would be `count` of `steps`; fewer where T is less."""
-    chosen = np.linspace(0, steps - 1, count).round().astype(int)
-    return frames[chosen[chosen < len(frames)]]

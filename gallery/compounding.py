@@ -1,16 +1,17 @@
 """How prediction error compounds: the curves of several runs, and a model that is stepped through by hand."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 
 from controller.agent import Recording
 from envs.worlds import world_of
-from experiment.config import load_made
 from experiment.files import read_json
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
+from experiment.schema import Experiment
 from gallery.exhibit import Exhibit
 from gallery.runs import title
 from openloop.interactive import Session, begin, describe_actions, read_command
@@ -19,8 +20,6 @@ from openloop.report import to_rgb
 from openloop.table import UNITS, names
 from openloop.windows import Batch
 from viz.curves import Curves
-
-SECTIONS = ("env", "openloop")
 
 
 def error_panel(run: Run, metric: str = "mse") -> Curves:
@@ -69,8 +68,8 @@ def measured(runs: Sequence[Run]) -> list[Run]:
 class Steps:
     """A model stepped through under actions that are typed, as in `python -m openloop.interactive`."""
 
-    def __init__(self, session: Session, run: Run):
-        self.session, self.world = session, world_of(load_made(run.config, SECTIONS))
+    def __init__(self, session: Session, settings: Experiment):
+        self.session, self.name, self.world = session, settings.env.name, world_of(settings)
         self.frames = [to_rgb(session.begun)]
         """The last recorded frame, and those predicted since, (h, w, 3) uint8 each."""
         self.words = ["recorded"]
@@ -80,6 +79,12 @@ class Steps:
     def actions(self) -> str:
         """What can be typed."""
         return describe_actions(self.world).replace(" or quit", "") + "; x5 behind it repeats"
+
+    def fork(self) -> "Steps":
+        """Another that goes on from here by itself."""
+        other = copy.copy(self)
+        other.session, other.frames, other.words = copy.copy(self.session), list(self.frames), list(self.words)
+        return other
 
     def type(self, *lines: str) -> np.ndarray:
         """Do what lines such as 'left x5' ask for; all frames so far, (T, h, w, 3) uint8. Raises Problem for another line."""
@@ -94,18 +99,34 @@ class Steps:
 
 
 def from_recording(exhibit: Exhibit, recording: Recording, at: int, temperature: float = 1.0) -> Steps:
-    """V+M that has seen an episode up to step `at`, of which it can go on from there in any other way."""
-    if not 0 < at < len(recording.frames) - 1:
-        raise Problem(f"step {at} leaves no frames before or after it: the episode has {len(recording.frames)}")
+    """V+M that has seen an episode up to step `at`, to go on from there under other actions."""
+    if not 0 <= at < len(recording.frames) - 1:
+        raise Problem(f"no frame follows step {at}: the episode has steps 0 to {len(recording.frames) - 1}")
     overrides = ["openloop.dreams=1", f"openloop.temperature={temperature}"]
     settings, run = open_run(str(exhibit.run.path), overrides)
     window = Batch(
         np.zeros(1, np.int64), np.array([len(recording.frames) - at - 1]), recording.frames[None], recording.raw[None]
     )
-    return Steps(Session(kind_of(run).load(settings, run), window, at + 1), run)
+    return Steps(Session(kind_of(run).load(settings, run), window, at + 1), settings)
 
 
 def from_window(run: Run, number: int = 0) -> Steps:
     """The model of a run that has seen the context of one of its recorded windows."""
     settings, run = open_run(str(run.path), ["openloop.dreams=1"])
-    return Steps(begin(settings, run, number), run)
+    return Steps(begin(settings, run, number), settings)
+
+
+def futures(steps: Steps, lines: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the model predicts from one moment under each of some lines: line -> (T, h, w, 3) uint8, the moment first."""
+    return {line: steps.fork().type(line) for line in lines}
+
+
+def begin_steps(run: Run, seed: int, steps: int, seconds: float) -> Steps:
+    """The model of a run at a moment: where an agent's episode of that seed shows most in the seconds that follow, of so
+    many steps at most; a next-frame model in the first of its windows.
+    """
+    if not run.controller.exists():
+        return from_window(run)
+    exhibit = Exhibit(run)
+    recording = exhibit.live(seed, steps)
+    return from_recording(exhibit, recording, exhibit.eventful(recording, exhibit.steps(seconds)))

@@ -1,5 +1,7 @@
 """The agent of a run, or a shipped one, and what it lives through in its real world."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from controller.agent import Recording
@@ -8,8 +10,9 @@ from controller.report import decode
 from controller.weights import load_controller
 from experiment.config import load_made
 from experiment.hardware import prepare
+from experiment.problem import Problem
 from experiment.run import Run
-from gallery.runs import find
+from gallery.runs import find_all
 
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")
 """Settings that an agent is made with."""
@@ -34,16 +37,35 @@ class Exhibit:
         """V's pictures of an episode's latents, (T, 64, 64, 3) uint8."""
         return decode(self.agent.vae, recording.z)
 
+    def steps(self, seconds: float) -> int:
+        """Steps that the real world takes in so many seconds."""
+        return round(seconds * self.world.fps)
+
     def eventful(self, recording: Recording, steps: int) -> int:
         """The step of an episode from which so many steps show most of what is small and matters: fireballs, kerbs.
 
-        Not the first, where M remembers nothing.
+        Not the first, where M remembers nothing, and early enough that so many follow, where there are that many.
         """
         shown = self.world.shows_detail(recording.frames).sum(axis=(1, 2))  # (T,) pixels
-        begins = np.convolve(shown, np.ones(min(steps, max(1, len(shown) - 1))), mode="valid")[1:]
-        return 1 + int(begins.argmax()) if len(begins) else 0
+        first, last = 1, max(1, len(shown) - steps)
+        return first + int(np.argmax([shown[begin : begin + steps].sum() for begin in range(first, last + 1)]))
+
+    def describe(self, recording: Recording) -> str:
+        """A recording in words, such as 'doom: 983 tics, survival in tics 983'."""
+        total = f"{self.world.score} {recording.rewards.sum():,.0f}"
+        return f"{self.settings.env.name}: {len(recording.z):,} {self.world.step}s, {total}"
 
 
-def open_exhibit(name: str) -> Exhibit:
-    """The agent of that name: shipped, or in a run folder."""
-    return Exhibit(find(name))
+def open_all(names: Sequence[str]) -> list[Exhibit]:
+    """The agents of these names; of each that is not whole, or not there, a line says why. Raises Problem if none is left."""
+    found = []
+    for run in find_all(names):
+        try:
+            found.append(Exhibit(run))
+        except Problem as problem:
+            print(f"left out: {problem}")
+    if not found:
+        raise Problem(
+            f"none of {', '.join(names)} is an agent: give what is shipped (doom) or a run folder (runs/doom)"
+        )
+    return found

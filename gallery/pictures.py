@@ -9,14 +9,14 @@ from controller.agent import Recording
 from controller.report import decode
 from experiment.problem import Problem
 from experiment.run import Run
-from gallery.branch import TEMPERATURES, Branch, at_temperatures, compare, evenly
+from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.compounding import error_panel, measured, relative_panel
 from gallery.exhibit import Exhibit
 from gallery.expected import episode_panels, expect, mixture_panels
 from gallery.latent import liveliest, traverse
 from gallery.results import Results
 from viz.curves import save_panels
-from viz.strips import save_strip
+from viz.strips import evenly, save_strip
 from viz.video import save_gif, side_by_side
 
 LIMIT = 2_000_000
@@ -38,9 +38,7 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int, said: Said) -> None:
     """Everything that shows V, M and C at work; `said` is told of each file."""
     name, world = exhibit.settings.env.name, exhibit.world
     recording = exhibit.live(seed, EPISODE)
-    steps = min(round(SECONDS * world.fps), len(recording.z) - 1)
-    at = exhibit.eventful(recording, steps)
-    branch = Branch(exhibit, recording, at)
+    branch, steps = eventful_branch(exhibit, recording, SECONDS), exhibit.steps(SECONDS)
 
     def path(what: str) -> Path:
         return out / f"{name}_{what}"
@@ -69,11 +67,11 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int, said: Said) -> None:
     said(path("dream.gif"))
 
     dimensions = liveliest(exhibit, recording, DIMENSIONS)
-    varied = traverse(exhibit, recording.z[at], dimensions)
+    varied = traverse(exhibit, recording.z[branch.at], dimensions)
     save_strip(path("latent.png"), list(varied.values()), list(varied))
     said(path("latent.png"))
     expected = expect(exhibit, recording)
-    panels = mixture_panels(expected, recording, at, dimensions[:2])
+    panels = mixture_panels(expected, recording, branch.at, dimensions[:2])
     save_panels(path("expected.png"), panels + episode_panels(exhibit, recording, expected, dimensions))
     said(path("expected.png"))
     rows = details(exhibit, recording)

@@ -11,6 +11,7 @@ from experiment.config import load_made
 from experiment.files import read_json
 from experiment.run import Run
 from experiment.schema import Experiment
+from gallery.runs import title
 from viz.curves import Curves, Histogram
 
 SECTIONS = ("env", "dream", "controller")
@@ -20,7 +21,7 @@ class Results:
     """What a run has measured. What it has not is left out: a run without a sweep has no temperatures."""
 
     def __init__(self, run: Run):
-        self.run = run
+        self.run, self.title = run, title(run)
         self.settings: Experiment = load_made(run.config, SECTIONS)
         self.world = world_of(self.settings)
         self.evaluations: dict[str, Any] = (read_json(run.results) or {}).get("evaluations", {})
@@ -67,9 +68,7 @@ class Results:
         }  # (real, dream)
         if not means:
             return []
-        ends = np.array([min(map(min, means.values())), max(map(max, means.values()))])
-        series = {name: ([real], [dream]) for name, (real, dream) in means.items()} | {
-            "as in the real world": (ends, ends)
-        }
-        title = "The same actions in the dream and in the real world"
-        return [Curves(series, f"{self.world.score}, real", f"{self.world.score}, dream", title)]
+        line = np.linspace(min(map(min, means.values())), max(map(max, means.values())), 100)
+        series = {name: ([real], [dream]) for name, (real, dream) in means.items()} | {"the same in both": (line, line)}
+        heading = "The same actions in the dream and in the real world"
+        return [Curves(series, f"{self.world.score}, real", f"{self.world.score}, dream", heading)]

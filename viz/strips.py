@@ -52,3 +52,9 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
     if frames.dtype != np.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
         raise ValueError(f"frames must be uint8 with shape (..., h, w, 3), not {frames.dtype} with {frames.shape}")
     return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def evenly(frames: np.ndarray, count: int, steps: int) -> np.ndarray:
+    """Every so many of the frames (T, ...) that there would be `count` of `steps`; fewer where T is less."""
+    chosen = np.linspace(0, steps - 1, count).round().astype(int)
+    return frames[chosen[chosen < len(frames)]]
