@@ -12,7 +12,6 @@ from experiment.run import Run
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.compounding import error_panel, measured, relative_panel
 from gallery.exhibit import Exhibit
-from gallery.expected import episode_panels, expect, mixture_panels
 from gallery.latent import liveliest, traverse
 from gallery.results import Results
 from viz.curves import save_panels
@@ -25,6 +24,8 @@ FRAMES = (120, 90, 60, 40, 25)
 """Of a GIF: as many as the limit allows."""
 SECONDS = 2.0
 """Of the real world that M dreams beside."""
+DREAMT = 10.0
+"""Seconds of a dream that is shown alone."""
 EPISODE = 1000
 """Steps of the real world that are looked at, at most."""
 COLUMNS = 9
@@ -55,25 +56,15 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int, said: Said) -> None:
     save_strip(path("dreams.png"), [evenly(frames, COLUMNS, 2 * steps) for frames in warm.values()], list(warm))
     said(path("dreams.png"))
 
-    real = {
-        f"{world.score} {recording.rewards.sum():,.0f}, {len(recording.z):,} {world.step}s": recording.frames,
-        "V's reconstruction": exhibit.reconstruct(recording),
-    }
-    save_small_gif(path("game.gif"), real, world.fps, scale=3)
-    said(path("game.gif"))
-    (dream,) = branch.with_controller(EPISODE, exhibit.settings.dream.temperature)
-    label = f"a dream, τ {exhibit.settings.dream.temperature:g}, {len(dream.z):,} {world.step}s"
-    save_small_gif(path("dream.gif"), {label: dream.frames}, world.fps, scale=4)
+    (dream,) = branch.with_controller(exhibit.steps(DREAMT), exhibit.settings.dream.temperature)
+    label = f"a dream, τ {exhibit.settings.dream.temperature:g}"
+    save_small_gif(path("dream.gif"), {label: dream.frames}, world.fps, scale=3)
     said(path("dream.gif"))
 
     dimensions = liveliest(exhibit, recording, DIMENSIONS)
     varied = traverse(exhibit, recording.z[branch.at], dimensions)
     save_strip(path("latent.png"), list(varied.values()), list(varied))
     said(path("latent.png"))
-    expected = expect(exhibit, recording)
-    panels = mixture_panels(expected, recording, branch.at, dimensions[:2])
-    save_panels(path("expected.png"), panels + episode_panels(exhibit, recording, expected, dimensions))
-    said(path("expected.png"))
     rows = details(exhibit, recording)
     if rows is not None:
         save_strip(path(f"{world.detail}.png"), rows, ["real", "V's reconstruction"])
@@ -81,14 +72,14 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int, said: Said) -> None:
 
 
 def details(exhibit: Exhibit, recording: Recording) -> list[np.ndarray] | None:
-    """COLUMNS frames that show most of what is small and matters, each the best of its part of the episode, and V's
-    pictures of them; None where there are not that many.
+    """Frames that show most of what is small and matters, one of each part of the episode that shows any, and V's
+    pictures of them; None where nothing does.
     """
     shown = exhibit.world.shows_detail(recording.frames).sum(axis=(1, 2))  # (T,) pixels
-    parts = np.array_split(np.arange(len(shown)), COLUMNS)
-    best = np.array([part[shown[part].argmax()] for part in parts if len(part)])
-    if len(best) < COLUMNS or not shown[best].all():
+    parts = [part for part in np.array_split(np.arange(len(shown)), COLUMNS) if shown[part].any()]
+    if not parts:
         return None
+    best = np.array([part[shown[part].argmax()] for part in parts])
     return [recording.frames[best], decode(exhibit.agent.vae, recording.z[best])]
 
 
@@ -99,7 +90,6 @@ def save_results(results: Results, out: Path, said: Said) -> None:
         ("training", results.training()),
         ("temperatures", results.temperatures()),
         ("returns", results.returns()),
-        ("losses", results.losses()),
     ):
         if panels:
             path = out / f"{name}_{what}.png"
