@@ -99,6 +99,7 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
         ("metrics", run.metrics),
         ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
         ("TensorBoard", f".venv/bin/tensorboard --logdir {run.tensorboard}"),
+        ("notebooks", f"bash launch_scripts/setup.bash notebooks; RUNS={run.path} .venv/bin/jupyter lab notebooks"),
     ]
     return "\n".join(f"  {label:<12} {place}" for label, place in lines)
 

@@ -22,6 +22,7 @@ presets (on two cores):
 The same command again goes on where it was interrupted, and skips what is complete.
 
   see it train          .venv/bin/tensorboard --logdir runs/carracing/tensorboard
+  look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/carracing .venv/bin/jupyter lab notebooks
   every setting         .venv/bin/python -m STAGE configs/carracing.yaml --help
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
   a later iteration     the same with --run runs/carracing/iterations/2

@@ -21,6 +21,7 @@ presets (on two cores):
 The same command again goes on where it was interrupted, and skips what is complete.
 
   see it train          .venv/bin/tensorboard --logdir runs/doom/tensorboard
+  look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/doom .venv/bin/jupyter lab notebooks
   every setting         .venv/bin/python -m STAGE configs/doom.yaml --help
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
 
