@@ -22,13 +22,14 @@ NAMES = ["compounding_error", "dream", "results"]
 def executed(tmp_path_factory):
     """executed(name): a notebook's cells after all of them have been run in its own folder, by environment variables."""
     run = small_run(tmp_path_factory.mktemp("notebooks") / "small")
-    environment = {"AGENTS": str(run.path), "RUNS": f"doom {run.path}", "STEPS": "60", "SECONDS": "0.5"}
+    environment = {"STEPS": "60", "SECONDS": "0.5"}
     done: dict[str, list[nbformat.NotebookNode]] = {}
 
     def execute(name: str) -> list[nbformat.NotebookNode]:
         if name not in done:
             notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
             with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RUNS", str(run.path) if name == "dream" else f"doom {run.path}")
                 for key, value in environment.items():
                     patch.setenv(key, value)
                 client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}})
