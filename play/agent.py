@@ -1,5 +1,6 @@
 """V, M and C of a run, loaded and compiled once, for all sessions."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import Experiment, Hardware
 from play.places import DreamPlace, Place, RealPlace
 from rnn.dream import Dream, State, seen_by
 from rnn.model import load_rnn
@@ -21,6 +22,11 @@ from vae.model import load_vae
 
 Tensor = Any
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")
+
+
+def for_one(hardware: Hardware) -> Hardware:
+    """The same for batches of one, in float32 unless told otherwise: bfloat16 gains less than converting the weights costs."""
+    return replace(hardware, precision="float32") if hardware.precision == "auto" else hardware
 
 
 class Mind(NamedTuple):
@@ -39,7 +45,7 @@ class Agent:
     def __init__(self, run: Run):
         self.run = run
         self.settings: Experiment = load_made(run.config, SECTIONS)
-        prepare(self.settings.hardware)
+        prepare(for_one(self.settings.hardware))
         self.world = world_of(self.settings)
         self.policy = policy_from(self.settings)
         self.seen = seen_by(self.settings)
@@ -59,10 +65,11 @@ class Agent:
             self.parameters = tf.constant(load_controller(run.controller, self.policy).mean[None])
         except Problem as problem:
             self.missing["controller"] = str(problem)
-        self._reflect = tf.function(self.mind, reduce_retracing=True)
-        self._see = tf.function(self.see, reduce_retracing=True)
-        self._imagine = tf.function(self.imagine, reduce_retracing=True)
-        self._remember = tf.function(self.remember, reduce_retracing=True)
+        # XLA makes one operation of each: dozens of small ones, handed from thread to thread, wait wherever others work.
+        self._reflect, self._see, self._imagine, self._remember = (
+            tf.function(step, reduce_retracing=True, jit_compile=True)
+            for step in (self.mind, self.see, self.imagine, self.remember)
+        )
 
     @property
     def memory(self) -> int:

@@ -15,9 +15,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from envs.worlds import WORLDS
+from experiment.hardware import prepare
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
+from experiment.schema import Hardware
+from play.agent import for_one
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
 from play.models import load_models
 from play.places import DreamPlace
@@ -313,6 +316,14 @@ def test_a_model_without_recorded_windows_can_still_be_played_beside(breakout, t
     run.nextframe_weights.unlink()
     with pytest.raises(Problem, match=r"vae\.weights\.h5 is missing"):
         load_models(run)
+
+
+def test_a_batch_of_one_is_computed_in_float32_unless_told_otherwise(monkeypatch):
+    peaks = {"bfloat16": 9.0, "float32": 1.0}
+    monkeypatch.setattr("experiment.hardware.matmul_peak", lambda dtype, size: peaks[dtype])
+    for asked, used in (("auto", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")):
+        assert prepare(for_one(Hardware(precision=asked))).precision == used
+    assert prepare(Hardware()).precision == "bfloat16"
 
 
 def test_who_touches_nothing_does_what_the_world_calls_nothing(tmp_path):
