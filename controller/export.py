@@ -10,10 +10,10 @@ import numpy as np
 
 from controller.report import history
 from experiment.config import load_config
-from experiment.files import atomic, read_json, write_json
+from experiment.files import read_json, write_json
 from experiment.hardware import import_tensorflow
 from experiment.metrics import write_metrics
-from experiment.pretrained import copy_half, size_of
+from experiment.pretrained import copy_half, copy_metrics, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
@@ -52,7 +52,7 @@ def export(run: Run, folder: Path) -> None:
     shutil.copy(run.controller, shipped.controller)
     copy_half(run.vae_weights, shipped.vae_weights)
     copy_half(run.rnn_weights, shipped.rnn_weights)
-    copy_metrics(run, shipped)
+    keep_metrics(run, shipped)
     import_tensorflow()
     figures = measure(run, shipped)
     kept = {key: results[key] for key in ("machine", "stages", "survival", "openloop") if key in results}
@@ -91,15 +91,12 @@ def measure(run: Run, shipped: Run) -> dict[str, Any]:
     return figures
 
 
-def copy_metrics(run: Run, shipped: Run) -> None:
+def keep_metrics(run: Run, shipped: Run) -> None:
     """Keep the metrics that a run's curves are drawn from; those of C in several iterations as one."""
     for name in CONTROLLER:
         if columns := history(run, name):
             write_metrics(shipped.metrics / f"{name}.csv", columns)
-    for name in OTHERS:
-        if (path := run.metrics / f"{name}.csv").exists():
-            with atomic(shipped.metrics / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+    copy_metrics(run, shipped, OTHERS)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What is shipped: run folders in pretrained/, small enough to be kept with the code, and found by name."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,14 @@ def find_run(name: str) -> Run:
 def size_of(folder: Path) -> float:
     """All files in a folder, in MB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def copy_metrics(run: Run, shipped: Run, names: Sequence[str]) -> None:
+    """Copy metrics/NAME.csv, those of the names that there are."""
+    for name in names:
+        if (path := run.metrics / f"{name}.csv").exists():
+            with atomic(shipped.metrics / path.name) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 def copy_half(source: Path, target: Path) -> None:

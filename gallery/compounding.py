@@ -42,8 +42,8 @@ def relative_panel(runs: Sequence[Run]) -> Curves:
     series = {}
     for run in runs:
         curves = _curves(run)
-        ours, copy = curves["open_loop"], curves["copy"]
-        series[title(run)] = ours["horizon"], ours["mse"] / copy["mse"]
+        ours, still = curves["open_loop"], curves["copy"]
+        series[title(run)] = ours["horizon"], ours["mse"] / still["mse"]
     heading = "Open loop, of the error of a copy"
     return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1})
 

@@ -13,7 +13,7 @@ import numpy as np
 from experiment.config import to_yaml
 from experiment.files import atomic, read_json, write_json
 from experiment.hardware import import_tensorflow
-from experiment.pretrained import copy_half, size_of
+from experiment.pretrained import copy_half, copy_metrics, size_of
 from experiment.problem import Problem
 from experiment.run import CONFIG_HEADER, PRETRAINED, Run
 from experiment.schema import Experiment, Openloop
@@ -25,6 +25,8 @@ from openloop.windows import Window, choose_windows
 
 WINDOWS = 16
 """Held-out windows that are kept, at most: what the player and `openloop.interactive` begin with."""
+METRICS = ("openloop",)
+"""Those of the run that are kept."""
 COMPRESSION = hdf5plugin.Zstd(clevel=19)
 """Written once, read by everyone."""
 TEXT = """
@@ -56,6 +58,7 @@ def export(path: str, folder: Path) -> None:
     with atomic(shipped.config) as temporary:
         temporary.write_text(CONFIG_HEADER + to_yaml(settings))
     copy_half(run.nextframe_weights, shipped.nextframe_weights)
+    copy_metrics(run, shipped, METRICS)
     import_tensorflow()
     own = measure(settings, shipped)
     kept = {key: results[key] for key in ("machine", "stages", "evaluations") if key in results}

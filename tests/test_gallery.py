@@ -28,7 +28,7 @@ from gallery.runs import find, find_all, title
 from rnn.dream import noise
 from rnn.mixture import sample
 from rnn.model import build_rnn
-from tests.fake import save_untrained
+from tests.fake import save_next_frames, save_untrained
 from viz.curves import Histogram
 from viz.strips import evenly
 
@@ -243,6 +243,14 @@ def test_a_model_is_stepped_through_and_gone_back_to(steps, recording):
 def test_the_last_frame_cannot_be_gone_on_from(exhibit, recording):
     with pytest.raises(Problem, match="no frame follows step 59: the episode has steps 0 to 59"):
         compounding.from_recording(exhibit, recording, 59)
+
+
+def test_a_next_frame_model_begins_with_a_recorded_window(tmp_path):
+    run = save_next_frames(Run(tmp_path / "run"), size=20)
+    steps = compounding.begin_steps(run, seed=1, steps=60, seconds=1.0)
+    assert steps.name == "breakout" and steps.frames[0].shape == (20, 20, 3) and steps.frames[0].std() > 0
+    left, right = compounding.futures(steps, ["left x2", "right x2"]).values()
+    assert left.shape == (3, 20, 20, 3) and (left[2] != right[2]).any()
 
 
 def test_a_model_begins_where_its_agents_episode_shows_most(exhibit):

@@ -62,6 +62,7 @@ def test_shipped_models_score_what_they_say(name):
 
 def test_a_model_is_shipped_whole_and_found_by_name(made, shipped, tmp_path):
     assert shipped.path == tmp_path / "pretrained" / "tiny" and 0 < size_of(shipped.path) < 1
+    assert (shipped.metrics / "openloop.csv").read_bytes() == (made.metrics / "openloop.csv").read_bytes()
     with h5py.File(shipped.nextframe_weights) as file:
         kinds: set[np.dtype] = set()
         file.visititems(lambda _, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)

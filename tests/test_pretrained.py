@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from controller.export import copy_metrics
+from controller.export import keep_metrics
 from controller.policy import policy_from
 from controller.real import RealWorld
 from controller.weights import load_controller
@@ -65,7 +65,7 @@ def test_metrics_are_kept_and_those_of_iterations_put_together(tmp_path):
         write_metrics(run.metrics / "vae.csv", {"step": numbers, "loss": numbers * len(generations)})
     write_metrics(second.metrics / "openloop_windows.csv", {"window": np.arange(3.0)})
     shipped = Run(tmp_path / "shipped")
-    copy_metrics(second, shipped)
+    keep_metrics(second, shipped)
     assert sorted(path.name for path in shipped.metrics.iterdir()) == ["controller.csv", "vae.csv"]
     kept = read_metrics(shipped.metrics / "controller.csv")
     assert {name: values.tolist() for name, values in kept.items()} == {
