@@ -1,6 +1,7 @@
 """What a run looks like: dreams that branch off a real episode, what M expects, curves, sliders, and the pictures' command."""
 
 import dataclasses
+import io
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from experiment.metrics import write_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Controller, Dream, Env, Experiment, Hardware, Rnn, Vae
-from gallery import branch, compounding, expected, latent, sliders
+from gallery import branch, compounding, expected, latent, notebook, sliders
 from gallery.__main__ import draw
 from gallery.exhibit import Exhibit, open_all
 from gallery.pictures import LIMIT
@@ -281,6 +282,14 @@ def test_typed_actions_are_done_and_mistakes_are_said(steps):
     assert len(own.frames) == 3 and picture.value != before and text.value == "" and said.value == ""
     text.value = "jump"
     assert len(own.frames) == 3 and said.value.startswith("'jump' is no action")
+
+
+def test_a_picture_of_few_colours_keeps_the_rare_ones():
+    picture = np.random.default_rng(0).integers(60, 90, (64, 64, 3), dtype=np.uint8)
+    picture[5:7, 5:7] = 250, 240, 90  # a fireball far off
+    shown = np.asarray(Image.open(io.BytesIO(notebook.png(picture))).convert("RGB"))
+    assert np.abs(shown.astype(int) - picture).max() < 12
+    assert len(notebook.png(picture)) < picture.nbytes
 
 
 def test_frames_are_chosen_evenly():
