@@ -4,8 +4,12 @@ With the same seed they draw different tracks. To compare them all the same, Gym
 numbers that EnvPool draws its track with (`Mersenne`), and then drives the same track.
 """
 
+import ctypes
 import math
+import platform
+import resource
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +23,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the environments)
 from envs.carracing import SEEDS, CarRacingEnv, CarRacingOwnVector, CarRacingVector, SideBySide, share_visited
+from envs.pools import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 from envs.shrink import Shrink
 from experiment.problem import Problem
 
@@ -205,6 +210,20 @@ def test_the_share_of_the_track_is_in_the_rewards():
     assert share_visited(rewards) == pytest.approx(3 / 250)
     assert share_visited(np.stack([rewards, 0 * rewards])).tolist() == pytest.approx([3 / 250, 0])
     assert share_visited(np.full(251, tile - 0.1)) == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's memory")
+def test_drawing_takes_no_new_memory_from_the_system_every_step():
+    library = ctypes.CDLL(None)
+    for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+        library.mallopt(threshold, 2**17)  # everything is given back at once, and its pages are made anew: 600 a step
+    with closing(CarRacingVector(4)) as vector:
+        vector.reset(seed=0)
+        vector.step(ACTIONS[0, :1].repeat(4, axis=0))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for action in ACTIONS[:10, :1]:
+            vector.step(action.repeat(4, axis=0))
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 40 < 100
 
 
 def test_a_simulator_that_is_missing_is_a_problem(monkeypatch):
