@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs.memory import keep_freed_memory
 from envs.pools import PooledGames, import_envpool
 from envs.shrink import Shrink
 from envs.sidebyside import SEEDS, SideBySide, check_seed
@@ -108,6 +109,7 @@ def new_game() -> Any:
         from gymnasium.envs.box2d.car_racing import CarRacing
     except gymnasium.error.DependencyNotInstalled as fault:
         raise Problem(f"CarRacing needs Box2D and pygame: pip install 'gymnasium[box2d]' ({fault})") from fault
+    keep_freed_memory()
     return CarRacing(render_mode="rgb_array")
 
 

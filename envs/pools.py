@@ -1,20 +1,14 @@
 """EnvPool's environments as games side by side, each episode with a seed of its own."""
 
-import contextlib
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from envs.memory import keep_freed_memory
 from envs.sidebyside import SideBySide
 from experiment.problem import Problem
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's mallopt."""
-KEPT, LARGE = 2**29, 2**25
-"""Bytes: of freed memory that stays with the process, and from which on an array is given back at once."""
 
 
 @dataclass
@@ -94,16 +88,3 @@ def import_envpool(title: str) -> Callable[..., Any]:
     except ImportError as fault:
         raise Problem(f"{title} needs EnvPool: pip install 'envpool>=1.2.5' ({fault})") from fault
     return make_gymnasium
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
-
-    EnvPool's CarRacing takes 2.4 MB for each picture it draws and frees them again. glibc gives them back to the
-    system each time once its heap has grown, as in a process that has trained V and M, and the system makes
-    all their pages anew: that was half of the processor's time (800 steps a second; 1,650 with this).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
-        library.mallopt(M_MMAP_THRESHOLD, LARGE)

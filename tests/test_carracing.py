@@ -23,7 +23,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the environments)
 from envs.carracing import SEEDS, CarRacingEnv, CarRacingOwnVector, CarRacingVector, SideBySide, share_visited
-from envs.pools import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+from envs.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 from envs.shrink import Shrink
 from experiment.problem import Problem
 
@@ -213,11 +213,12 @@ def test_the_share_of_the_track_is_in_the_rewards():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's memory")
-def test_drawing_takes_no_new_memory_from_the_system_every_step():
+@BOTH
+def test_drawing_takes_no_new_memory_from_the_system_every_step(kind):
     library = ctypes.CDLL(None)
     for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
         library.mallopt(threshold, 2**17)  # everything is given back at once, and its pages are made anew: 600 a step
-    with closing(CarRacingVector(4)) as vector:
+    with closing(kind(4)) as vector:
         vector.reset(seed=0)
         vector.step(ACTIONS[0, :1].repeat(4, axis=0))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
