@@ -18,7 +18,6 @@ from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Hardware
 
-EPISODES = 12
 NAMES = sorted(path.name for path in PRETRAINED.iterdir())
 
 
@@ -27,18 +26,20 @@ def test_what_is_shipped_is_small(name):
     assert 0 < size_of(PRETRAINED / name) < 15
 
 
-def test_doom_scores_what_it_says():
-    """Other machines round otherwise, and a tic decides: so within three standard errors of so few episodes."""
-    run = Run(PRETRAINED / "doom")
-    stated = json.loads(run.results.read_text())["evaluations"]["game"]
+@pytest.mark.parametrize(("name", "episodes"), [("doom", 12), ("carracing", 4)])
+def test_a_shipped_agent_scores_what_it_says(name, episodes):
+    """Other machines round otherwise, and a step decides: so within three standard errors of so few episodes."""
+    run = Run(PRETRAINED / name)
+    evaluations = json.loads(run.results.read_text())["evaluations"]
+    stated, error = evaluations["game"], 3 * evaluations["game"]["std"] / episodes**0.5
     settings = load_config(run.config)
     prepare(Hardware())
     controller = load_controller(run.controller, policy_from(settings))
     assert controller.fingerprint == stated["controller"]
     with RealWorld(settings, run, final=True) as world:
-        returns = world.play(controller.mean, stated["seeds"][:EPISODES]).returns
-    assert abs(returns.mean() - stated["mean"]) < 3 * stated["std"] / EPISODES**0.5
-    assert stated["mean"] - 3 * stated["std"] / EPISODES**0.5 > 2 * world.world.random, "else chance would do as well"
+        returns = world.play(controller.mean, stated["seeds"][:episodes]).returns
+    assert abs(returns.mean() - stated["mean"]) < error
+    assert stated["mean"] - error > 2 * evaluations["random"]["mean"], "else chance would do as well"
 
 
 def test_weights_are_kept_in_half_precision(tmp_path):
