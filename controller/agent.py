@@ -42,7 +42,8 @@ class Agent:
 
         signature = [rows(64, 64, 3, dtype=tf.uint8), rows(policy.latent_size), rows(policy.size)]
         signature += [rows(policy.actions), rows(), rows(rnn.hidden), rows(rnn.hidden)]
-        self._compiled = tf.function(self._step, input_signature=signature)
+        # The graph itself: finding it again for every step's arguments takes a millisecond.
+        self._compiled = tf.function(self._step).get_concrete_function(*signature)
 
     def _step(
         self, frames: Tensor, noise: Tensor, parameters: Tensor, nudge: Tensor, restart: Tensor, h: Tensor, c: Tensor
@@ -66,10 +67,11 @@ class Agent:
         h and c (N, H) from the step before.
         Returns the raw actions (N,) or (N, A), z (N, Z), and M's next h and c (N, H).
         """
-        if len(arguments[0]) == 1:
+        rows = len(arguments[0])
+        if rows == 1:
             arguments = tuple(np.repeat(each, 2, axis=0) for each in arguments)
-            return tuple(result.numpy()[:1] for result in self._compiled(*arguments))
-        return tuple(result.numpy() for result in self._compiled(*arguments))
+        results = self._compiled(*(tf.constant(each) for each in arguments))
+        return tuple(result.numpy()[:rows] for result in results)
 
 
 class Recording(NamedTuple):

@@ -18,9 +18,8 @@ import cv2
 import gymnasium
 import numpy as np
 
-from envs.pools import PooledGames, import_envpool
+from envs.pools import PooledGames, import_envpool, pool_threads
 from envs.sidebyside import SideBySide
-from experiment.hardware import core_count
 from experiment.problem import Problem
 
 BREAKOUT, BREAKOUT_ACTIONS = "Breakout-v5", 4
@@ -36,7 +35,7 @@ def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:
 
 
 class BreakoutVector(SideBySide):
-    """N games of Breakout, stepped by as many threads as there are cores."""
+    """N games of Breakout, stepped by several threads (see pool_threads)."""
 
     title = "Breakout"
 
@@ -57,7 +56,7 @@ class BreakoutVector(SideBySide):
         )(
             BREAKOUT,
             num_envs=num_envs,
-            num_threads=min(threads or core_count(), num_envs),
+            num_threads=min(threads or pool_threads(num_envs), num_envs),
             max_episode_steps=max_steps + 1,  # never reached, so that `done` means the game's own end
             stack_num=1,
             img_height=size,
@@ -113,7 +112,7 @@ class CoinRunVector(PooledGames):
     ):
         actions = gymnasium.spaces.Discrete(COINRUN_ACTIONS)
         super().__init__(num_envs, frame_shape(size, grey), actions, max_steps, patience, render_mode)
-        self.threads = threads or core_count()
+        self.threads = threads or pool_threads(num_envs)
         self.pools = []
         self._make = import_envpool(self.title)
 

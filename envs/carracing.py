@@ -17,10 +17,9 @@ import gymnasium
 import numpy as np
 
 from envs.memory import keep_freed_memory
-from envs.pools import PooledGames, import_envpool
+from envs.pools import PooledGames, import_envpool, pool_threads
 from envs.shrink import Shrink
 from envs.sidebyside import SEEDS, SideBySide, check_seed
-from experiment.hardware import core_count
 from experiment.problem import Problem
 
 NAME = "CarRacing-v3"
@@ -31,7 +30,7 @@ FRAME = (64, 64, 3)
 MAX_STEPS = 1000
 STEP_COST = 0.1
 TRACK_WORTH = 1000.0
-BLOCK = 4  # screens shrunk at a time
+BLOCK = 8  # screens shrunk at a time
 
 
 def share_visited(rewards: np.ndarray) -> np.ndarray:
@@ -155,7 +154,7 @@ class CarRacingOwnVector(Tracks, SideBySide):
 
 
 class CarRacingVector(Tracks, PooledGames):
-    """N games in EnvPool's simulator, stepped by as many threads as there are cores.
+    """N games in EnvPool's simulator, stepped by several threads (see pool_threads).
 
     patience: an episode is truncated after so many steps without a positive reward; 0 for never. Games that begin
     together are stepped with the least overhead. EnvPool 1.2.5 never frees the tiles of a track whose pool it drops:
@@ -172,7 +171,7 @@ class CarRacingVector(Tracks, PooledGames):
         render_mode: str | None = None,
     ):
         super().__init__(num_envs, FRAME, action_space(), max_steps, patience, render_mode)
-        self.threads = threads or core_count()
+        self.threads = threads or pool_threads(num_envs)
         self.pools = []
         self._make = import_envpool(TITLE)
         self._view_rows = view_rows(dashboard)

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.memory import keep_freed_memory
 from envs.sidebyside import SideBySide
+from experiment.hardware import core_count
 from experiment.problem import Problem
 
 
@@ -73,6 +74,11 @@ class PooledGames(SideBySide):
     def close_extras(self, **kwargs: Any) -> None:
         """End the simulators."""
         self.pools = []
+
+
+def pool_threads(games: int) -> int:
+    """Threads to step so many games: one a core, but a thread with fewer than eight games to itself mostly waits."""
+    return min(games, core_count(), max(2, -(-games // 8)))
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -43,6 +43,8 @@ class World:
     """Which environment, and its version, for the record."""
     recorded: int
     """Games that one worker of extraction steps side by side."""
+    recorded_on: int
+    """Cores that such a worker keeps busy: its simulator's threads, or itself."""
     processes: bool
     """Whether to spread the final games over processes, since one does not keep all cores busy; and a thousand or more
     of the others, since EnvPool does not give back all memory of a game (26 KB) until its process ends."""
@@ -169,6 +171,7 @@ WORLDS = {
         open_final=doom,
         version=doom_version,
         recorded=1,
+        recorded_on=1,
         processes=False,
         fps=35,
         step="tic",
@@ -191,6 +194,7 @@ WORLDS = {
         open_final=carracing_final,
         version=carracing_version,
         recorded=16,
+        recorded_on=2,
         processes=True,
         fps=50,
         step="step",
@@ -213,6 +217,7 @@ WORLDS = {
         open_final=breakout,
         version=partial(envpool_version, "Breakout-v5"),
         recorded=16,
+        recorded_on=1,
         processes=False,
         fps=15,
         step="step",
@@ -229,6 +234,7 @@ WORLDS = {
         open_final=coinrun,
         version=partial(envpool_version, "CoinrunEasy-v0"),
         recorded=8,
+        recorded_on=1,
         processes=False,
         fps=15,
         step="step",

@@ -91,7 +91,8 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     began, steps = time.monotonic(), 0
     with Progress("recording rollouts", total=total, unit=unit, done=done) as bar:
         networks = player is not without_networks
-        for index, result in run_tasks(record, missing, settings.workers, core_count(), tensorflow=networks):
+        processes = max(1, core_count() // world.recorded_on)
+        for index, result in run_tasks(record, missing, settings.workers, processes, tensorflow=networks):
             played.append(result)
             steps += int(result.lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
