@@ -45,27 +45,32 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
     """
     games = vector.num_envs
     episode, begun, more = np.full(games, -1), 0, True  # which episode each game plays, -1 for none
+    ended = np.ones(games, bool)
     while True:
-        if more and (idle := np.flatnonzero(episode < 0)).size:
-            drawn = [seed for _, seed in zip(idle, seeds, strict=False)]
-            more, idle = len(drawn) == len(idle), idle[: len(drawn)]
-            if drawn:
-                episode[idle] = begun + np.arange(len(idle))
-                begun += len(idle)
-                player.begin(idle, episode[idle], np.asarray(drawn))
-                frames = start(vector, idle, drawn)
-        live = np.flatnonzero(episode >= 0)  # (N,)
-        if not len(live):
-            return
-        seen = frames[live]
+        if ended.any():  # else the same games play on, and each step is as cheap as can be: Doom is stepped one by one
+            if more and (idle := np.flatnonzero(episode < 0)).size:
+                drawn = [seed for _, seed in zip(idle, seeds, strict=False)]
+                more, idle = len(drawn) == len(idle), idle[: len(drawn)]
+                if drawn:
+                    episode[idle] = begun + np.arange(len(idle))
+                    begun += len(idle)
+                    player.begin(idle, episode[idle], np.asarray(drawn))
+                    frames = start(vector, idle, drawn)
+            live = np.flatnonzero(episode >= 0)  # (N,)
+            if not len(live):
+                return
+            numbers = episode[live]
+            rows: Any = slice(None) if len(live) == games else live
+        seen = frames[rows]
         acted = np.asarray(player.act(seen, live), np.float32)
         if not np.isfinite(acted).all():
             raise Problem(f"{np.sum(~np.isfinite(acted))} actions are not numbers: check V, M and C for NaN")
         raw = np.zeros((games, *acted.shape[1:]), np.float32)
-        raw[live] = acted
+        raw[rows] = acted
         frames, rewards, terminated, truncated, _ = vector.step(world.to_env(world.execute(raw)))
-        yield Moment(episode[live], seen, acted, rewards[live], terminated[live], truncated[live])
-        episode[live[(terminated | truncated)[live]]] = -1
+        ended = (terminated | truncated)[rows]
+        yield Moment(numbers, seen, acted, rewards[rows], terminated[rows], truncated[rows])
+        episode[live[ended]] = -1
 
 
 def play(

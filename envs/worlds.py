@@ -37,6 +37,9 @@ class World:
     """Of one environment."""
     open: Callable[[Env, int, int], Vector]
     """open(settings.env, games, patience): that many games, as fast as they can be had; see `controller.patience`."""
+    open_blind: Callable[[Env], Any] | None
+    """open_blind(settings.env): a game for whole episodes of players who do not look (see envs.doom.DoomBlind), where
+    that is faster."""
     open_final: Callable[[Env, int], Vector]
     """open_final(settings.env, games): the games that final figures are measured in."""
     version: Callable[[], str]
@@ -90,6 +93,13 @@ def doom(env: Env, games: int, patience: int = 0) -> Vector:
     from envs.doom import DoomVector
 
     return DoomVector(games, env.max_steps)
+
+
+def doom_blind(env: Env) -> Any:
+    """A game of DoomTakeCover for players who do not look."""
+    from envs.doom import DoomBlind
+
+    return DoomBlind(env.max_steps)
 
 
 def doom_version() -> str:
@@ -168,6 +178,7 @@ WORLDS = {
         unexecute=np.asarray,
         action_space=gymnasium.spaces.Discrete(3),
         open=doom,
+        open_blind=doom_blind,
         open_final=doom,
         version=doom_version,
         recorded=1,
@@ -191,6 +202,7 @@ WORLDS = {
         unexecute=actions.undrive,
         action_space=gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32)),
         open=carracing,
+        open_blind=None,
         open_final=carracing_final,
         version=carracing_version,
         recorded=16,
@@ -214,6 +226,7 @@ WORLDS = {
     "breakout": World(
         **numbered(4),
         open=breakout,
+        open_blind=None,
         open_final=breakout,
         version=partial(envpool_version, "Breakout-v5"),
         recorded=16,
@@ -231,6 +244,7 @@ WORLDS = {
     "coinrun": World(
         **numbered(15),
         open=coinrun,
+        open_blind=None,
         open_final=coinrun,
         version=partial(envpool_version, "CoinrunEasy-v0"),
         recorded=8,

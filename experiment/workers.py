@@ -33,11 +33,13 @@ def run_tasks(
     workers: Workers,
     default_processes: int = 1,
     tensorflow: bool = False,
+    pin: bool = False,
 ) -> Iterator[tuple[int, Result]]:
     """Do every task and yield (its index, its result) as they end.
 
     default_processes: where the settings leave their number open. tensorflow: whether the tasks need it; processes then
-    import it first, without its messages.
+    import it first, without its messages. pin: where there is a process for each core, it and what it starts stay on one;
+    for tasks that talk to a process of their own and wait for its answer, which comes much sooner on the same core.
 
     A worker that dies is replaced, and the tasks that it had are done again. An exception raised by a task
     is raised here. Raises Problem if workers keep dying, or if Ray is asked for and missing.
@@ -47,21 +49,30 @@ def run_tasks(
         return
     processes = min(workers.processes or default_processes, len(tasks))
     if processes > 1:
-        yield from run_in_processes(function, tasks, processes, tensorflow)
+        yield from run_in_processes(function, tasks, processes, tensorflow, pin)
     else:
         for index, task in enumerate(tasks):
             yield index, function(task)
 
 
 def run_in_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int, tensorflow: bool = False
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    processes: int,
+    tensorflow: bool = False,
+    pin: bool = False,
 ) -> Iterator[tuple[int, Result]]:
     """`run_tasks` in a pool of processes that are started afresh (not forked) and die with this one."""
     left = dict(enumerate(tasks))
     deaths = 0
     while left:
-        setup = (os.getpid(), tensorflow)
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), follow_parent, setup)
+        context = multiprocessing.get_context("spawn")
+        cores = own_cores() if pin and processes == len(own_cores()) else []
+        free = context.SimpleQueue()
+        for core in cores:
+            free.put(core)
+        setup = (os.getpid(), tensorflow, free if cores else None)
+        pool = ProcessPoolExecutor(processes, context, follow_parent, setup)
         try:
             running: dict[Future[Result], int] = {pool.submit(function, task): index for index, task in left.items()}
             while running:
@@ -82,8 +93,18 @@ def run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def follow_parent(parent: int, tensorflow: bool) -> None:
-    """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone."""
+def own_cores() -> list[int]:
+    """The numbers of the cores that this process may use; empty where the system cannot tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def follow_parent(parent: int, tensorflow: bool, cores: Any = None) -> None:
+    """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone.
+
+    cores: a queue with a core for each worker, to stay on.
+    """
+    if cores is not None:
+        os.sched_setaffinity(0, {cores.get()})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -85,6 +85,11 @@ class Brownian:
         return raw
 
 
+def policy_rng(seed: int, episode: int) -> np.random.Generator:
+    """The chance of a policy with that seed in the episode with the other."""
+    return np.random.default_rng((seed, episode))
+
+
 class Each:
     """A Player whose games are each played by a policy of their own, which draws from the episode's seed."""
 
@@ -93,10 +98,10 @@ class Each:
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
         for game, seed in zip(games, seeds, strict=True):
-            self.policies[game].reset(np.random.default_rng((self.seed, int(seed))))
+            self.policies[game].reset(policy_rng(self.seed, int(seed)))
 
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
-        raw = np.stack([self.policies[game].act() for game in games])  # (N, A)
+        raw = np.array([self.policies[game].act() for game in games.tolist()])  # (N, A)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
 

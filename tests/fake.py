@@ -62,7 +62,8 @@ def fake_world(name: str = "doom", **changes: Any) -> World:
     def open_games(env: Any, games: int, patience: int = 0) -> FakeGames:
         return FakeGames(games, real.actions, env.max_steps)
 
-    return dataclasses.replace(real, open=open_games, open_final=open_games, version=lambda: "fake", **changes)
+    opens = {"open": open_games, "open_blind": None, "open_final": open_games}
+    return dataclasses.replace(real, **(opens | {"version": lambda: "fake"} | changes))
 
 
 def save_untrained(run: Run, settings: Experiment) -> None:

@@ -57,6 +57,12 @@ def contents(run: Run) -> dict[str, dict[str, bytes]]:
     return result
 
 
+def test_who_does_not_look_is_recorded_like_one_who_does(recorded, tmp_path, monkeypatch):
+    monkeypatch.setitem(WORLDS, "doom", replace(WORLDS["doom"], open_blind=None))
+    collect(tiny(), Run(tmp_path))
+    assert contents(Run(tmp_path)) == contents(recorded)
+
+
 def test_episodes_are_recorded_as_asked(recorded):
     rollouts = Rollouts(recorded.rollouts)
     assert [len(shard.lengths) for shard in rollouts.shards] == [2, 2, 1]

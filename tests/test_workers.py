@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
 from experiment.workers import run_tasks
@@ -28,6 +29,10 @@ def die_once(marker: Path) -> str:
 
 def die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cores(_: int) -> set[int]:
+    return os.sched_getaffinity(0)
 
 
 def fail(number: int) -> None:
@@ -55,6 +60,16 @@ def test_a_dead_worker_is_replaced_and_its_task_done_again(workers, tmp_path):
 def test_workers_that_always_die_are_a_problem(workers):
     with pytest.raises(Problem, match="died"):
         list(run_tasks(die, [1, 2], workers))
+
+
+@pytest.mark.skipif(core_count() < 2, reason="needs two cores")
+def test_a_process_for_each_core_stays_on_one():
+    every, tasks = os.sched_getaffinity(0), range(4 * core_count())
+    pinned = [used for _, used in run_tasks(cores, tasks, Workers(processes=len(every)), pin=True)]
+    assert all(len(used) == 1 and used <= every for used in pinned)
+    for spare in ({"pin": False}, {"pin": True, "tasks": [1]}):  # one task needs one process, which has them all
+        loose = run_tasks(cores, spare.pop("tasks", tasks), Workers(processes=len(every)), **spare)
+        assert all(used == every for _, used in loose)
 
 
 def test_unreachable_ray_cluster_is_named():
