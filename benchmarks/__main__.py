@@ -12,10 +12,10 @@ from experiment.hardware import describe_machine, import_tensorflow, matmul_peak
 from experiment.schema import Hardware
 from experiment.stage import guard
 
-NAMES = ("extraction", "networks", "dream", "agent", "racing", "nextframe")
+NAMES = ("extraction", "networks", "dream", "agent", "racing", "nextframe", "player")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
-Measure extraction, training of V and M, encoding, the dream, the real agent loop and the next-frame model, each
+Measure extraction, training of V and M, encoding, the dream, the real agent loop, the next-frame model and the player, each
 against a plain baseline in the same run; for matrix work also the share of the machine's own measured matrix-product
 peak. Takes some minutes; anything else that runs on the machine spoils it.
 """
@@ -37,7 +37,7 @@ def main() -> None:
         "matrix product of 4,096 squared: "
         + ", ".join(f"{dtype} {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items())
     )
-    print(f"\n{'':<16} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
+    print(f"\n{'':<24} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
     rows = []
     for name in arguments.names or NAMES:
         for row in importlib.import_module(f"benchmarks.{name}").measure():
@@ -56,7 +56,7 @@ def line(row: Measurement, share: float | None) -> str:
     rate = f"{row.rate:,.0f} {row.unit}"
     of_peak = f"{share:.0%}" if share else ""
     return (
-        f"{row.name:<16} {rate:>20} {row.baseline:>10,.0f} {row.rate / row.baseline:>7.1f}x {of_peak:>8}   {row.plain}"
+        f"{row.name:<24} {rate:>20} {row.baseline:>10,.0f} {row.rate / row.baseline:>7.1f}x {of_peak:>8}   {row.plain}"
     )
 
 
