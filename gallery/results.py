@@ -28,15 +28,19 @@ class Results:
 
     @property
     def swept(self) -> dict[float, tuple[Record, Record]]:
-        """The temperature that C was evolved at -> (in its dream, in the real world), the run's own included."""
-        records = [*self.evaluations.get("sweep", {}).values(), self.evaluations]
-        whole = [record for record in records if "dream" in record and "game" in record]
-        pairs = [(record["dream"], record["game"]) for record in whole]
+        """The temperature that C was evolved at -> (in its dream, in the real world), the run's own C included, unless it
+        went on in the real world."""
+        own = [] if self.settings.controller.real_generations else [self.evaluations]
+        records = [*self.evaluations.get("sweep", {}).values(), *own]
+        pairs = [(record["dream"], record["game"]) for record in records if "dream" in record and "game" in record]
         return {dream["temperature"]: (dream, game) for dream, game in sorted(pairs, key=lambda p: p[0]["temperature"])}
 
     def table(self) -> str:
         """The scores beside the published ones."""
         rows = [row(f"this run, evolved at τ {τ:.2f}", dream, game) for τ, (dream, game) in self.swept.items()]
+        if (generations := self.settings.controller.real_generations) and "game" in self.evaluations:
+            name = f"this run, {generations} generations on in the real world"
+            rows.append(row(name, self.evaluations.get("dream"), self.evaluations["game"]))
         if "random" in self.evaluations:
             rows.append(row("random policy, measured here", None, self.evaluations["random"]))
         return table(rows, published_rows(self.settings.env.name), self.world.score)

@@ -15,7 +15,7 @@ from controller.policy import policy_from
 from controller.scores import summary
 from controller.weights import save_controller
 from experiment.config import to_yaml
-from experiment.files import write_json
+from experiment.files import read_json, write_json
 from experiment.metrics import write_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
@@ -193,6 +193,17 @@ def test_the_shipped_agents_results_are_drawn_from_its_files():
     histogram = results.returns()[0]
     assert isinstance(histogram, Histogram) and len(histogram.samples["this agent, real"]) == 100
     assert "always stay" in results.fixed_policies()[0].series
+
+
+def test_a_controller_that_went_on_in_the_real_world_is_not_one_of_the_sweep():
+    run = Run(PRETRAINED / "carracing")
+    results, evaluations = Results(run), read_json(run.results)["evaluations"]
+    assert list(results.swept) == [0.1, 0.5, 1.0, 1.15, 1.3]
+    own, swept = evaluations["game"]["mean"], evaluations["sweep"]["tau-1"]["game"]["mean"]
+    assert results.swept[1.0][1]["mean"] == swept < own
+    lines = {line.split("  ")[0]: line for line in results.table().splitlines()}
+    assert f"{own:,.0f} ±" in lines["this run, 40 generations on in the real world"]
+    assert f"{swept:,.0f} ±" in lines["this run, evolved at τ 1.00"]
 
 
 def test_what_a_run_has_not_measured_is_left_out(tmp_path):
