@@ -38,7 +38,7 @@ def measure() -> Iterator[Measurement]:
     env = DoomEnv(MAX_STEPS)
     plain = best_rate(lambda: plain_episode(env, vae, rnn, policy.act, parameters), repeats=2)
     env.close()
-    yield Measurement("real agent", "tics", rate, plain, "one game, batch 1, eager")
+    yield Measurement("real agent, doom", "tics", rate, plain, "one game, batch 1, eager")
 
 
 def plain_episode(env: DoomEnv, vae: VAE, rnn: MDNRNN, act: object, parameters: np.ndarray) -> int:

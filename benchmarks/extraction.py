@@ -22,13 +22,13 @@ PLAIN_EPISODES = 12
 def measure() -> Iterator[Measurement]:
     """Tics a second, with starting the games and workers, resizing and writing."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = load_config(
-            "configs/doom.yaml", "quick", [f"extract.episodes={EPISODES}", "extract.shard_episodes=20"]
-        )
+        settings = load_config("configs/doom.yaml", "laptop", [f"extract.episodes={EPISODES}"])
         began = time.perf_counter()
         tics = collect(settings, Run(folder))["tics"]
         rate = tics / (time.perf_counter() - began)
-        yield Measurement("extraction", "tics", rate, plain_rate(Path(folder)), "one game, one process, npz files")
+        yield Measurement(
+            "extraction, doom", "tics", rate, plain_rate(Path(folder)), "one game, one process, npz files"
+        )
 
 
 def plain_rate(folder: Path) -> float:

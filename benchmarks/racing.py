@@ -47,7 +47,7 @@ def measure() -> Iterator[Measurement]:
         began = time.perf_counter()
         figures = collect(dataclasses.replace(settings, extract=extract), Run(folder))
         rate = figures["steps"] / (time.perf_counter() - began)
-    yield Measurement("extraction", "steps", rate, alone, "EnvPool's tracks alone")
+    yield Measurement("extraction, carracing", "steps", rate, alone, "EnvPool's tracks alone")
 
     controller = policy_from(settings)
     agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller, seen_by(settings))
@@ -61,7 +61,7 @@ def measure() -> Iterator[Measurement]:
             lambda: float(play(world, vector, AgentPlayer(agent, GAMES, parameters), seeds).lengths.sum()), repeats=2
         )
     alone = best_rate(lambda: bulk_alone(driven), repeats=2)
-    yield Measurement("real agent", "steps", rate, alone, "the same drives alone")
+    yield Measurement("real agent, carracing", "steps", rate, alone, "the same drives alone")
 
 
 def bulk_alone(actions: np.ndarray) -> float:
