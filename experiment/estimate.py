@@ -63,9 +63,9 @@ RATES = {
         final=(330, 330),
     ),
 }
-OFFLINE_EXTRACT = {"breakout": 4_000, "coinrun": 8_000}
+OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
 """Steps a second."""
-NEXTFRAME_FLOPS = (250e9, 100e9)
+NEXTFRAME_FLOPS = (450e9, 200e9)
 """FLOP/s that the next-frame model is trained with, in bfloat16 and in float32."""
 START_SECONDS, VIDEO_SECONDS = 8, 40
 

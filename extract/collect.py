@@ -164,7 +164,7 @@ def record(task: ShardTask) -> Recorded:
     about = {**task.origin, "environment": world.version()}
     if world.choices:
         about["actions"] = world.choices
-    with contextlib.closing(played(task, world)) as recorded, new_shard(task.path, about) as shard:
+    with contextlib.closing(play_task(task, world)) as recorded, new_shard(task.path, about) as shard:
         for episode in recorded:
             shard.played_lengths.append(len(episode.actions))
             shard.played_returns.append(float(episode.rewards.sum()))
@@ -180,12 +180,12 @@ def record(task: ShardTask) -> Recorded:
     return Recorded(np.asarray(shard.played_lengths), np.asarray(shard.played_returns), len(shard.starts))
 
 
-def played(task: ShardTask, world: World) -> Generator[Episode]:
+def play_task(task: ShardTask, world: World) -> Generator[Episode]:
     """The task's episodes, in the order of their seeds, for as long as they are asked for."""
     env = dataclasses.replace(task.env, max_steps=task.extract.max_steps or task.env.max_steps)
     if world.open_blind is not None and task.player is without_networks:
         with contextlib.closing(world.open_blind(env)) as game:
-            yield from played_blind(task, world, game)
+            yield from play_blind(task, world, game)
         return
     games = world.recorded if task.extract.steps else min(world.recorded, task.amount)
     with contextlib.closing(world.open(env, games, 0)) as vector:
@@ -193,7 +193,7 @@ def played(task: ShardTask, world: World) -> Generator[Episode]:
         yield from episodes(moments(world, vector, player, iter(task.seeds().tolist())), task.seeds())
 
 
-def played_blind(task: ShardTask, world: World, game: Any) -> Iterator[Episode]:
+def play_blind(task: ShardTask, world: World, game: Any) -> Iterator[Episode]:
     """The same of a policy that does not look, in a game that does not show: seven tenths of the work for Doom."""
     policy = make_policy(task.env, task.extract)
     for seed in task.seeds().tolist():
