@@ -44,7 +44,7 @@ class Game:
         """The episode's discrete actions so far."""
         self.dead = False
         self.engine: Engine | None = None
-        self._shrink = Shrink((VIEW_ROWS, SCREEN[1]), FRAME[:2])
+        self.shrink = Shrink((VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
@@ -74,7 +74,7 @@ class Game:
 
     def view(self, frame: np.ndarray) -> None:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
-        self._shrink(self.screen[:VIEW_ROWS], frame)
+        self.shrink(self.screen[:VIEW_ROWS], frame)
 
     def close(self) -> None:
         """End the game's process."""
@@ -128,7 +128,6 @@ class DoomBlind:
     def __init__(self, max_steps: int = MAX_STEPS):
         self.game = Game(max_steps)
         self._screens = np.empty((BLOCK, VIEW_ROWS, *SCREEN[1:]), np.uint8)
-        self._shrink = Shrink((VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
     def play(self, seed: int, actions: Iterable[int]) -> tuple[np.ndarray, np.ndarray, bool]:
         """The episode of that seed, of T tics, under the first T of the discrete actions.
@@ -154,7 +153,7 @@ class DoomBlind:
 
     def _shrunk(self, number: int) -> np.ndarray:
         frames = np.empty((number, *FRAME), np.uint8)
-        self._shrink(self._screens[:number], frames)
+        self.game.shrink(self._screens[:number], frames)
         return frames
 
     def close(self) -> None:
