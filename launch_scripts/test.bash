@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every check there is: format, lint, types, tests. Stops at the first that fails.
-# Usage: bash launch_scripts/test.bash [pytest arguments, such as -k dream or tests/test_dream.py]
+# Usage: bash launch_scripts/test.bash [pytest arguments, such as -k dream, tests/test_dream.py, or -n0: one test at a time]
 set -uo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
@@ -27,6 +27,7 @@ check() {
 check format ruff format --check .
 check lint ruff check .
 check types mypy
-check tests python -m pytest "$@"
+# A test mostly waits, or keeps one core busy. A file's tests stay together: they share what is slow to make.
+check tests python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 echo
 echo "All checks passed in $((SECONDS - began)) s."

@@ -95,7 +95,7 @@ def open_page(browser):
 
 def until(page, condition):
     """Until this JavaScript is true, where `now` is the last frame. (Playwright's own way is against the page's policy.)"""
-    wait(lambda: page.evaluate(f"(now) => Boolean({condition})", page.evaluate("window.seen.at(-1) || {}")))
+    wait(lambda: page.evaluate(f"() => {{ const now = window.seen.at(-1); return Boolean(now && ({condition})); }}"))
 
 
 def reach(page, step):
@@ -236,8 +236,7 @@ def test_a_next_frame_model_is_played_without_c_and_temperature(breakout, open_p
     expect(page.locator("figcaption")).to_have_text(["the game", "what the model predicted"])
     page.keyboard.press("Space")
     until(page, "now.step > 10 && now.action[0] === 2")
-    (last,) = page.evaluate("window.seen.slice(-1)")
-    assert len(last["pictures"]) == 2 and last["pictures"][0] != last["pictures"][1]
+    until(page, "now.pictures.length === 2 && now.pictures[0] !== now.pictures[1]")  # while nothing moves, they agree
     expect(page.locator("#unit")).to_have_text("score")
     page.screenshot(path=tmp_path / "predicted.png")
 
