@@ -99,6 +99,7 @@ class CoinRunVector(PooledGames):
     """N games of CoinRun."""
 
     title = "CoinRun"
+    time_limit = COINRUN_MAX_STEPS
 
     def __init__(
         self,

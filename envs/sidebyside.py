@@ -21,6 +21,8 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     title = "a game"
     """What it is called in messages."""
+    time_limit: int | None = None
+    """Steps after which the game itself ends an episode that nothing has decided; that is a truncation too."""
     metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium has it)
         "render_modes": ["rgb_array"],
         "autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED,
@@ -86,8 +88,12 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """One step in every game that is not over."""
         rows = np.flatnonzero(self.live)
         rewards, terminated = self.drive(rows, np.asarray(actions, self.single_action_space.dtype))
-        self._terminated |= terminated
         self._steps[rows] += 1
+        if self.time_limit:
+            out_of_time = terminated & (self._steps >= self.time_limit) & (rewards <= 0)
+            self._truncated |= out_of_time
+            terminated &= ~out_of_time
+        self._terminated |= terminated
         self._unrewarded = np.where(rewards > 0, 0, self._unrewarded + 1)
         cut = self._steps >= self.max_steps
         if self.patience:

@@ -251,7 +251,11 @@ class Train:
     )
     unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", least=1)
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", least=0, below=1)
-    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before", least=1)
+    log_every: int = setting(
+        50,
+        "steps between rows of metrics.csv, each the mean since the one before, or since the validation after it",
+        least=1,
+    )
     val_every_steps: int = setting(
         2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", least=1
     )

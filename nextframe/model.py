@@ -51,7 +51,9 @@ class NextFrame(keras.Model):
     """
 
     def __init__(self, signature: Signature, world: World, options: Model, train: Train | None = None):
-        super().__init__()
+        super().__init__(
+            autocast=False
+        )  # in bfloat16 an action may be another; the network's layers cast what they get
         self.signature, self.world, self.options, self.train_options = signature, world, options, train or Train()
         self.context = options.context
         keras.utils.set_random_seed(self.train_options.seed)

@@ -15,6 +15,9 @@ from viz.video import save_video, side_by_side
 
 BATCH = 64  # windows predicted at once
 STRIP = 8  # windows in a strip
+AHEAD = (
+    16  # steps that a window goes on, where an episode does, however many are looked at: runs are compared on the same
+)
 FILMED = 3  # windows in a video, one under the other
 
 
@@ -26,9 +29,11 @@ class HeldOut:
 
     def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, settings: Experiment, world: World):
         options, self.context, self.world = settings.train, settings.model.context, world
+        longest = int(rollouts.lengths[episode_ids].max(initial=0)) - self.context
         self.windows = Windows(rollouts, episode_ids, self.context + options.unroll, "held-out")
-        self.chosen = self.windows.spread(options.val_windows)
-        self.steps = min(options.video_steps, int(rollouts.lengths[episode_ids].max()) - self.context)
+        going_on = Windows(rollouts, episode_ids, self.context + max(options.unroll, min(AHEAD, longest)), "held-out")
+        self.chosen = going_on.spread(options.val_windows)
+        self.steps = min(options.video_steps, longest)
         self.films = Windows(rollouts, episode_ids, self.context + self.steps, "held-out") if self.steps > 0 else None
 
     def evaluate(self, model: NextFrame) -> dict[str, float]:

@@ -215,3 +215,17 @@ def test_coinrun_side_by_side_is_coinrun_one_by_one(grey, size):
         np.testing.assert_array_equal(seen[0], frames[1])
     together.close()
     alone.close()
+
+
+@pytest.mark.skipif(not qt_is_there(), reason="CoinRun needs the system's Qt 5")
+def test_time_that_runs_out_in_coinrun_is_a_truncation():
+    """The game ends itself after 1,000 steps, and calls it an end like any other."""
+    vector = CoinRunVector(2, max_steps=1000, threads=1)
+    vector.reset(seed=[3, 4])
+    still = np.full(2, WORLDS["coinrun"].action_names.index("nothing"))
+    for _ in range(999):
+        *_, terminated, truncated, _ = vector.step(still)
+    assert not terminated.any() and not truncated.any()
+    *_, terminated, truncated, _ = vector.step(still)
+    assert not terminated.any() and truncated.all() and not vector.live.any()
+    vector.close()
