@@ -5,9 +5,10 @@ import importlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Measurement
-from experiment.files import write_json
+from experiment.files import read_json, write_json
 from experiment.hardware import describe_machine, import_tensorflow, matmul_peak, prepare
 from experiment.schema import Hardware
 from experiment.stage import guard
@@ -17,7 +18,8 @@ OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
 Measure extraction, training of V and M, encoding, the dream, the real agent loop, the next-frame model and the player, each
 against a plain baseline in the same run; for matrix work also the share of the machine's own measured matrix-product
-peak. Takes some minutes; anything else that runs on the machine spoils it.
+peak. Takes some minutes; anything else that runs on the machine spoils it. Where only some are measured, what the file
+says of the others on the same machine is kept.
 """
 
 
@@ -25,7 +27,9 @@ def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=TEXT.strip())
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where the JSON goes ({OUTPUT.name})")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="where the JSON goes (benchmarks/results/speed.json)"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
@@ -38,17 +42,22 @@ def main() -> None:
         + ", ".join(f"{dtype} {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items())
     )
     print(f"\n{'':<24} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
-    rows = []
+    about = {"machine": describe_machine(), "precision": machine.precision, "matmul_peak": peaks}
+    rows = kept(arguments.output, about)
     for name in arguments.names or NAMES:
         for row in importlib.import_module(f"benchmarks.{name}").measure():
             share = row.rate * row.flop / peaks[machine.precision] if row.flop else None
-            rows.append({**asdict(row), "ratio": row.rate / row.baseline, "share_of_peak": share})
+            rows[row.name] = {**asdict(row), "ratio": row.rate / row.baseline, "share_of_peak": share}
             print(line(row, share), flush=True)
-    write_json(
-        arguments.output,
-        {"machine": describe_machine(), "precision": machine.precision, "matmul_peak": peaks, "rows": rows},
-    )
+            write_json(arguments.output, {**about, "rows": list(rows.values())})
     print(f"\nwritten to {arguments.output}")
+
+
+def kept(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name, the rows that are there from this machine in this precision."""
+    there = read_json(path, {})
+    same = there.get("machine", {}).get("processor") == about["machine"]["processor"]
+    return {row["name"]: row for row in there["rows"]} if same and there["precision"] == about["precision"] else {}
 
 
 def line(row: Measurement, share: float | None) -> str:

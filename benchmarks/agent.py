@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measure import Measurement, best_rate
+from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
 from envs.actions import move, to_discrete
@@ -36,9 +36,11 @@ def measure() -> Iterator[Measurement]:
     rate = best_rate(batched)
     games.close()
     env = DoomEnv(MAX_STEPS)
-    plain = best_rate(lambda: plain_episode(env, vae, rnn, policy.act, parameters), repeats=2)
+    with in_float32():
+        vae, rnn = VAE(settings.vae.z), build_rnn(settings)
+        plain = best_rate(lambda: plain_episode(env, vae, rnn, policy.act, parameters), repeats=2)
     env.close()
-    yield Measurement("real agent, doom", "tics", rate, plain, "one game, batch 1, eager")
+    yield Measurement("real agent, doom", "tics", rate, plain, "one game, batch 1, eager, float32")
 
 
 def plain_episode(env: DoomEnv, vae: VAE, rnn: MDNRNN, act: object, parameters: np.ndarray) -> int:

@@ -1,7 +1,8 @@
 """What every benchmark gives, and how it is timed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 REPEATS = 3
@@ -34,3 +35,16 @@ def best_rate(action: Callable[[], float], repeats: int = REPEATS) -> float:
         units = action()
         rates.append(units / (time.perf_counter() - began))
     return max(rates)
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Networks that are made in the block compute in float32, as plain baselines do; those made after it as before."""
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)

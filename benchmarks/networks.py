@@ -1,5 +1,6 @@
 """V and M: our training and encoding against the same networks as Keras makes them out of the box, in float32."""
 
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,46 +9,56 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.measure import Measurement, best_rate
+from benchmarks.measure import Measurement, best_rate, in_float32
 from experiment.config import load_config
+from experiment.run import Run
+from experiment.schema import Experiment
+from extract.collect import collect
+from extract.rollouts import Rollouts
 from rnn.mixture import log_likelihood
 from rnn.model import build_rnn
 from rnn.series import Batch
 from rnn.training import Learner, optimizer
+from vae.encode import encode_batches
 from vae.training import compiled_vae
 
 STEPS = 20
-ENCODED = 8_000
+ENCODED = 20_000
+PLAIN_ENCODED = 200
 V_FRAME, V_ENCODED, M_FRAME = 234e6, 30e6, 10e6
 """FLOP of the products of one frame: V training, V encoding, M training (forwards and backwards)."""
 
 
 def measure() -> Iterator[Measurement]:
-    """Frames a second in training V, encoding with V, training M."""
+    """Frames a second in training V, encoding recorded frames with V, training M."""
     settings = load_config("configs/doom.yaml")
-    policy = keras.config.dtype_policy()
-    frames = np.random.default_rng(0).integers(0, 256, (settings.vae.batch, 64, 64, 3), "uint8")
-    many = np.resize(frames, (ENCODED, 64, 64, 3))
+    with tempfile.TemporaryDirectory() as folder:
+        collect(load_config("configs/doom.yaml", None, [f"extract.episodes={ENCODED // 300}"]), Run(folder))
+        rollouts = Rollouts(Run(folder).rollouts)
+        yield from measure_vae(settings, rollouts)
+    yield measure_rnn(settings)
 
-    ours = compiled_vae(settings.vae)
-    rate = best_rate(lambda: fit(ours, frames))
+
+def measure_vae(settings: Experiment, rollouts: Rollouts) -> Iterator[Measurement]:
+    """Training V on one batch, and encoding all rollouts as `python -m vae.encode` does, with reading them."""
+    frames = rollouts.read_range(0, settings.vae.batch)
+    ours, size = compiled_vae(settings.vae), settings.hardware.encode_batch
     encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
-    encode_rate = best_rate(lambda: encode_all(encode, many, settings.hardware.encode_batch))
-    keras.config.set_dtype_policy("float32")
-    plain = PlainVAE(settings.vae.z)
-    plain.compile(optimizer=keras.optimizers.Adam(1e-4))
-    yield Measurement(
-        "V training",
-        "frames",
-        rate,
-        best_rate(lambda: fit(plain, frames / np.float32(255))),
-        "Keras as it comes, float32",
-        V_FRAME,
-    )
-    eager = best_rate(lambda: encode_all(plain.encode_frames, many[:200] / np.float32(255), 1))
-    yield Measurement("encoding", "frames", encode_rate, eager, "frame by frame, eager, float32", V_ENCODED)
+    batches = [(first, min(first + size, rollouts.frames)) for first in range(0, rollouts.frames, size)]
+    rate = best_rate(lambda: fit(ours, frames))
+    encoded = best_rate(lambda: sum(len(mu) for mu, _ in encode_batches(encode, rollouts, batches)))
+    with in_float32():
+        plain = PlainVAE(settings.vae.z)
+        plain.compile(optimizer=keras.optimizers.Adam(1e-4))
+        plain_rate = best_rate(lambda: fit(plain, frames / np.float32(255)))
+        few = rollouts.read_range(0, PLAIN_ENCODED) / np.float32(255)
+        eager = best_rate(lambda: encode_one_by_one(plain, few))
+    yield Measurement("V training", "frames", rate, plain_rate, "Keras as it comes, float32", V_FRAME)
+    yield Measurement("encoding", "frames", encoded, eager, "frame by frame, in memory, eager, float32", V_ENCODED)
 
-    keras.config.set_dtype_policy(policy)
+
+def measure_rnn(settings: Experiment) -> Measurement:
+    """Training M on one batch."""
     m = settings.rnn
     batch = random_batch(m.window, m.streams, settings.vae.z)
     learner = Learner(build_rnn(settings), m)
@@ -55,13 +66,12 @@ def measure() -> Iterator[Measurement]:
     learner.optimizer.build(learner.model.trainable_weights)
     step = tf.function(learner.train_step)
     rate = best_rate(lambda: repeat(lambda: float(step(batch)["loss"]), 5) * learner.frames)
-    keras.config.set_dtype_policy("float32")
-    plain_m = PlainMDNRNN(settings.vae.z, m.hidden, m.mixtures)
-    plain_m.compile(optimizer=keras.optimizers.Adam(1e-3, clipvalue=1.0))
-    x, y = (np.swapaxes(part, 0, 1) for part in (batch.inputs, np.concatenate([batch.z, batch.done[..., None]], 2)))
-    plain_rate = best_rate(lambda: repeat(lambda: plain_m.train_on_batch(x, y), 3) * learner.frames)
-    yield Measurement("M training", "frames", rate, plain_rate, "keras.layers.LSTM, float32", M_FRAME)
-    keras.config.set_dtype_policy(policy)
+    with in_float32():
+        plain = PlainMDNRNN(settings.vae.z, m.hidden, m.mixtures)
+        plain.compile(optimizer=keras.optimizers.Adam(1e-3, clipvalue=1.0))
+        x, y = (np.swapaxes(part, 0, 1) for part in (batch.inputs, np.concatenate([batch.z, batch.done[..., None]], 2)))
+        plain_rate = best_rate(lambda: repeat(lambda: plain.train_on_batch(x, y), 3) * learner.frames)
+    return Measurement("M training", "frames", rate, plain_rate, "keras.layers.LSTM, float32", M_FRAME)
 
 
 def fit(model: keras.Model, frames: np.ndarray) -> int:
@@ -71,11 +81,10 @@ def fit(model: keras.Model, frames: np.ndarray) -> int:
     return STEPS * len(frames)
 
 
-def encode_all(encode: Any, frames: np.ndarray, batch: int) -> int:
-    """Encode frames batch by batch."""
-    for first in range(0, len(frames), batch):
-        mu, _ = encode(frames[first : first + batch])
-        mu.numpy()
+def encode_one_by_one(model: "PlainVAE", frames: np.ndarray) -> int:
+    """Encode frames, each a batch of its own."""
+    for frame in frames:
+        model.encode_frames(frame[None])[0].numpy()
     return len(frames)
 
 

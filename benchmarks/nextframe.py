@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measure import Measurement, best_rate
+from benchmarks.measure import Measurement, best_rate, in_float32
 from envs.worlds import world_of
 from experiment.config import load_config
 from experiment.run import Run
@@ -44,21 +44,20 @@ def measure() -> Iterator[Measurement]:
         yield Measurement("window reading", "windows", rate, plain, "one window at a time from its shard")
         batch = next(windows.batches(settings.train.batch))
 
-    policy = keras.config.dtype_policy()
     model = compiled(new_model(settings))
     flop = product_flop(model.network)
     rate = best_rate(lambda: fit(model, batch))
     forward = roll(model, batch, ROLLED)
 
-    keras.config.set_dtype_policy("float32")
-    ours = new_model(settings)
-    ours.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=1.0), jit_compile=False)
-    plain = best_rate(lambda: fit(ours, batch), repeats=1)
-    yield Measurement("next-frame training", "windows", rate, plain, "the same in float32 with Keras's Adam", 3 * flop)
-
-    plain = best_rate(lambda: plain_roll(ours, batch), repeats=1)
-    yield Measurement("rollout", "frames", forward, plain, "one window, step by step, eager, float32", flop)
-    keras.config.set_dtype_policy(policy)
+    with in_float32():
+        ours = new_model(settings)
+        ours.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=1.0), jit_compile=False)
+        plain_training = best_rate(lambda: fit(ours, batch), repeats=1)
+        plain_rollout = best_rate(lambda: plain_roll(ours, batch), repeats=1)
+    text = "the same in float32 with Keras's Adam"
+    yield Measurement("next-frame training", "windows", rate, plain_training, text, 3 * flop)
+    text = "one window, step by step, eager, float32"
+    yield Measurement("rollout", "frames", forward, plain_rollout, text, flop)
 
 
 def new_model(settings: Experiment) -> NextFrame:

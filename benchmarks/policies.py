@@ -1,17 +1,18 @@
 """What random policies see of the tracks: which one CarRacing's rollouts are recorded with.
 
-    python -m benchmarks.policies [--tracks N] [--steps N]
+    python -m benchmarks.policies [--tracks N] [--steps N] [--output FILE]
 
 Plays each candidate on the same tracks (EnvPool's) and measures the return, the share of the track
 visited, the share of steps that bring a new tile, and how the episodes are divided between driving and wandering on the
-grass; then, on a few tracks of Gymnasium's own environment, how fast the car is. Prints a table and writes
-benchmarks/results/policies.json. What is wanted for V and M: frames from all of the track, at the speeds that an agent
+grass; then, on a few tracks of Gymnasium's own environment, how fast the car is. Prints a table and writes it
+as JSON. What is wanted for V and M: frames from all of the track, at the speeds that an agent
 will drive, on the road and off it.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from experiment.config import load_config
 from experiment.files import write_json
 from experiment.hardware import import_tensorflow, prepare
 from experiment.schema import Experiment
+from experiment.stage import guard
 from extract.policies import Each, describe_policy, make_policy
 
 RESULTS = Path(__file__).parent / "results" / "policies.json"
@@ -90,9 +92,14 @@ def speeds(settings: Experiment, tracks: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure every candidate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=250, help="of an episode")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.policies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tracks", type=int, default=128, help="tracks that each plays on (128)")
+    parser.add_argument("--steps", type=int, default=250, help="steps of an episode (250)")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="where the JSON goes (benchmarks/results/policies.json)"
+    )
     arguments = parser.parse_args()
     tracks = arguments.tracks
     import_tensorflow()
@@ -110,9 +117,11 @@ def main() -> None:
             ),
             flush=True,
         )
-    write_json(RESULTS, {"tracks": tracks, "steps": arguments.steps, "speed_tracks": SPEED_TRACKS, "rows": rows})
-    print(f"written to {RESULTS}")
+    write_json(
+        arguments.output, {"tracks": tracks, "steps": arguments.steps, "speed_tracks": SPEED_TRACKS, "rows": rows}
+    )
+    print(f"written to {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guard(main))

@@ -7,6 +7,7 @@ import itertools
 import shutil
 import time
 import zlib
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -60,25 +61,32 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
         if not path.exists()
     }
     todo = sum(last - first for parts in ranges.values() for first, last in parts)
-    reading = (rollouts.read_range(*part) for parts in ranges.values() for part in parts)
 
     began = time.monotonic()
     with (
         Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar,
-        closing(read_ahead(reading, depth=4)) as ahead,
+        closing(encode_batches(encode, rollouts, itertools.chain(*ranges.values()))) as encoded,
     ):
         for path, parts in ranges.items():
-            encoded = []
-            for frames in itertools.islice(ahead, len(parts)):
-                encoded.append([series.numpy().astype(np.float16) for series in encode(frames)])
-                bar.update(len(frames))
-            mu, logvar = (np.concatenate(series) for series in zip(*encoded, strict=True))
-            save_part(path, mu, logvar)
+            batches = []
+            for batch in itertools.islice(encoded, len(parts)):
+                batches.append(batch)
+                bar.update(len(batch[0]))
+            save_part(path, *(np.concatenate(series) for series in zip(*batches, strict=True)))
     seconds = time.monotonic() - began
     write_latents(run.latents, (load_part(path) for path in paths), rollouts.sequences())
     for leftover in run.checkpoints.glob("vae.encode-*"):
         shutil.rmtree(leftover)
     return {"frames": int(todo), "frames_per_second": round(todo / max(seconds, 1e-9))}
+
+
+def encode_batches(
+    encode: Callable[[np.ndarray], Any], rollouts: Rollouts, batches: Iterable[tuple[int, int]]
+) -> Generator[tuple[np.ndarray, ...], None, None]:
+    """mu and logvar, (n, Z) float16 each, of batches of frames, each given by its first and last + 1; reads ahead."""
+    with closing(read_ahead((rollouts.read_range(*batch) for batch in batches), depth=4)) as ahead:
+        for frames in ahead:
+            yield tuple(series.numpy().astype(np.float16) for series in encode(frames))
 
 
 def save_part(path: Path, mu: np.ndarray, logvar: np.ndarray) -> None:
