@@ -98,12 +98,18 @@ def save_returns(settings: Experiment, run: Run, game: Record, dream: Record | N
     save_panels(run.plots / "returns.png", [returns_panel(settings, game, dream, random)])
 
 
+def dream_label(settings: Experiment, dream: Record) -> str:
+    """Says after how many steps these dreams are cut, where real episodes go on."""
+    cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < settings.env.max_steps else ""
+    return f"this agent, dream at τ {dream['temperature']:g}{cut}"
+
+
 def returns_panel(settings: Experiment, game: Record, dream: Record | None, random: Record) -> Histogram:
     """How episodes end up."""
     world = world_of(settings)
     samples = {
         "this agent, real": game["returns"],
-        **({f"this agent, dream at τ {dream['temperature']:g}": dream["returns"]} if dream is not None else {}),
+        **({dream_label(settings, dream): dream["returns"]} if dream is not None else {}),
         "random policy, real": random["returns"],
         "published agent, real": published_episodes(settings.env.name),
     }

@@ -14,7 +14,7 @@ from controller.evolution import Evolution
 from controller.policy import Policy
 from controller.weights import save_controller
 from envs.worlds import world_of
-from experiment.metrics import Metrics
+from experiment.metrics import Metrics, read_metrics
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
@@ -124,7 +124,7 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     """What `python -m controller` does: evolve in the dream, then in the real world, as many generations as are asked for.
 
     A later iteration begins with the controller of the one before. Returns the throughput for results.json. Raises
-    Problem if more generations in the dream are asked for of a C that has gone on in the real world.
+    Problem if what is asked for would put another controller in the place of one that something was made of since.
     """
     from controller.arenas import InDream, InReal
     from controller.policy import policy_from
@@ -136,28 +136,55 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     start: Evolution | np.ndarray | None = None
     if folder.previous is not None:
         start = load_controller(folder.previous.controller, policy).mean
-    figures: dict[str, Any] = {"generations": wanted.generations + wanted.real_generations}
-    gone_on = bool(wanted.real_generations) and saved(folder, "real").exists()
-    if gone_on and (before := Evolution.load(saved(folder, "real")).before) < wanted.generations:
-        raise Problem(
-            f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
-            f"or delete {saved(folder, 'real')} to begin there anew after more dreams"
-        )
+    check_that_nothing_depends_on(settings, folder)
+    gone_on = saved(folder, "real").exists()
     with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
         if wanted.generations and not gone_on:
             dream = load_dream(settings, folder)
             arena = InDream(dream, policy, settings.dream.temperature, settings.dream.max_steps, wanted.seed)
-            start = dreamt = evolve(settings, folder, arena, policy, wanted.generations, world.trial, start)
-            figures |= spent("dream", dreamt.steps, dreamt.seconds)
+            start = evolve(settings, folder, arena, policy, wanted.generations, world.trial, start)
         if wanted.real_generations:
             on_track = InReal(track, wanted.seed)
-            end = evolve(settings, folder, on_track, policy, wanted.real_generations, world.trial, start)
-            if wanted.generations:
-                figures |= spent("dream", end.steps_before, end.seconds_before)
-            figures |= spent("real", end.steps - end.steps_before, end.seconds - end.seconds_before)
+            evolve(settings, folder, on_track, policy, wanted.real_generations, world.trial, start)
+    return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
+
+
+def check_that_nothing_depends_on(settings: Experiment, folder: Run) -> None:
+    """Raise Problem if C would be evolved further in an arena, though something has gone on from where it left C."""
+    wanted, real = settings.controller, saved(folder, "real")
+    if real.exists():
+        before = Evolution.load(real).before
+        if not wanted.real_generations:
+            raise Problem(
+                f"{folder.path} has gone on in the real world, which only the last iteration does: ask for no more iterations than "
+                f"it was made with, or delete {real} to give up what C learnt there"
+            )
+        if before < wanted.generations:
+            raise Problem(
+                f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
+                f"or delete {real} to begin there anew after more dreams"
+            )
+    following = folder.at(folder.iteration + 1)
+    for name, generations in (("dream", wanted.generations), ("real", wanted.real_generations)):
+        state = saved(folder, name)
+        if following.record("extract").exists() and state.exists():
+            done = Evolution.load(state).generation
+            if done < generations:
+                raise Problem(
+                    f"{following.path} was recorded with the controller of {folder.path} after {done} generations, not {generations}: "
+                    f"ask for as many, or delete {following.path} to go on from there anew"
+                )
+
+
+def throughput(folder: Run) -> dict[str, Any]:
+    """Steps in each arena, the seconds that the generations took there, without trials, and steps a second."""
+    table = read_metrics(folder.metrics / "controller.csv")
+    figures: dict[str, Any] = {}
+    for name, real in (("dream", 0), ("real", 1)):
+        rows = table["real"] == real
+        if rows.any():
+            seconds = table["seconds"][rows]
+            steps = float((table["steps_per_second"][rows] * seconds).sum())
+            figures[f"{name}_steps"], figures[f"{name}_seconds"] = round(steps), round(float(seconds.sum()), 1)
+            figures[f"{name}_steps_per_second"] = round(steps / seconds.sum())
     return figures
-
-
-def spent(name: str, steps: int, seconds: float) -> dict[str, Any]:
-    """Figures of an evolution: its steps in all, and its seconds of work."""
-    return {f"{name}_steps": steps, f"{name}_seconds": round(seconds, 1)}

@@ -264,9 +264,6 @@ WORLDS = {
         rest=4.0,
     ),
 }
-OFFLINE = ("breakout", "coinrun")
-"""The worlds of the next-frame model, in which neither V, M nor C learns."""
-
 
 def world_of(settings: Experiment) -> World:
     """The world of an experiment."""

@@ -1,19 +1,19 @@
 """`python -m experiment CONFIG`: the whole pipeline, stage after stage, in one process."""
 
 import argparse
+import dataclasses
 import importlib
 import sys
 import textwrap
 
-from envs.worlds import OFFLINE
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.files import read_json
 from experiment.hardware import core_count, processor_name
 from experiment.progress import duration
 from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.stage import Stage, add_arguments, default_run, guard, run_stage
+from experiment.schema import OFFLINE, Experiment
+from experiment.stage import Stage, add_arguments, default_run, guard, run_stage, settings_help
 
 AGENT = {
     "extract": "extract.__main__",
@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiment",
         description=textwrap.dedent(TEXT).strip(),
+        epilog=settings_help([entry.name for entry in dataclasses.fields(Experiment)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
@@ -89,9 +90,9 @@ def stages(settings: Experiment, run: Run, runs: list[Run]) -> list[str]:
 
 def where_everything_is(settings: Experiment, run: Run) -> str:
     """The last words of a run."""
-    weights = [run.vae_weights, run.rnn_weights, run.controller]
+    weights, notebooks = [run.vae_weights, run.rnn_weights, run.controller], "notebooks"
     if settings.env.name in OFFLINE:
-        weights = [run.nextframe_weights]
+        weights, notebooks = [run.nextframe_weights], "notebooks/compounding_error.ipynb"
     lines = [
         ("figures", run.results),
         ("plots", run.plots),
@@ -99,7 +100,8 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
         ("metrics", run.metrics),
         ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
         ("TensorBoard", f".venv/bin/tensorboard --logdir {run.tensorboard}"),
-        ("notebooks", f"bash launch_scripts/setup.bash notebooks; RUNS={run.path} .venv/bin/jupyter lab notebooks"),
+        ("notebooks", f"bash launch_scripts/setup.bash notebooks; RUNS={run.path} .venv/bin/jupyter lab {notebooks}"),
+        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {run.path}"),
     ]
     return "\n".join(f"  {label:<12} {place}" for label, place in lines)
 

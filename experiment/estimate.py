@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.worlds import OFFLINE, world_of
+from envs.worlds import world_of
 from experiment.hardware import core_count, processor_name
 from experiment.iterations import for_iteration
-from experiment.schema import Experiment
+from experiment.schema import OFFLINE, Experiment
 from extract.policies import describe_policy
 
 REFERENCE_CORES = 2

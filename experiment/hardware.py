@@ -25,7 +25,11 @@ class Machine:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its start-up messages, which it writes to the terminal past every setting of its own."""
+    """Import TensorFlow without its start-up messages, which it writes to the terminal past every setting of its own.
+
+    On a GPU it then takes memory as it needs it, since worker processes share one, and not all at once.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     terminal = os.dup(2)

@@ -27,6 +27,7 @@ def for_iteration(settings: Experiment, number: int) -> Experiment:
             policy="agent",
             episodes=again.episodes,
             max_steps=again.max_steps,
+            steps=0,
             noise=again.noise,
             seed=settings.extract.seed + number - 1,
         ),

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiment.config import flatten, to_yaml
-from experiment.files import atomic, read_json, write_json
-from experiment.problem import Problem
+from experiment.config import flatten, load_made, to_yaml
+from experiment.files import LOCK, atomic, read_json, write_json
+from experiment.problem import Problem, UsageProblem
 from experiment.schema import Experiment
 
 ITERATIONS = "iterations"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Run folders of agents that are shipped, by name."""
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
+ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")
+"""Sections of config.yaml that no stage has for its own."""
 
 
 class Run:
@@ -24,6 +26,9 @@ class Run:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        absolute = Path(os.path.abspath(path))
+        if absolute.parent.name == ITERATIONS and self.path.parent.name != ITERATIONS:
+            self.path = absolute  # named from inside `iterations`, as in `--run 2`
         self.config = self.path / "config.yaml"
         self.rollouts = self.path / "rollouts"
         self.vae_weights = self.path / "vae.weights.h5"
@@ -42,8 +47,19 @@ class Run:
 
     @property
     def iteration(self) -> int:
-        """Which iteration this is of (see experiment.iterations): 1 unless the folder lies in another's `iterations`."""
-        return int(self.path.name) if self.path.parent.name == ITERATIONS and self.path.name.isdecimal() else 1
+        """Which iteration this is of (see experiment.iterations): 1 unless the folder lies in another's `iterations`.
+
+        Raises UsageProblem for a number that no iteration there has.
+        """
+        if self.path.parent.name != ITERATIONS or not self.path.name.isdecimal():
+            return 1
+        number = int(self.path.name)
+        if number < 2 or self.path.name != str(number):
+            raise UsageProblem(
+                f"{self.path} cannot be an iteration: the first is {self.path.parent.parent} itself, the others are "
+                f"{self.path.parent / '2'} and so on (--run)"
+            )
+        return number
 
     @property
     def previous(self) -> "Run | None":
@@ -88,9 +104,18 @@ class Run:
         )
         if not complete:
             write_json(self.record(stage), {"complete": False, "settings": current})
+        return complete
+
+    def write_config(self, settings: Experiment, sections: Sequence[str]) -> None:
+        """Write config.yaml: these sections as they are in the settings, and the others as they were, if it was there.
+
+        settings: those of the whole experiment, before experiment.iterations.for_iteration.
+        """
+        if self.config.exists():
+            given = {name: getattr(settings, name) for name in (*sections, *ALWAYS_WRITTEN)}
+            settings = dataclasses.replace(load_made(self.config, ()), **given)
         with atomic(self.config) as temporary:
             temporary.write_text(CONFIG_HEADER + to_yaml(settings))
-        return complete
 
     def complete(self, stage: str) -> None:
         """Record that a stage has done all it has to."""
@@ -112,9 +137,24 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run folder for this process; raises Problem if another process is working in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        """Hold the run folder for this process; raises Problem if another process is working in it.
+
+        Raises UsageProblem if it cannot be a run folder: not a folder, not ours to write in, or an iteration
+        without the one before it.
+        """
+        if self.previous is not None and not self.previous.config.exists():
+            raise UsageProblem(
+                f"{self.path} would be iteration {self.iteration}, but there is no iteration {self.iteration - 1} in "
+                f"{self.previous.path}: run that first, or use another folder (--run)"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "w")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise UsageProblem(
+                f"{self.path} cannot be a run folder ({error.strerror}): use another one (--run)"
+            ) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -28,6 +28,10 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+OFFLINE = ("breakout", "coinrun")
+"""The worlds of the next-frame model, in which neither V, M nor C learns."""
+
+
 @dataclass(frozen=True)
 class Env:
     """The real world."""
@@ -53,7 +57,7 @@ class Env:
 class Extract:
     """Recording rollouts of a random policy."""
 
-    episodes: int = setting(5000, "episodes to record", least=2)
+    episodes: int = setting(5000, "episodes to record", least=2, most=200_000)
     steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", least=0)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
     max_steps: int = setting(
@@ -67,8 +71,12 @@ class Extract:
     )
     hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1)
     stickiness: float = setting(0.25, "sticky policy: probability of the last action again", least=0, below=1)
-    brownian_centre: list[float] = setting([0.0], "brownian policy: where each number of the action wanders about")
-    brownian_spread: list[float] = setting([0.5], "brownian policy: standard deviation of each number")
+    brownian_centre: list[float] = setting(
+        [0.0], "brownian policy: where each number of the action wanders about; one for all, or as many"
+    )
+    brownian_spread: list[float] = setting(
+        [0.5], "brownian policy: standard deviation of each number; one for all, or as many"
+    )
     brownian_memory: float = setting(10.0, "brownian policy: steps for which a number is remembered", above=0)
     noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0)
     shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
@@ -199,6 +207,7 @@ class Evaluate:
         1_000_000,
         "the first of the held-out seeds; extraction and trials never use seeds from here on",
         least=1_000_000,
+        most=2_000_000_000,
         extendable=True,
     )
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", extendable=True)

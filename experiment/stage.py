@@ -1,6 +1,7 @@
 """The command line that every stage has: `python -m STAGE CONFIG [--preset NAME] [--run DIR] [key=value ...]`."""
 
 import argparse
+import os
 import sys
 import textwrap
 import time
@@ -56,6 +57,7 @@ def guard(action: Callable[[], None]) -> int:
     """Do something for a user and return the exit code; what the user can mend is shown as one line."""
     try:
         action()
+        sys.stdout.flush()
     except Problem as problem:
         sys.unraisablehook = lambda _: None  # on a full disk, h5py goes on to complain of every object it cannot close
         print(f"error: {problem}", file=sys.stderr)
@@ -63,26 +65,52 @@ def guard(action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not output_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
+        return 1
     return 0
+
+
+def output_is_gone() -> bool:
+    """Whether nobody reads what is printed any more, as in `python -m STAGE ... | head`."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
     """Check, run and record one stage."""
     run = Run(arguments.run or default_run(arguments.config, arguments.preset))
-    settings = for_iteration(load_config(arguments.config, arguments.preset, arguments.overrides), run.iteration)
+    experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
+    settings = for_iteration(experiment, run.iteration)
     with run.lock():
         resumed = run.record(stage.name).exists()
         if run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run)):
             print(f"{stage.name}: complete in {run.path}, nothing to do")
             return
+        run.write_config(experiment, stage.sections)
         remove_partial(run.path)
         import_tensorflow()
-        began = time.monotonic()
-        figures = function(settings, run) or {}
+        before, began = files_in(run.path), time.monotonic()
+        try:
+            figures = function(settings, run) or {}
+        except Problem:
+            if not resumed and files_in(run.path) == before:  # nothing was made of these settings: others are welcome
+                run.record(stage.name).unlink()
+            raise
         seconds = time.monotonic() - began
         record_time(run, stage.name, {"seconds": round(seconds, 1), "resumed": resumed, **figures})
         run.complete(stage.name)
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
+
+
+def files_in(folder: Path) -> set[Path]:
+    """All files in a folder and those in it."""
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 def record_time(run: Run, stage: str, figures: dict[str, Any]) -> None:
@@ -116,8 +144,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that every command shares."""
     parser.add_argument("config", metavar="CONFIG", help="an experiment, such as configs/doom.yaml")
     parser.add_argument("--preset", metavar="NAME", help="quick, laptop (the default) or paper: how much of everything")
-    parser.add_argument("--run", metavar="DIR", help="the run folder (runs/CONFIG, or runs/CONFIG-PRESET)")
+    parser.add_argument(
+        "--run", metavar="DIR", type=folder_name, help="the run folder (runs/CONFIG, or runs/CONFIG-PRESET)"
+    )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that differ, such as vae.steps=100")
+
+
+def folder_name(text: str) -> str:
+    """The value of --run; an empty one, such as that of a variable that was never set, is a mistake."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder; leave it out for the default")
+    return text
 
 
 def settings_help(sections: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ def draw(names: list[str], out: Path, seed: int) -> None:
 
     runs = [find(name) for name in names]
     import_tensorflow()
-    from envs.worlds import OFFLINE
+    from experiment.schema import OFFLINE
     from gallery.exhibit import Exhibit
     from gallery.pictures import save_agent, save_compounding, save_results
     from gallery.results import Results

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     keep: Any
     """(T, B): 0 on an episode's first step, where M's state is emptied; else 1."""
     z: Any
-    """(T, B, Z): z[t+1], what is to be predicted; the same draw as the next step's input."""
+    """(T, B, Z): z[t+1], what is to be predicted; within a batch, the same draw as the next step's input."""
     z_mask: Any
     """(T, B): 0 on an episode's last step, which has no z[t+1], and on padding; else 1."""
     done: Any

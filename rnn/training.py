@@ -183,7 +183,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     print(describe(figures), flush=True)
     run.update_results("evaluations", "rnn", figures.summary())
     speed = {"frames_per_second": round(learner.frames / float(np.median(keeper.seconds)))} if keeper.seconds else {}
-    return {"frames": total_steps(m) * learner.frames, **speed}
+    return {"frames": (total_steps(m) - step) * learner.frames, **speed}
 
 
 def epoch_steps(m: Rnn) -> int:

@@ -117,3 +117,28 @@ def test_missing_file_and_unknown_preset(tmp_path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(UsageProblem, match="no preset 'huge': choose one of quick, laptop, paper"):
         load_config(DOOM, "huge")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["iterations=2", "repeat.episodes=3"], ["data.val_ratio", "repeat.episodes=3"]),
+        (["iterations=2", "repeat.max_steps=90"], ["extract.min_steps=100", "repeat.max_steps=90"]),
+        (["dream.start_steps=[100,200]", "extract.max_steps=150"], ["dream.start_steps", "extract.max_steps=150"]),
+        (
+            ["iterations=2", "dream.start_steps=[100,200]", "repeat.max_steps=150"],
+            ["dream.start_steps", "repeat.max_steps=150"],
+        ),
+        (["rnn.train=false"], ["controller.generations", "rnn.train=false", "controller.real_generations"]),
+        (["extract.brownian_centre=[0,0]"], ["extract.brownian_centre", "one number"]),
+        (["evaluate.seed=5000000000"], ["evaluate.seed", "2,000,000,000"]),
+    ],
+)
+def test_what_would_fail_in_a_later_stage_or_iteration_is_refused_at_once(overrides, words):
+    with pytest.raises(UsageProblem) as caught:
+        load_config(DOOM, None, overrides)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_an_impossible_repeat_does_not_matter_without_iterations():
+    assert load_config(DOOM, None, ["repeat.episodes=3"]).repeat.episodes == 3

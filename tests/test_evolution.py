@@ -13,6 +13,7 @@ from controller.real import RealWorld
 from controller.training import cap, evolve, evolve_all, saved
 from controller.weights import load_controller, save_controller
 from envs.worlds import WORLDS
+from experiment.files import write_json
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
 from experiment.run import Run
@@ -258,8 +259,10 @@ def test_first_the_dream_then_the_real_world(fake, tmp_path):
     assert len(dreamt.asked) == 4 and len(real.asked) == 5
     assert figures["dream_steps"] == dreamt.steps == rows["steps"][2]
     assert figures["dream_steps"] + figures["real_steps"] == real.steps == rows["steps"][-1]
-    assert figures["dream_seconds"] == round(dreamt.seconds, 1)
-    assert figures["real_seconds"] == pytest.approx(real.seconds - dreamt.seconds, abs=0.05)
+    for name, arena in (("dream", 0), ("real", 1)):
+        seconds = rows["seconds"][rows["real"] == arena].sum()
+        assert figures[f"{name}_seconds"] == round(seconds, 1)
+        assert figures[f"{name}_steps_per_second"] == pytest.approx(figures[f"{name}_steps"] / seconds, abs=1)
 
 
 def test_the_real_world_begins_with_what_the_dream_left(fake, tmp_path):
@@ -310,10 +313,35 @@ def test_more_generations_can_be_asked_for_in_the_real_world_but_no_more_in_the_
     assert table_of(longer)["real"] == [0, 0, 0, 0, 1, 1, 1]
 
 
+def test_what_went_on_in_the_real_world_is_not_replaced_by_what_dreamt_only(fake, tmp_path):
+    """As the last iteration does that is made one of more: only the last goes on in the real world."""
+    run = begun(tmp_path)
+    evolve_all(TWICE, run)
+    before = run.controller.read_bytes(), table_of(run), table_of(run, "controller_real.csv")
+    with pytest.raises(Problem, match=r"no more iterations.*evolution_real"):
+        evolve_all(asked(real_generations=0), run)
+    assert (run.controller.read_bytes(), table_of(run), table_of(run, "controller_real.csv")) == before
+    saved(run, "real").unlink()
+    evolve_all(asked(real_generations=0), run)
+    assert table_of(run)["real"] == [0, 0, 0]
+
+
+def test_no_more_generations_where_the_next_iteration_has_gone_on(fake, tmp_path):
+    run = begun(tmp_path)
+    evolve_all(asked(real_generations=0), run)
+    before = run.controller.read_bytes()
+    write_json(run.at(2).record("extract"), {"complete": False, "settings": {}})
+    with pytest.raises(Problem, match=r"iterations/2 was recorded with the controller .* after 3 generations, not 4"):
+        evolve_all(asked(real_generations=0, generations=4), run)
+    assert run.controller.read_bytes() == before
+    evolve_all(asked(real_generations=0), run)
+    assert run.controller.read_bytes() == before
+
+
 def test_only_in_the_real_world(fake, tmp_path):
     run = begun(tmp_path)
     figures = evolve_all(asked(generations=0), run)
-    assert set(figures) == {"generations", "real_steps", "real_seconds"}
+    assert set(figures) == {"generations", "real_steps", "real_seconds", "real_steps_per_second"}
     assert table_of(run)["real"] == [1, 1, 1] and not saved(run, "dream").exists()
 
 

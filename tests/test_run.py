@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -91,12 +92,51 @@ def test_run_stage_records_skips_and_locks(tmp_path, capsys):
 
 def test_failed_stage_is_not_complete(tmp_path):
     def work(settings, run):
+        run.vae_weights.touch()
         raise Problem("no luck")
 
     arguments = parse(FIRST, [str(DOOM), "--run", str(tmp_path)])
     with pytest.raises(Problem):
         run_stage(FIRST, work, arguments)
     assert json.loads((tmp_path / "stages" / "first.json").read_text())["complete"] is False
+    with pytest.raises(Problem, match=r"made with extract\.seed=0, not 1"):
+        run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
+
+
+def test_what_was_refused_before_anything_was_made_may_be_asked_for_otherwise(tmp_path):
+    def work(settings, run):
+        if settings.extract.seed == 0:
+            raise Problem("try another seed")
+
+    with pytest.raises(Problem, match="another seed"):
+        run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path)]))
+    run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
+    assert load_config(tmp_path / "config.yaml").extract.seed == 1
+
+
+def test_a_stage_writes_its_own_part_of_the_config(tmp_path):
+    def stage(stage, *overrides):
+        run_stage(stage, lambda settings, run: None, parse(stage, [str(DOOM), "--run", str(tmp_path), *overrides]))
+
+    def written():
+        settings = load_config(tmp_path / "config.yaml")
+        return settings.vae.steps, settings.rnn.hidden
+
+    second = replace(SECOND, makes=("rnn_weights",))  # never there: done again each time
+    stage(replace(FIRST, makes=()), "vae.steps=7", "rnn.hidden=32")
+    stage(second, "vae.steps=8")
+    assert written() == (8, 32), "M's settings are those that it was told with"
+    stage(replace(FIRST, makes=()), "vae.steps=9", "rnn.hidden=64")  # complete: nothing to do
+    assert written() == (8, 32)
+
+
+def test_the_config_of_an_iteration_is_that_of_the_whole_experiment(tmp_path):
+    """Given to a command, it makes the same run again: what iterations change is not in it."""
+    overrides = ["iterations=3", "controller.real_generations=4"]
+    wanted = load_config(DOOM, None, overrides)
+    for folder in (tmp_path, tmp_path / "iterations" / "2"):
+        run_stage(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(folder), *overrides]))
+        assert load_config(folder / "config.yaml") == wanted
 
 
 def test_guard_turns_faults_into_one_line_and_a_code(capsys):

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from envs.worlds import OFFLINE
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import OFFLINE, Experiment
 from experiment.stage import Stage, main
 
 STAGE = Stage(

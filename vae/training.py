@@ -23,19 +23,20 @@ from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Vae
+from extract.feed import feed
 from extract.rollouts import Rollouts
 from vae.heldout import HeldOut
 from vae.model import VAE, load_vae, load_weights, save_weights
 from vae.optimizer import FusedAdam, WarmupCosine
 
 LOG_STEPS = 50  # a row of metrics is the mean over this many steps
-CHECKPOINT_STEPS = 250  # half a minute on two cores
+CHECKPOINT_STEPS = 250  # some 20 s on two cores
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train V for a run, going on from its checkpoint if there is one, and write its weights.
 
-    Returns throughput: frames trained on, seconds and frames a second, of this process.
+    Returns throughput: frames trained on and frames a second, of this process.
     Raises Problem if the loss is no longer a number, the disk is full, or the rollouts cannot be used.
     """
     machine = prepare(settings.hardware)
@@ -66,13 +67,14 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             model.noise.state.assign([options.seed, step])
             batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
             began = time.monotonic()
-            model.fit(
-                supply(batches, end - step),
-                steps_per_epoch=end - step,
-                verbose=0,
-                shuffle=False,
-                callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
-            )
+            with feed(supply(batches, end - step)) as fed:
+                model.fit(
+                    fed,
+                    steps_per_epoch=end - step,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
+                )
             seconds += time.monotonic() - began
             numbers = held_out.evaluate(model)
             validation.write(int(end), **numbers)
