@@ -23,6 +23,7 @@ The same command again goes on where it was interrupted, and skips what is compl
 
   see it train          .venv/bin/tensorboard --logdir runs/carracing/tensorboard
   look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/carracing .venv/bin/jupyter lab notebooks
+  play it               bash launch_scripts/setup.bash play; .venv/bin/python -m play runs/carracing
   every setting         .venv/bin/python -m STAGE configs/carracing.yaml --help
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
   a later iteration     the same with --run runs/carracing/iterations/2

@@ -23,7 +23,8 @@ presets (on two cores):
 The same command again goes on where it was interrupted, and skips what is complete.
 
   see it train          .venv/bin/tensorboard --logdir runs/breakout/tensorboard
-  look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/breakout .venv/bin/jupyter lab notebooks
+  look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/breakout .venv/bin/jupyter lab notebooks/compounding_error.ipynb
+  play it               bash launch_scripts/setup.bash play; .venv/bin/python -m play runs/breakout
   what is recorded      .venv/bin/python -m extract --show runs/breakout
   every setting         .venv/bin/python -m STAGE configs/breakout.yaml --help
   one stage alone       STAGE is extract or nextframe; .venv/bin/python -m openloop runs/breakout

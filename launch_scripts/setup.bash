@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv with everything the project needs, at pinned versions. Needs python3 (3.11 to 3.13) with venv, and nothing else:
+# Makes .venv with everything the project needs, at pinned versions. Needs Python 3.11 to 3.13 with venv, and nothing else:
 # no root, no system package.
 #
 #   source launch_scripts/setup.bash && setup dev,notebooks     from another script; then $PROJECT is the project's folder
 #   bash launch_scripts/setup.bash dev,notebooks                alone
 #
-# Extras (see pyproject.toml) are optional. Asked again for what is there already, it returns at once; after an
-# installation that was cut short, it starts afresh. PYTHON=/path/to/python3 chooses the Python.
+# Extras (see pyproject.toml) are optional, and may be added one after the other. Asked again for what is there already, it
+# returns at once, also without a network. Where pip fails, what was there before stays in use; after an installation that
+# was killed, it starts afresh. PYTHON=/path/to/python3 chooses the Python.
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -23,7 +24,8 @@ setup() {
     ) 9<"$PROJECT" || exit
 }
 
-# What the stamps must say: the dependencies, and the folder, whose path is written into .venv's scripts.
+# .venv/.complete/ holds a stamp for the base and one for each extra that is installed. What a stamp must say: the
+# dependencies, and the folder, whose path is written into .venv's scripts.
 _setup_wanted() {
     (cd "$PROJECT" && { cat pyproject.toml constraints.txt && pwd -P; } | cksum)
 }
@@ -38,7 +40,7 @@ _setup_complete() {
 }
 
 _setup_install() {
-    local extras=$1 extra python interrupted=""
+    local extras=$1 extra stamp wanted python interrupted=""
     cd "$PROJECT" || exit
     python=$(_setup_python) || exit
     echo "setup: installing World Models${extras:+ with extras $extras} into $PROJECT/.venv"
@@ -52,18 +54,23 @@ _setup_install() {
     if [ -e .venv/.unfinished ] || ! _setup_fits .venv/bin/python || ! .venv/bin/python -c "import pip" 2>/dev/null; then
         "$python" -m venv --clear .venv || _setup_fail "could not make $PROJECT/.venv (see above)"
     fi
-    rm -rf .venv/.complete
+    # A stamp of the same dependencies stays true whatever pip does now: it adds packages, at the same versions. One of
+    # others does not.
+    wanted=$(_setup_wanted)
+    for stamp in .venv/.complete/*; do
+        [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] || rm -f "$stamp"
+    done
     touch .venv/.unfinished || _setup_fail "cannot write to $PROJECT/.venv"
     trap 'interrupted=yes' INT TERM
     if ! .venv/bin/python -m pip install --no-input --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}"; then
         [ -z "$interrupted" ] || { echo "setup: interrupted; the same command starts it again" >&2; exit 130; }
-        rm -f .venv/.unfinished # pip ended by itself, and so has undone what it began
+        rm -f .venv/.unfinished # pip ended by itself, and left no package half installed
         _setup_fail "pip could not install the packages (see above): check the network and the disk, and run the same command again"
     fi
     trap - INT TERM
     mkdir -p .venv/.complete
     for extra in base ${extras//,/ }; do
-        _setup_wanted >".venv/.complete/$extra"
+        echo "$wanted" >".venv/.complete/$extra"
     done
     rm -f .venv/.unfinished
     echo "setup: complete"

@@ -13,7 +13,7 @@ going to do and about how long each stage takes on this machine, and last where 
 presets (on two cores):
   quick    about 5 minutes: the whole pipeline on little data, to see that everything works
   laptop   under an hour: an agent that survives; the default
-  paper    the published scale: days; for larger machines
+  paper    the published scale: a day or two
 
   --run DIR    the run folder; otherwise runs/doom (laptop), runs/doom-quick or runs/doom-paper in the project
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
@@ -22,6 +22,7 @@ The same command again goes on where it was interrupted, and skips what is compl
 
   see it train          .venv/bin/tensorboard --logdir runs/doom/tensorboard
   look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/doom .venv/bin/jupyter lab notebooks
+  play it               bash launch_scripts/setup.bash play; .venv/bin/python -m play runs/doom
   every setting         .venv/bin/python -m STAGE configs/doom.yaml --help
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
 

@@ -107,22 +107,42 @@ def test_setup_installs_once(project):
     assert len(log(project)) == 4
 
 
-def test_setup_starts_afresh_after_being_killed(project):
+def installations(project):
+    """What pip was asked for, one after the other: '.' or '.[extras]'."""
+    return [line.split()[-1] for line in log(project) if line.startswith("pip")]
+
+
+def test_extras_are_added_one_after_the_other(project):
+    for extras in ("play", "notebooks", "play", "", "notebooks,play"):
+        assert setup(project, extras).returncode == 0
+    assert installations(project) == [".[play]", ".[notebooks]"]
+    (project / "constraints.txt").write_text("numpy==2.4.6\n")  # none of them is as it should be now
+    for extras in ("notebooks", "", "play"):
+        assert setup(project, extras).returncode == 0
+    assert installations(project)[2:] == [".[notebooks]", ".[play]"]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["the first", "an extra"])
+def test_setup_starts_afresh_after_being_killed(project, before):
+    if before:
+        assert setup(project).returncode == 0
+    earlier = log(project)
     environment = os.environ | {"PYTHON": str(project.parent / "python"), "PIP_SECONDS": "60"}
     process = subprocess.Popen(
-        ["bash", "launch_scripts/setup.bash"],
+        ["bash", "launch_scripts/setup.bash", "ray"],
         cwd=project,
         env=environment,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
-    while not any(line.startswith("pip") for line in log(project)):
+    while not any(line.startswith("pip") for line in log(project)[len(earlier) :]):
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, 9)
     process.wait()
     assert setup(project).returncode == 0
-    assert [line.split()[0] for line in log(project)] == ["venv", "pip", "venv", "pip"]
+    expected = [*(["pip"] if before else ["venv", "pip"]), "venv", "pip"]
+    assert [line.split()[0] for line in log(project)[len(earlier) :]] == expected
 
 
 def test_setup_says_that_pip_failed_and_keeps_the_environment(project):
@@ -131,6 +151,26 @@ def test_setup_says_that_pip_failed_and_keeps_the_environment(project):
     assert "pip could not install" in done.stderr and len(done.stderr.splitlines()) == 1
     assert setup(project).returncode == 0
     assert [line.split()[0] for line in log(project)] == ["venv", "pip", "pip"]
+
+
+def test_an_extra_that_fails_leaves_the_rest_in_use(project):
+    assert setup(project, "play").returncode == 0
+    assert setup(project, "ray", PIP_EXIT="1").returncode == 1
+    for extras in ("", "play"):  # as without a network: pip would fail
+        assert setup(project, extras, PIP_EXIT="1").returncode == 0
+    assert setup(project, "ray").returncode == 0
+    assert installations(project) == [".[play]", ".[ray]", ".[ray]"]
+
+
+def test_other_versions_that_fail_are_tried_again(project):
+    pinned = (project / "constraints.txt").read_text()
+    assert setup(project).returncode == 0
+    (project / "constraints.txt").write_text("numpy==2.4.6\n")
+    assert setup(project, PIP_EXIT="1").returncode == 1
+    assert setup(project, PIP_EXIT="1").returncode == 1
+    (project / "constraints.txt").write_text(pinned)  # pip may have got half-way through them
+    assert setup(project).returncode == 0
+    assert installations(project) == ["."] * 4
 
 
 def test_two_setups_at_once_install_once(project):
