@@ -25,6 +25,11 @@ from extract.rollouts import PATTERN, Episode, new_shard, read_shard, shard_path
 SEEDS = 900_000
 """Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
 (rnn.survival), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
+NETWORKS = (
+    *("vae.z", "rnn.hidden", "rnn.mixtures", "rnn.action", "rnn.predict_done", "rnn.predict_reward"),
+    *("controller.inputs", "controller.bias", "controller.hidden"),
+)
+"""What random networks are made of."""
 AHEAD = 64
 """Actions drawn at a time by who does not look."""
 PAPER_SURVIVAL = "210 ± 108"
@@ -62,7 +67,9 @@ class ShardTask:
         """The attributes by which a finished shard is recognised."""
         settings = {f"extract.{key}": value for key, value in dataclasses.asdict(self.extract).items()}
         world = {f"env.{key}": value for key, value in dataclasses.asdict(self.env).items() if key != "games"}
-        return {"shard": self.index, **world, **settings}
+        shapes = NETWORKS if self.extract.policy == "networks" else ()
+        networks = {key: value for key, value, _ in flatten(self.settings) if key in shapes}
+        return {"shard": self.index, **world, **settings, **networks}
 
     def seeds(self) -> np.ndarray:
         """The seeds to play, in order: every `shards`-th of a shuffle of all, so that no two shards share one."""

@@ -15,8 +15,8 @@ from envs.worlds import WORLDS
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Data, Env, Experiment, Extract, Hardware, Rnn, Vae, Workers
-from extract.collect import collect, plan
-from extract.rollouts import Rollouts
+from extract.collect import check, collect, plan
+from extract.rollouts import Episode, Rollouts, write_shard
 from tests.fake import FakeGames, fake_world, save_untrained
 
 SETTINGS = Experiment(
@@ -68,6 +68,21 @@ def test_random_networks_differ_from_shard_to_shard_and_from_episode_to_episode(
     spreads = np.abs(players[0].parameters).mean(axis=1)
     assert spreads.max() > 1.5 * spreads.min()  # a scale of its own
     assert not same(random_networks, played(players[1], 4))
+
+
+def test_shards_of_other_networks_are_not_gone_on_with(tmp_path):
+    """Recorded with another C: the rest is not recorded with this one."""
+    (task, _) = plan(SETTINGS, tmp_path)
+    steps = np.arange(3)
+    nothing = np.zeros(3, np.float32)
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    write_shard(
+        task.path, [Episode(frames, np.zeros((3, 3), np.float32), nothing, steps < 0, steps == 2, 7)], task.origin
+    )
+    check(task)
+    other = dataclasses.replace(SETTINGS, controller=Controller(inputs=["z"], bias=True))
+    with pytest.raises(Problem, match=r"recorded with controller\.inputs=.*, not \['z'\]"):
+        check(plan(other, tmp_path)[0])
 
 
 def test_random_networks_do_something():
