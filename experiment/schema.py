@@ -227,11 +227,15 @@ class Repeat:
     generations: int = setting(20, "generations that C is evolved on in the dream", least=1, extendable=True)
 
 
+Architecture = Literal["unet", "plain"]
+"""The next-frame model's: modules of nextframe/ with `build` (see nextframe/unet.py). Another is such a file, and a name here."""
+
+
 @dataclass(frozen=True)
 class Model:
     """The next-frame model (nextframe/)."""
 
-    name: str = setting("unet", "its architecture, one of those in nextframe/model.py")
+    name: Architecture = setting("unet", "its architecture: nextframe/unet.py or nextframe/plain.py")
     context: int = setting(4, "K, frames that it sees, the last one included, each with the action then taken", least=1)
     patch: int = setting(4, "pixels a side that are one place of the network; the frame's size is a multiple", least=1)
     channels: int = setting(64, "channels of its convolutions (unet: twice as many at half the resolution)", least=1)
@@ -262,7 +266,8 @@ class Train:
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", least=0, below=1)
     log_every: int = setting(
         50,
-        "steps between rows of metrics.csv, each the mean since the one before, or since the validation after it",
+        "steps between rows of metrics.csv, each the mean since the one before, or since what came after that: a "
+        "validation, or the beginning of unrolling",
         least=1,
     )
     val_every_steps: int = setting(

@@ -157,11 +157,11 @@ def folder_name(text: str) -> str:
     return text
 
 
-def settings_help(sections: Sequence[str]) -> str:
-    """The settings that a stage depends on, with defaults, limits and meaning."""
+def settings_help(sections: Sequence[str], common: Sequence[str] = ("workers", "hardware")) -> str:
+    """The settings of these sections, with defaults, limits and meaning; common: sections that every stage has."""
     lines = ["settings (defaults of experiment/schema.py; CONFIG and its presets may say otherwise):"]
     for key, value, entry in flatten(Experiment()):
-        if key.split(".")[0] in (*sections, "workers", "hardware"):
+        if key.split(".")[0] in (*sections, *common):
             shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]

@@ -1,6 +1,7 @@
 """How prediction error compounds: the curves of several runs, and a model that is stepped through by hand."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +17,20 @@ from gallery.exhibit import Exhibit
 from gallery.runs import title
 from openloop.interactive import Session, begin, describe_actions, read_command
 from openloop.predictor import kind_of, open_run
-from openloop.report import to_rgb
 from openloop.table import UNITS, names
 from openloop.windows import Batch
-from viz.curves import Curves
+from viz.curves import BLUE, DARK_PALETTE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves
+from viz.frames import to_rgb
+
+COLOURS = {
+    "open_loop": BLUE,
+    "best_of_n": VERMILION,
+    "mean_frame": GREEN,
+    "teacher_forced": PURPLE,
+    "copy": ORANGE,
+    "floor": SKY,
+}
+"""Of each curve, whichever others a model has."""
 
 
 def error_panel(run: Run, metric: str = "mse") -> Curves:
@@ -34,7 +45,9 @@ def error_panel(run: Run, metric: str = "mse") -> Curves:
         shown[name]: (of["horizon"], of[metric], np.stack([of[f"{metric}_low"], of[f"{metric}_high"]]))
         for name, of in curves.items()
     }
-    return Curves(series, "horizon (steps)", UNITS[metric], f"{title(run)}: {UNITS[metric]} against horizon")
+    heading = f"{title(run)}: {UNITS[metric]} against horizon"
+    colours = {shown[name]: colour for name, colour in COLOURS.items()}
+    return Curves(series, "horizon (steps)", UNITS[metric], heading, colours=colours)
 
 
 def relative_panel(runs: Sequence[Run]) -> Curves:
@@ -44,8 +57,10 @@ def relative_panel(runs: Sequence[Run]) -> Curves:
         curves = _curves(run)
         ours, still = curves["open_loop"], curves["copy"]
         series[title(run)] = ours["horizon"], ours["mse"] / still["mse"]
-    heading = "Open loop, of the error of a copy"
-    return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1})
+    heading = "Open-loop error relative to copying"
+    # Here a colour stands for a run, so none of them is that of a curve beside it.
+    colours = dict(zip(series, itertools.cycle(DARK_PALETTE), strict=False))
+    return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1}, colours=colours)
 
 
 def _curves(run: Run) -> dict[str, dict[str, np.ndarray]]:

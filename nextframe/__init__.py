@@ -4,6 +4,7 @@ windows.py      windows of recorded frames and actions, cut when they are read
 model.py        the model, its architectures by name, and its files
 unet.py, plain.py   the architectures; blocks.py has what they share
 training.py     training, and what it leaves behind
+predictor.py    what openloop needs of it, and the player
 validation.py   figures, strips and open-loop videos of held-out windows
 
 Start reading at model.py.

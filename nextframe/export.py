@@ -18,10 +18,11 @@ from experiment.problem import Problem
 from experiment.run import CONFIG_HEADER, PRETRAINED, Run
 from experiment.schema import Experiment, Openloop
 from experiment.stage import guard
+from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
-from openloop.__main__ import origin
+from openloop.__main__ import is_of, origin
 from openloop.predictor import kind_of, open_run
-from openloop.windows import Window, choose_windows
+from openloop.windows import Window, open_recorded
 
 WINDOWS = 16
 """Held-out windows that are kept, at most: what the player and `openloop.interactive` begin with."""
@@ -53,8 +54,8 @@ def export(path: str, folder: Path) -> None:
         raise Problem(f"{path} has another model: ship it with `python -m controller.export`")
     settings, record = measured(settings, run)
     shipped, results = Run(folder), read_json(run.results)
-    rollouts = Rollouts(*run.all_rollouts)
-    keep_windows(rollouts, choose(rollouts, settings), settings.openloop.context, shipped)
+    rollouts, _, windows = open_recorded(settings, run)
+    keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
     with atomic(shipped.config) as temporary:
         temporary.write_text(CONFIG_HEADER + to_yaml(settings))
     copy_half(run.nextframe_weights, shipped.nextframe_weights)
@@ -76,14 +77,13 @@ def measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]
     names = {entry.name for entry in dataclasses.fields(Openloop)}
     used = {name: value for name, value in record.get("of", {}).items() if name in names}
     settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))
-    if record.get("of") != origin(settings, run, kind_of(run)):
+    if not is_of(record, origin(settings, run, kind_of(run))):
         raise Problem(f"the model of {run.path} was not measured yet: run `python -m openloop {run.path}` first")
     return settings, record
 
 
-def choose(rollouts: Rollouts, settings: Experiment) -> list[Window]:
+def choose(windows: Sequence[Window]) -> list[Window]:
     """WINDOWS of the windows that the model was measured on, evenly spread over those that last longest."""
-    windows = choose_windows(rollouts.lengths, rollouts.split(settings.data.val_ratio)[1], settings.openloop)
     longest = max(window.steps for window in windows)
     whole = [window for window in windows if window.steps == longest]
     return [whole[i] for i in np.linspace(0, len(whole) - 1, min(WINDOWS, len(whole))).astype(int)]
@@ -104,15 +104,13 @@ def keep_windows(rollouts: Rollouts, windows: Sequence[Window], context: int, sh
 def measure(settings: Experiment, shipped: Run) -> dict[str, Any]:
     """How the shipped model does in the shipped windows: a record as `python -m openloop` has it."""
     from experiment.hardware import prepare
-    from nextframe.model import load_nextframe
+    from nextframe.predictor import load
     from openloop.evaluation import evaluate
-    from openloop.nextframe import NextFrames
     from openloop.report import means_of, record_of
 
-    machine, rollouts, o = prepare(settings.hardware), Rollouts(shipped.rollouts), settings.openloop
+    machine, rollouts, o = prepare(settings.hardware), open_rollouts(settings, shipped), settings.openloop
     windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
-    predictor = NextFrames(load_nextframe(shipped, settings))
-    curves = evaluate(predictor, rollouts, rollouts.sequences().actions, windows, o)
+    curves = evaluate(load(settings, shipped), rollouts, actions_of(rollouts), windows, o)
     return {"precision": machine.precision, **record_of(curves, means_of(curves, windows, o), windows, o)}
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,10 @@ from experiment.files import atomic
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Model, Train
-from extract.rollouts import Rollouts
+from extract.recorded import Signature, signature_from
+from vae.model import to_unit
 
 Tensor = Any
-
-ARCHITECTURES = {
-    "unet": "nextframe.unet",
-    "plain": "nextframe.plain",
-}
-"""Modules with `build(frames, actions, options)`, see nextframe/unet.py. Another architecture is one such file, and a line here."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a model is for: its data's game, frames and actions."""
-
-    game: str
-    height: int
-    width: int
-    channels: int
-    actions: int
-    """How many to choose from, or how many numbers one is."""
 
 
 class NextFrame(keras.Model):
@@ -59,7 +42,8 @@ class NextFrame(keras.Model):
         keras.utils.set_random_seed(self.train_options.seed)
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
-        self.network = keras.Model([frames, actions], architecture(options.name).build(frames, actions, options))
+        build = importlib.import_module(f"nextframe.{options.name}").build
+        self.network = keras.Model([frames, actions], build(frames, actions, options))
         self.mse = keras.metrics.Mean(name="mse")
         self.step = tf.function(self.next_frame, reduce_retracing=True)
         """next_frame, compiled: what rollouts call."""
@@ -127,43 +111,6 @@ def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train)
         moves = ops.cast(ops.abs(truth - before) > options.motion_threshold, "float32")
         loss = loss * (1 + options.motion_weight * moves)
     return loss
-
-
-def to_unit(frames: Tensor) -> Tensor:
-    """Frames as float32 in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
-    frames = ops.convert_to_tensor(frames)
-    scale = 1 / 255 if keras.backend.standardize_dtype(frames.dtype) == "uint8" else 1.0
-    return ops.cast(frames, "float32") * scale
-
-
-def architecture(name: str) -> Any:
-    """The module of an architecture. Raises Problem if there is none of that name."""
-    if name not in ARCHITECTURES:
-        raise Problem(f"impossible value model.name={name}: expected one of {', '.join(ARCHITECTURES)}")
-    return importlib.import_module(ARCHITECTURES[name])
-
-
-def signature_from(settings: Experiment) -> Signature:
-    """What the settings say that the data is of."""
-    world, env = world_of(settings), settings.env
-    frame = (env.size, env.size, 1 if env.grey else 3) if world.choices else (64, 64, 3)
-    return Signature(env.name, *frame, world.choices or world.actions)
-
-
-def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
-    """What the recorded data is of. Raises Problem if that is not the game, frame size or actions of the settings."""
-    about, where = rollouts.shards[0].attributes, rollouts.shards[0].path
-    wanted = signature_from(settings)
-    height, width, channels = rollouts.frame_shape
-    game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
-    found = Signature(game, height, width, channels, actions)
-    for key, value in asdict(found).items():
-        if value != asdict(wanted)[key]:
-            raise Problem(
-                f"{where} was recorded with {key}={value}, but the settings say {asdict(wanted)[key]}: use the settings "
-                "it was recorded with, or another run folder (--run)"
-            )
-    return found
 
 
 def save(model: NextFrame, path: Path) -> None:

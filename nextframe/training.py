@@ -23,8 +23,9 @@ from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
-from extract.rollouts import Rollouts
-from nextframe.model import NextFrame, load, save, signature_of
+from extract.feed import feed
+from extract.recorded import open_rollouts, signature_from
+from nextframe.model import NextFrame, load, save
 from nextframe.schedule import optimizer
 from nextframe.tracking import Track, tracking
 from nextframe.validation import HeldOut
@@ -39,8 +40,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """
     machine = prepare(settings.hardware)
     options, world = settings.train, world_of(settings)
-    rollouts = Rollouts(*run.all_rollouts)
-    model = compiled(NextFrame(signature_of(rollouts, settings), world, settings.model, options))
+    rollouts = open_rollouts(settings, run)
+    model = compiled(NextFrame(signature_from(settings), world, settings.model, options))
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     windows = {n: Windows(rollouts, train_ids, model.context + n) for n in {1, options.unroll}}
     held_out = HeldOut(rollouts, held_out_ids, settings, world)
@@ -66,13 +67,14 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 model.train_function = None  # another graph: predicting further ahead is another computation
                 traced = steps_ahead
             began = time.monotonic()
-            model.fit(
-                supply(batches, end - step),
-                steps_per_epoch=end - step,
-                verbose=0,
-                shuffle=False,
-                callbacks=[StopOnNaN(checkpoint), Log(log, bar, track), Checkpoint(checkpoint, before=end)],
-            )
+            with feed(supply(batches, end - step)) as fed:
+                model.fit(
+                    fed,
+                    steps_per_epoch=end - step,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=[StopOnNaN(checkpoint), Log(log, bar, track), Checkpoint(checkpoint, before=end)],
+                )
             seconds += time.monotonic() - began
             step = end
             if step % options.val_every_steps == 0 or step == options.max_steps:
@@ -176,7 +178,10 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class Log(keras.callbacks.Callback):
-    """Counts steps in the progress bar and writes a row of means every train.log_every steps."""
+    """Counts steps in the progress bar and writes a row every train.log_every steps.
+
+    A row is the mean of the steps since the row before; or since this fit began, where Keras forgets those before it.
+    """
 
     def __init__(self, metrics: Metrics, bar: Progress, track: Track):
         super().__init__()

@@ -9,7 +9,8 @@ from experiment.schema import Experiment
 from extract.rollouts import Rollouts
 from nextframe.model import NextFrame, pixel_loss
 from nextframe.windows import Windows
-from openloop.scores import score, to_unit
+from openloop.scores import score
+from viz.frames import to_rgb, to_unit
 from viz.strips import save_strip
 from viz.video import save_video, side_by_side
 
@@ -59,28 +60,19 @@ class HeldOut:
         """A PNG with a column for each of some windows: what the model sees, its prediction, the truth, their difference."""
         frames, actions = self.windows.read(self.windows.spread(STRIP))
         k = self.context
-        predicted = to_bytes(model.open_loop(frames[:, :k], actions[:, :k]))[:, 0]
+        predicted = to_rgb(np.asarray(model.open_loop(frames[:, :k], actions[:, :k])))[:, 0]
+        frames = to_rgb(frames)
         truth = frames[:, k]
         difference = np.abs(predicted.astype(int) - truth).astype(np.uint8)
         rows = [*np.moveaxis(frames[:, :k], 1, 0), predicted, truth, difference]
         labels = [*(f"input {t + 1}" for t in range(k)), "prediction", "truth", "difference"]
-        save_strip(path, [in_colour(row) for row in rows], labels)
+        save_strip(path, rows, labels)
 
     def save_video(self, model: NextFrame, stem: Path) -> None:
         """MP4 and GIF: left what happened, right what the model predicts open loop from the same first frames."""
         if self.films is None:
             return
         frames, actions = self.films.read(self.films.spread(FILMED))
-        predicted = to_bytes(model.open_loop(frames[:, : self.context], actions))
-        sides = [np.concatenate(list(in_colour(side)), axis=1) for side in (frames[:, self.context :], predicted)]
+        predicted = np.asarray(model.open_loop(frames[:, : self.context], actions))
+        sides = [np.concatenate(list(to_rgb(side)), axis=1) for side in (frames[:, self.context :], predicted)]
         save_video(stem, side_by_side(sides, ["truth", "prediction"], scale=2), fps=self.world.fps)
-
-
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as uint8."""
-    return np.round(np.asarray(images) * 255).astype(np.uint8)
-
-
-def in_colour(frames: np.ndarray) -> np.ndarray:
-    """Grey frames (..., 1) as RGB (..., 3); RGB as it is."""
-    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames

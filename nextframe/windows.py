@@ -7,6 +7,7 @@ import numpy as np
 
 from experiment.problem import Problem
 from extract.ahead import read_ahead
+from extract.recorded import actions_of
 from extract.rollouts import Rollouts
 
 POOL = (
@@ -27,12 +28,13 @@ class Windows:
 
     No frames are kept: what is in memory is 10 bytes a recorded step (actions and the like) and, while shuffled batches
     are read, about POOL frames and AHEAD bytes, however much is recorded.
-    Raises Problem if no episode is long enough. what: whose episodes these are, for the message.
+    Raises Problem if no episode is long enough, or a recorded action is not a number.
+    what: whose episodes these are, for the message.
     """
 
     def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, length: int, what: str = "training"):
         self.rollouts, self.length = rollouts, length
-        self.actions = rollouts.sequences().actions  # (F,) or (F, A)
+        self.actions = actions_of(rollouts)  # (F,) or (F, A)
         lengths, starts = rollouts.lengths[episode_ids], rollouts.starts[episode_ids]
         if lengths.max(initial=0) < length:
             raise Problem(

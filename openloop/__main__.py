@@ -15,7 +15,7 @@ from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, guard, settings_help
-from openloop.predictor import Kind, kind_of, open_run
+from openloop.predictor import CHANGEABLE, Kind, kind_of, open_run
 from openloop.table import table
 
 TEXT = """
@@ -46,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(("openloop",)),
+        epilog=settings_help(CHANGEABLE, common=()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
@@ -60,8 +60,11 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
     settings, made = open_run(path, overrides)
     kind = kind_of(made)
     if is_shipped(made):
+        if not made.rollouts.exists():
+            raise Problem(f"{made.path} is shipped without rollouts, with figures in {made.results}: give your own run")
         raise Problem(
-            f"{made.path} is shipped, with figures in {made.results}: to measure anew, give a copy of the folder"
+            f"{made.path} is shipped, with figures in {made.results} of more windows than are kept: "
+            "to measure these, give a copy of the folder"
         )
     with made.lock():
         record = measured(settings, made, kind)
@@ -98,15 +101,23 @@ def show(run: Run, record: dict[str, Any]) -> None:
 def measured(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any] | None:
     """What results.json has of these weights and settings, if everything that goes with it is there."""
     record = read_json(run.results, {}).get("openloop", {})
-    whole = record.get("of") == origin(settings, run, kind) and all(path.exists() for path in products(run))
+    whole = is_of(record, origin(settings, run, kind)) and all(path.exists() for path in products(run))
     return record if whole else None
 
 
+def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
+    """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
+    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
+    return {**unsaid, **record.get("of", {})} == current
+
+
 def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
-    """All that the figures depend on: weights by their checksums, and the settings that change them."""
+    """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
+    from extract.recorded import fingerprint
+
     weights = {name: f"{zlib.crc32(getattr(run, name).read_bytes()):08x}" for name in kind.weights.values()}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
-    return {**weights, **own}
+    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
 
 
 def products(run: Run) -> list[Any]:
@@ -120,15 +131,12 @@ def products(run: Run) -> list[Any]:
 def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
     """Everything, written into the run folder; returns what goes into results.json."""
     from experiment.hardware import prepare
-    from extract.rollouts import Rollouts
     from openloop.evaluation import evaluate, pick_windows, predict
     from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables
-    from openloop.windows import choose_windows, read_windows
+    from openloop.windows import open_recorded, read_windows
 
     o = settings.openloop
-    rollouts = Rollouts(*run.all_rollouts)
-    windows = choose_windows(rollouts.lengths, rollouts.split(settings.data.val_ratio)[1], o)
-    actions = rollouts.sequences().actions
+    rollouts, actions, windows = open_recorded(settings, run)
     machine = prepare(settings.hardware)
     predictor = kind.load(settings, run)
     curves = evaluate(predictor, rollouts, actions, windows, o)

@@ -25,12 +25,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
-from openloop.scores import Scores, score, to_unit
+from openloop.scores import Scores, score
 from openloop.windows import Batch, Window, read_windows
+from viz.frames import to_unit
 
 
 class Step(NamedTuple):
@@ -64,7 +66,10 @@ def predict(predictor: Predictor, batch: Batch, context: int) -> Iterator[Step]:
 
 
 def score_batch(predictor: Predictor, batch: Batch, context: int) -> dict[str, Scores]:
-    """The curves of B windows, parts (B, S); NaN beyond a window's end."""
+    """The curves of B windows, parts (B, S); NaN beyond a window's end.
+
+    Raises Problem if a prediction before it is not a number: it would count as a window that is over.
+    """
     kinds: dict[str, list[Scores]] = {}
     for step in predict(predictor, batch, context):
         shown = {
@@ -81,6 +86,11 @@ def score_batch(predictor: Predictor, batch: Batch, context: int) -> dict[str, S
         name: Scores(*(np.where(over[:, None], np.nan, np.stack(part, axis=2)) for part in zip(*scores, strict=True)))
         for name, scores in kinds.items()
     }  # parts (B, D, S), D is 1 where there is one prediction
+    for name, scores in draws.items():
+        if any((np.isfinite(part) == over[:, None]).any() for part in scores):
+            raise Problem(
+                f"{predictor.title}: a prediction is not a number ({name}), so the weights are spoilt: train it again"
+            )
     curves = {name: Scores(*(part.mean(axis=1) for part in scores)) for name, scores in draws.items()}
     if predictor.draws > 1:
         best = np.nanmean(draws["open_loop"].mse, axis=2).argmin(axis=1)  # (B,)

@@ -19,7 +19,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import guard, settings_help
-from openloop.predictor import Predictor, kind_of, open_run
+from openloop.predictor import CHANGEABLE, Predictor, kind_of, open_run
 from openloop.windows import Batch
 
 TEXT = """
@@ -143,7 +143,7 @@ def save(folder: Path, step: int, frames: np.ndarray, word: str) -> Path:
     """Write the D frames of a step (D, h, w, c), side by side, as a PNG."""
     from PIL import Image
 
-    from openloop.report import to_rgb
+    from viz.frames import to_rgb
     from viz.video import side_by_side
 
     path = folder / f"step-{step:04d}.png"
@@ -171,17 +171,15 @@ def session_folder(run: Run, out: str | None) -> Path:
 def begin(settings: Experiment, run: Run, number: int) -> Session:
     """A session that begins with one of the run's windows. Raises Problem if there is no such window, or no model."""
     from experiment.hardware import prepare
-    from extract.rollouts import Rollouts
-    from openloop.windows import choose_windows, read_windows
+    from openloop.windows import open_recorded, read_windows
 
-    rollouts = Rollouts(*run.all_rollouts)
-    windows = choose_windows(rollouts.lengths, rollouts.split(settings.data.val_ratio)[1], settings.openloop)
+    rollouts, actions, windows = open_recorded(settings, run)
     if not 0 <= number < len(windows):
         raise Problem(f"there is no window {number}: they are 0 to {len(windows) - 1} (openloop.windows)")
     prepare(settings.hardware)
     predictor = kind_of(run).load(settings, run)
     context = settings.openloop.context
-    batch = read_windows(rollouts, rollouts.sequences().actions, [windows[number]], context)
+    batch = read_windows(rollouts, actions, [windows[number]], context)
     window = windows[number]
     print(
         f"{predictor.title} has seen {context} frames of window {number}, recorded episode {window.episode} from step {window.start}"
@@ -216,10 +214,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m openloop.interactive",
         description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(("openloop",)),
+        epilog=settings_help(CHANGEABLE, common=()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
+    parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, or what is shipped: breakout")
     parser.add_argument("--window", metavar="N", type=int, default=0, help="which window to begin with (default 0)")
     parser.add_argument("--out", metavar="DIR", help="where the PNGs go (a new folder RUN/openloop/session-N)")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.temperature=0.5")

@@ -1,6 +1,7 @@
 """What a model has to offer to be evaluated open loop, teacher-forced, and interactively."""
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from experiment.config import load_made
 from experiment.files import read_json
-from experiment.pretrained import shipped
+from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -52,30 +53,18 @@ class Kind:
 
     weights: dict[str, str]
     """The stages that must be complete, and the attribute of Run that names each one's weights."""
-    load: Callable[[Experiment, Run], Predictor]
+    module: str
+    """Where its `load(settings, run)` is: imported by name, since nextframe/ is built on openloop/."""
 
-
-def load_vm(settings: Experiment, run: Run) -> Predictor:
-    """V+M."""
-    from openloop.vm import VisionMemory
-    from rnn.dream import seen_by
-    from rnn.model import load_rnn
-    from vae.model import load_vae
-
-    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)
-
-
-def load_next_frames(settings: Experiment, run: Run) -> Predictor:
-    """The next-frame model."""
-    from nextframe.model import load_nextframe
-    from openloop.nextframe import NextFrames
-
-    return NextFrames(load_nextframe(run, settings))
+    def load(self, settings: Experiment, run: Run) -> Predictor:
+        """The predictor of a run. Raises Problem if its weights are missing or damaged."""
+        predictor: Predictor = importlib.import_module(self.module).load(settings, run)
+        return predictor
 
 
 KINDS = (
-    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),
-    Kind({"nextframe": "nextframe_weights"}, load_next_frames),
+    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, "openloop.vm"),
+    Kind({"nextframe": "nextframe_weights"}, "nextframe.predictor"),
 )
 """In the order in which a run is asked for them."""
 
@@ -98,17 +87,17 @@ def is_trained(run: Run, stage: str, weights: str) -> bool:
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:
-    """A run folder or what is shipped, with the settings that it was made with but for overrides of openloop.* and hardware.*.
+    """A run folder or what is shipped, with the settings that it was made with; overrides: openloop.* and hardware.*.
 
-    Raises Problem if there is none, UsageProblem for another override.
+    Of a run with several iterations the last one (see find_run), unless another one's own folder is given.
+    Raises UsageProblem if there is none, or for another override.
     """
-    run = shipped(path) or Run(path)
-    if not run.config.exists():
-        raise Problem(f"{path} is not a run folder (it has no {run.config.name}): give one such as runs/doom")
+    given = Run(path)
+    run = given if given.iteration > 1 and given.config.exists() else find_run(path)
     for override in overrides:
         if override.partition(".")[0] not in CHANGEABLE:
             raise UsageProblem(
-                f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {path} is made"
+                f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {path} is already made"
             )
     return load_made(run.config, (*SECTIONS, *CHANGEABLE), overrides), run
 

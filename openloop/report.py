@@ -11,10 +11,11 @@ from experiment.files import atomic
 from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
-from openloop.scores import Scores, to_unit
+from openloop.scores import Scores
 from openloop.table import UNITS, names
 from openloop.windows import Window
 from viz.curves import Curves, save_panels
+from viz.frames import to_rgb, to_unit
 from viz.video import save_video, side_by_side
 
 HORIZONS = (1, 5, 10, 32, 64)
@@ -121,9 +122,3 @@ def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> 
         **({f"best of {draws}": open_loop[errors.argmin()]} if draws > 1 else {}),
     }
     save_video(path, side_by_side([to_rgb(video) for video in videos.values()], list(videos)), FPS)
-
-
-def to_rgb(frames: np.ndarray) -> np.ndarray:
-    """Frames (..., h, w, 1 or 3), uint8 or float in [0, 1], as uint8 (..., h, w, 3)."""
-    frames = frames if frames.dtype == np.uint8 else np.round(frames.clip(0, 1) * 255).astype(np.uint8)
-    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames

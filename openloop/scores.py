@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from viz.frames import to_unit
+
 ROUNDING = 1 / 12 / 255**2
 """The mean squared error that rounding to 8 bits costs. No frame's PSNR counts as better than this: 58.9 dB."""
 WINDOW, SIGMA = 11, 1.5
@@ -32,11 +34,6 @@ def score(predicted: np.ndarray, truth: np.ndarray) -> Scores:
     psnr = -10 * np.log10(np.maximum(mse, ROUNDING))
     ssim = similarity(predicted.reshape(-1, *picture), truth.reshape(-1, *picture)).numpy().reshape(shape)
     return Scores(mse, psnr, ssim)
-
-
-def to_unit(frames: np.ndarray) -> np.ndarray:
-    """Frames as float32 in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
-    return frames.astype(np.float32) / np.float32(255) if frames.dtype == np.uint8 else frames.astype(np.float32)
 
 
 @tf.function(reduce_retracing=True)

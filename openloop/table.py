@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+FORMS = {"mse": "#.3g", "psnr": ".2f", "ssim": ".3f"}
+"""How each is written: MSE can be anything from 0.1 down to that of a game where hardly a pixel moves."""
 
 
 def names(draws: int) -> dict[str, str]:
@@ -23,9 +25,9 @@ def table(record: Mapping[str, Any], draws: int) -> str:
     shown = names(draws)
     first = next(iter(record["horizons"].values()))
     lines = [["", "horizon", "windows", *(shown[name] for name in first["mse"])]]
-    for metric, decimals in (("mse", 5), ("psnr", 2), ("ssim", 3)):
+    for metric, form in FORMS.items():
         for k, figures in record["horizons"].items():
-            means = [f"{mean:.{decimals}f}" for mean, *_ in figures[metric].values()]
+            means = [format(mean, form) for mean, *_ in figures[metric].values()]
             lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))

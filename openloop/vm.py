@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from experiment.schema import Openloop
+from experiment.run import Run
+from experiment.schema import Experiment, Openloop
+from rnn.dream import seen_by
 from rnn.mixture import sample
-from rnn.model import MDNRNN
+from rnn.model import MDNRNN, load_rnn
+from vae.model import load_vae
 
 Tensor = Any
 
@@ -123,3 +126,8 @@ class VisionMemory:
         h, c = self._remembered(z, h, c, actions, restart)
         z = sample(self.rnn.head(h).mixture, temperature, uniform, normal)
         return self.vae.decode(z), z, h, c
+
+
+def load(settings: Experiment, run: Run) -> VisionMemory:
+    """That of a run. Raises Problem if V or M is missing or damaged."""
+    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)

@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiment.pretrained import is_shipped
 from experiment.problem import Problem
-from experiment.schema import Openloop
+from experiment.run import Run
+from experiment.schema import Experiment, Openloop
+from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Rollouts
 
 
@@ -29,6 +32,23 @@ class Batch(NamedTuple):
     steps: np.ndarray  # (B,) int64
     frames: np.ndarray  # (B, C + S, h, w, c) uint8
     actions: np.ndarray  # (B, C + S) or (B, C + S, A) float32, raw: actions[:, t] followed frames[:, t]
+
+
+class Recorded(NamedTuple):
+    """What predictions are compared with: a run's rollouts, and windows of them."""
+
+    rollouts: Rollouts
+    actions: np.ndarray  # (F,) or (F, A) float32, raw, of all frames
+    windows: list[Window]
+
+
+def open_recorded(settings: Experiment, run: Run) -> Recorded:
+    """The rollouts of a run, and its windows. Raises Problem if there are none, or they are not of its settings."""
+    if is_shipped(run) and not run.rollouts.exists():
+        raise Problem(f"{run.path} is shipped without rollouts, so there is no window: give your own run")
+    rollouts = open_rollouts(settings, run)
+    held_out = rollouts.split(settings.data.val_ratio)[1]
+    return Recorded(rollouts, actions_of(rollouts), choose_windows(rollouts.lengths, held_out, settings.openloop))
 
 
 def choose_windows(lengths: np.ndarray, held_out: np.ndarray, settings: Openloop) -> list[Window]:

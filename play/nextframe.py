@@ -9,12 +9,12 @@ from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
-from extract.rollouts import Rollouts
-from nextframe.model import load_nextframe, signature_of
+from extract.recorded import open_rollouts
+from nextframe.model import load_nextframe
+from nextframe.predictor import NextFrames
 from nextframe.windows import Batch, Windows
-from openloop.nextframe import NextFrames
-from openloop.report import to_rgb
 from play.places import Happened, Place
+from viz.frames import to_rgb
 
 SECTIONS = ("env", "data", "model")
 STARTS = 200
@@ -38,8 +38,7 @@ class NextFrameModel:
         self.starts: Batch | None = None
         """Windows of K recorded frames and the actions between them."""
         try:
-            rollouts = Rollouts(*run.all_rollouts)
-            signature_of(rollouts, self.settings)
+            rollouts = open_rollouts(self.settings, run)
             held_out = rollouts.split(self.settings.data.val_ratio)[1]
             windows = Windows(rollouts, held_out, self.context, "held-out")
             self.starts = windows.read(windows.spread(STARTS))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import keras
@@ -15,28 +16,27 @@ import pytest
 
 from envs.actions import unchoose
 from envs.worlds import WORLDS
+from experiment.config import load_config
 from experiment.estimate import flop_of_a_frame
 from experiment.metrics import read_metrics_rows
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
-from experiment.schema import Data, Env, Experiment, Hardware, Model, Train, Wandb
+from experiment.schema import Architecture, Data, Env, Experiment, Hardware, Model, Train, Wandb
+from extract.recorded import Signature, signature_from, signature_of
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from nextframe import training, windows
 from nextframe.model import (
-    ARCHITECTURES,
     NextFrame,
-    Signature,
     load,
     load_nextframe,
     pixel_loss,
     save,
-    signature_from,
-    signature_of,
 )
 from nextframe.schedule import OneCycle
 from nextframe.validation import HeldOut
 from nextframe.windows import Windows
 
+ARCHITECTURES = get_args(Architecture)
 PROJECT = Path(__file__).parent.parent
 SIZE, ACTIONS = 16, 4
 SETTINGS = Experiment(
@@ -228,8 +228,10 @@ def test_actions_that_are_quantities_are_told_as_executed(name, actions):
 def test_the_architectures_differ_and_others_are_refused():
     sizes = {name: new_model(replace(SETTINGS.model, name=name)).count_params() for name in ARCHITECTURES}
     assert len(set(sizes.values())) == len(sizes) == 2
-    with pytest.raises(Problem, match=r"model\.name=cnn: expected one of unet, plain"):
-        new_model(replace(SETTINGS.model, name="cnn"))
+    with pytest.raises(UsageProblem, match=r"model\.name"):
+        load_config(PROJECT / "configs" / "breakout.yaml", overrides=["model.name=cnn"])
+    for name in ARCHITECTURES:
+        assert load_config(PROJECT / "configs" / "breakout.yaml", overrides=[f"model.name={name}"]).model.name == name
 
 
 def test_open_loop_is_the_model_fed_with_what_it_predicts():
@@ -371,6 +373,21 @@ def test_training_leaves_everything_and_killed_it_comes_to_the_same_end(run, tmp
     assert list((run.tensorboard / "nextframe").iterdir())
 
 
+def test_a_row_is_the_mean_since_the_one_before_or_since_the_validation_after_it(run, tmp_path):
+    """Validations after steps 4 and 8: the row of step 6 is of steps 5 and 6, that of step 9 of step 9 alone."""
+    other = Run(tmp_path / "other")
+    make_rollouts(other)
+    train = replace(SETTINGS.train, unroll=1, video_steps=0)
+    training.train(replace(SETTINGS, train=train), run)
+    training.train(replace(SETTINGS, train=replace(train, log_every=3)), other)
+    loss = {int(row["step"]): row["loss"] for row in numbers_of(run, "metrics.csv")}
+    rows = {int(row["step"]): row["loss"] for row in numbers_of(other, "metrics.csv")}
+    steps = {3: (1, 2, 3), 6: (5, 6), 9: (9,)}
+    assert set(rows) == set(steps) and len(loss) == 9
+    for step, of in steps.items():
+        assert rows[step] == pytest.approx(np.mean([loss[each] for each in of]), rel=1e-3)
+
+
 def test_the_model_learns_what_actions_do(run):
     """Better than copying the last frame, and the best by validation is what is kept."""
     train = replace(SETTINGS.train, max_steps=120, batch=16, val_every_steps=60, video_steps=0, unroll=1, log_every=50)
@@ -484,8 +501,34 @@ def test_data_that_is_not_of_the_settings_is_a_problem(tmp_path, about, settings
     with pytest.raises(Problem, match=r"shard-00000\.h5 was recorded with") as caught:
         training.train(replace(SETTINGS, env=replace(SETTINGS.env, **settings)), run)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
-    good = signature_of(Rollouts(run.rollouts), SETTINGS) if "height" in words[0] else None
-    assert good in (None, Signature("breakout", SIZE, SIZE, 1, ACTIONS))
+
+
+@pytest.mark.parametrize("about", [{"env.name": "breakout", "actions": ACTIONS}, {}])
+def test_data_of_the_settings_is_what_they_say(tmp_path, about):
+    make_rollouts(Run(tmp_path), about=about)
+    assert signature_of(Rollouts(Run(tmp_path).rollouts), SETTINGS) == Signature("breakout", SIZE, SIZE, 1, ACTIONS)
+
+
+def test_every_shard_is_to_be_of_the_settings(run):
+    with h5py.File(shard_path(run.rollouts, 1), "r+") as file:
+        file.attrs["env.name"] = "pong"
+    with pytest.raises(Problem, match=r"shard-00001\.h5 was recorded with game=pong, but the settings say breakout"):
+        training.train(SETTINGS, run)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_recorded_actions_that_are_no_numbers_are_a_problem(run, value):
+    with h5py.File(shard_path(run.rollouts, 1), "r+") as file:
+        file["actions"][3] = value
+    with pytest.raises(
+        Problem, match=r"shard-00001\.h5 has recorded actions that are not numbers: delete it"
+    ) as caught:
+        Windows(Rollouts(run.rollouts), np.arange(8), 3)
+    assert "\n" not in str(caught.value)
+    with h5py.File(shard_path(run.rollouts, 0), "r+") as file:
+        file["actions"][-1] = value
+    with pytest.raises(Problem, match=r"shard-00000\.h5 has recorded actions"):
+        Windows(Rollouts(run.rollouts), np.arange(8), 3)
 
 
 @pytest.mark.parametrize(
@@ -544,6 +587,32 @@ def test_a_truncated_shard_is_named(run):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(Problem, match=r"shard-00001\.h5 is damaged"):
         training.train(SETTINGS, run)
+
+
+def test_damage_that_training_meets_with_later_is_a_problem_too(tmp_path, monkeypatch):
+    """Not before some batches were read, in the thread that TensorFlow reads them in."""
+    monkeypatch.setattr(windows, "POOL", 16)
+    run = Run(tmp_path)
+    make_rollouts(run, (100, 100, 100, 100))
+    damage_last_read(run, Rollouts(run.rollouts))
+    settings = replace(SETTINGS, train=replace(SETTINGS.train, max_steps=200, val_every_steps=200, unroll=1))
+    with pytest.raises(Problem, match=r"shard-0000\d\.h5 is damaged \(.*\): delete it and run") as caught:
+        training.train(settings, run)
+    assert "\n" not in str(caught.value)
+    assert len(read_metrics_rows(run.metrics / "metrics.csv")) >= 3
+
+
+def damage_last_read(run: Run, rollouts: Rollouts) -> None:
+    """Overwrite the compressed chunk of a training episode that the first pass of training comes to last."""
+    cut = Windows(rollouts, rollouts.split(SETTINGS.data.val_ratio)[0], SETTINGS.model.context + 1)
+    last = int(cut.order(SETTINGS.train.seed, 0)[-1])
+    shard, row = divmod(last, 200)
+    path = shard_path(run.rollouts, shard)
+    with h5py.File(path) as file:
+        chunk = file["frames"].id.get_chunk_info(row // rollouts.block)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(bytes(chunk.size))
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.99])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from experiment.files import read_json, write_json
 from experiment.pretrained import find_run, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
-from extract.rollouts import Rollouts
+from extract.rollouts import Rollouts, shard_path
 from nextframe import export
 from nextframe.model import load_nextframe
 from openloop import interactive
@@ -105,9 +106,19 @@ def test_it_can_be_stepped_through_and_is_left_as_it_is(shipped, tmp_path, monke
     assert sorted(path.name for path in (tmp_path / "runs/tiny/openloop/session-1").iterdir()) == [
         f"step-{n:04d}.png" for n in range(4)
     ]
-    with pytest.raises(Problem, match=r"tiny is shipped, with figures in .*results\.json: .* give a copy"):
+    with pytest.raises(Problem, match=r"tiny is shipped, with figures in .*results\.json of .* give a copy"):
         evaluate_run("tiny", [])
     assert before == {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}
+
+
+def test_rollouts_of_something_else_are_not_shipped(made, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(made.path, run.path)
+    with h5py.File(shard_path(run.rollouts, 0), "r+") as file:
+        file.attrs["actions"] = 18
+    with pytest.raises(Problem, match=r"shard-00000\.h5 was recorded with actions=18, but the settings say 4"):
+        export.export(str(run.path), tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
 
 
 def test_what_was_not_measured_is_not_shipped(made, tmp_path):

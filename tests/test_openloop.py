@@ -3,10 +3,13 @@
 import csv
 import dataclasses
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import imageio_ffmpeg
 import keras
 import numpy as np
@@ -23,17 +26,20 @@ from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from openloop import interactive
-from openloop.__main__ import evaluate_run
+from openloop.__main__ import evaluate_run, is_of, origin
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
 from openloop.interactive import Session, read_command
 from openloop.predictor import kind_of, open_run
-from openloop.report import save_comparison, to_rgb
+from openloop.report import save_comparison
 from openloop.scores import Scores, score
+from openloop.table import table
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Batch, Window, choose_windows, read_windows
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
+from tests.fake import save_next_frames
 from tests.test_viz import read_video
+from viz.frames import to_rgb, to_unit
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
@@ -87,6 +93,17 @@ def test_scores_of_many_predictions_of_a_frame_and_of_bytes():
         np.testing.assert_allclose(part, same, rtol=1e-5)
 
 
+def test_bytes_and_floats_are_the_same_frames():
+    frames = np.arange(256, dtype=np.uint8).reshape(4, 4, 16, 1)
+    np.testing.assert_allclose(to_unit(frames), frames.astype("float64") / 255, rtol=1e-6)
+    np.testing.assert_array_equal(to_unit(to_unit(frames)), to_unit(frames))
+    colour = to_rgb(frames)
+    assert colour.shape == (4, 4, 16, 3) and (colour == frames).all() and colour.dtype == np.uint8
+    np.testing.assert_array_equal(to_rgb(to_unit(frames)), colour)
+    np.testing.assert_array_equal(to_rgb(colour), colour)
+    assert to_rgb(np.array([[[-0.5], [1.5]]], np.float32))[0, :, 0].tolist() == [0, 255]
+
+
 # Windows
 
 
@@ -128,11 +145,13 @@ def test_windows_that_there_are_not(change, words):
     assert len(windows) == just["windows"]
 
 
-def write_rollouts(folder: Path, actions: int = 1, lengths: np.ndarray = LENGTHS) -> Rollouts:
+def write_rollouts(
+    folder: Path, actions: int = 1, lengths: np.ndarray = LENGTHS, size: int = 64, about: dict | None = None
+) -> Rollouts:
     """Two shards of noisy episodes; the first bytes of a frame say its episode and step, and its action both."""
     random, episodes = np.random.default_rng(0), []
     for number, length in enumerate(lengths):
-        frames = random.integers(0, 256, (64, 64, 3), dtype=np.uint8) // 2 + np.zeros((length, 1, 1, 1), np.uint8)
+        frames = random.integers(0, 256, (size, size, 3), dtype=np.uint8) // 2 + np.zeros((length, 1, 1, 1), np.uint8)
         frames = np.stack([np.roll(frame, 3 * t, axis=1) for t, frame in enumerate(frames)])
         frames[:, 0, 0, 0], frames[:, 0, 0, 1] = number, np.arange(length)
         acted = random.uniform(-1, 1, (length, actions) if actions > 1 else length).astype("float32")
@@ -140,7 +159,7 @@ def write_rollouts(folder: Path, actions: int = 1, lengths: np.ndarray = LENGTHS
         episodes.append(Episode(frames, acted, np.ones(length, "float32"), end, np.zeros(length, bool)))
     half = len(episodes) // 2
     for shard, some in enumerate((episodes[:half], episodes[half:])):
-        write_shard(shard_path(folder, shard), some, {})
+        write_shard(shard_path(folder, shard), some, about or {})
     return Rollouts(folder)
 
 
@@ -252,6 +271,36 @@ def test_one_certain_prediction_has_neither_best_nor_mean_nor_floor():
     assert list(curves) == CERTAIN
     drifting = list(predict(Drifter(), some_windows(), 4))[-1].open_loop[:, 2]
     np.testing.assert_array_equal(list(predict(Certain(), some_windows(), 4))[-1].open_loop[:, 0], drifting)
+
+
+class Spoilt(Certain):
+    """Its predictions of each window are no numbers from a step on."""
+
+    def __init__(self, good: np.ndarray):
+        self.good = good  # (B,), how many of them are
+
+    def begin(self, frames, actions, windows):
+        return super().begin(frames, actions, windows), 0
+
+    def imagine(self, memory, actions):
+        seen, step = memory
+        frames, seen = super().imagine(seen, actions)
+        frames[step >= self.good] = np.nan
+        return frames, (seen, step + 1)
+
+    def observe(self, memory, actions, frames):
+        seen, step = memory
+        return super().observe(seen, actions, frames), step + 1
+
+
+def test_predictions_that_are_no_numbers_are_a_problem_and_not_a_window_that_is_over():
+    batch = some_windows()
+    curves, whole = (score_batch(predictor, batch, 4) for predictor in (Spoilt(batch.steps), Certain()))
+    np.testing.assert_array_equal(curves["open_loop"].mse, whole["open_loop"].mse)  # beyond their ends they may be
+    for row in range(5):
+        good = batch.steps - (np.arange(5) == row)
+        with pytest.raises(Problem, match=r"drifter: a prediction is not a number \(open_loop\).*train it again"):
+            score_batch(Spoilt(good), batch, 4)
 
 
 def test_division_into_batches_changes_nothing(tmp_path):
@@ -441,7 +490,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
 )
 def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
     from nextframe.model import NextFrame, signature_from
-    from openloop.nextframe import NextFrames
+    from nextframe.predictor import NextFrames
 
     keras.config.set_dtype_policy("float32")
     settings = Experiment(env=Env(name=env, grey=shape[2] == 1), model=Model(channels=8))
@@ -576,14 +625,147 @@ def test_what_was_measured_is_not_measured_again(made, evaluated, capsys):
     assert files[0].read_bytes() != before[0]
 
 
+def copied(made: Run, path: Path) -> Run:
+    """A run folder of its own, with everything in it."""
+    shutil.copytree(made.path, path)
+    return Run(path)
+
+
+def test_other_data_is_measured_again_but_not_what_an_earlier_version_measured(made, tmp_path, capsys):
+    run = copied(made, tmp_path / "run")
+
+    def measures() -> bool:
+        evaluate_run(str(run.path), SMALL)
+        return "nothing to do" not in capsys.readouterr().out
+
+    def current() -> dict:
+        return origin(open_run(str(run.path), SMALL)[0], run, kind_of(run))
+
+    measures()
+    record, config = read_json(run.results)["openloop"], run.config.read_text()
+    assert record["of"] == current()
+    earlier = {name: value for name, value in record["of"].items() if name not in ("rollouts", "val_ratio")}
+    assert len(earlier) == len(record["of"]) - 2
+    run.update_results("openloop", {**record, "of": earlier})
+    assert not measures()
+    assert not is_of({"of": {**earlier, "vae_weights": "00000000"}}, current()) and not is_of({}, current())
+    run.update_results("openloop", record)
+    run.config.write_text(config.replace("val_ratio: 0.5", "val_ratio: 0.4"))
+    assert not is_of(record, current())
+    run.config.write_text(config)
+    assert is_of(record, current())
+    write_rollouts(run.rollouts, lengths=LENGTHS[::-1])
+    assert measures()
+
+
+@pytest.mark.parametrize(
+    ("size", "about", "words"),
+    [
+        (64, {"env.name": "carracing"}, "recorded with game=carracing, but the settings say doom"),
+        (32, {"env.name": "doom"}, "recorded with height=32, but the settings say 64"),
+        (64, {"env.name": "doom", "actions": 4}, "recorded with actions=4, but the settings say 1"),
+    ],
+)
+def test_data_that_v_and_m_were_not_made_for_is_a_problem(made, tmp_path, size, about, words):
+    run = copied(made, tmp_path / "run")
+    shutil.rmtree(run.rollouts)
+    write_rollouts(run.rollouts, size=size, about=about)
+    settings, _ = open_run(str(run.path), SMALL)
+    for attempt in (lambda: evaluate_run(str(run.path), SMALL), lambda: interactive.begin(settings, run, 0)):
+        with pytest.raises(Problem, match=rf"shard-00000\.h5 was {words}") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "about", "words"),
+    [
+        ("coinrun", 20, {}, "game=coinrun, but the settings say breakout"),
+        ("breakout", 28, {}, "height=28, but the settings say 20"),
+        ("breakout", 20, {"env.name": "pong", "actions": 18}, "game=pong, but the settings say breakout"),
+        ("breakout", 20, {"actions": 18}, "actions=18, but the settings say 4"),
+    ],
+)
+def test_data_that_a_next_frame_model_was_not_made_for_is_a_problem(tmp_path, name, size, about, words):
+    run, other = (
+        save_next_frames(Run(tmp_path / folder), *of)
+        for folder, *of in (("run", "breakout", 20), ("other", name, size))
+    )
+    shutil.rmtree(run.rollouts)
+    shutil.copytree(other.rollouts, run.rollouts)
+    with h5py.File(shard_path(run.rollouts, 0), "r+") as file:
+        file.attrs.update(about)
+    settings, _ = open_run(str(run.path))
+    for attempt in (lambda: evaluate_run(str(run.path), []), lambda: interactive.begin(settings, run, 0)):
+        with pytest.raises(Problem, match=rf"shard-00000\.h5 was recorded with {words}"):
+            attempt()
+    assert not run.results.exists() and not run.metrics.exists()
+
+
+def test_weights_that_are_no_numbers_are_a_problem(tmp_path):
+    run = save_next_frames(Run(tmp_path / "run"), size=20)
+    with h5py.File(run.nextframe_weights, "r+") as file:
+        kernels: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: kernels.append(item) if getattr(item, "ndim", 0) == 4 else None)
+        for kernel in kernels:
+            kernel[:] = np.nan
+    with pytest.raises(
+        Problem, match=r"Next-frame model \(unet\): a prediction is not a number \(open_loop\), so"
+    ) as caught:
+        evaluate_run(str(run.path), [])
+    assert "\n" not in str(caught.value) and not run.results.exists()
+
+
+def test_small_errors_are_told_apart_in_the_table():
+    figures = {
+        "windows": 7,
+        "mse": {"open_loop": [1.2346e-5], "copy": [0.012]},
+        "psnr": {"open_loop": [49.087], "copy": [19.2]},
+        "ssim": {"open_loop": [0.99876], "copy": [0.5]},
+    }
+    lines = table({"horizons": {"1": figures}}, 1).splitlines()
+    assert len({len(line) for line in lines}) == 1, "not aligned"
+    assert lines[3].split() == ["MSE", "1", "7", "1.23e-05", "0.0120"]
+    assert lines[4].split()[-2:] == ["49.09", "19.20"] and lines[5].split()[-2:] == ["0.999", "0.500"]
+
+
+def test_of_several_iterations_the_last_with_a_controller_is_taken_unless_another_is_given(made, tmp_path):
+    run = copied(made, tmp_path / "run")
+    for number in (2, 3):
+        shutil.copytree(made.path, run.at(number).path)
+    for number in (1, 2):
+        run.at(number).controller.touch()
+    for given, taken in ((run, 2), (run.at(2), 2), (run.at(3), 3)):
+        settings, opened = open_run(str(given.path))
+        assert opened.path == run.at(taken).path and settings.vae.z == 4
+    assert len(opened.all_rollouts) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("doom", r"without rollouts, with figures in .*results\.json: give your own run"),
+        ("breakout", r"with figures in .*results\.json of more windows than are kept: to measure these, give a copy"),
+    ],
+)
+def test_what_is_shipped_is_not_measured(name, words):
+    with pytest.raises(Problem, match=rf"{name} is shipped,? {words}") as caught:
+        evaluate_run(name, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_v_and_m_as_shipped_have_no_window_to_begin_with():
+    settings, run = open_run("doom")
+    with pytest.raises(Problem, match="doom is shipped without rollouts, so there is no window: give your own run"):
+        interactive.begin(settings, run, 0)
+
+
 @pytest.mark.parametrize("module", ["openloop", "openloop.interactive"])
 def test_faults_are_one_line(made, tmp_path, module):
     missing = command(module, tmp_path / "nowhere")
-    assert (missing.returncode, missing.stdout) == (1, "")
-    assert (
-        missing.stderr
-        == f"error: {tmp_path}/nowhere is not a run folder (it has no config.yaml): give one such as runs/doom\n"
-    )
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith(f"error: {tmp_path}/nowhere is neither shipped (breakout, ")
+    assert missing.stderr.endswith(") nor a run folder such as runs/doom\n") and missing.stderr.count("\n") == 1
     unfinished = Run(tmp_path / "run")
     unfinished.path.mkdir()
     unfinished.config.write_text(made.config.read_text())
@@ -597,7 +779,7 @@ def test_faults_are_one_line(made, tmp_path, module):
         assert done.stderr == f"error: {unfinished.path} {wanted}\n"
     other = command(module, made.path, "vae.z=5")
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
-    assert len(other.stderr.splitlines()) == 1
+    assert other.stderr.endswith(f": {made.path} is already made\n") and other.stderr.count("\n") == 1
 
 
 def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
@@ -617,6 +799,19 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
     with pytest.raises(UsageProblem, match=r"rnn\.layers"):
         open_run(str(tmp_path))
     assert load_made(tmp_path / "config.yaml", ["vae"]).rnn == settings.rnn
+
+
+@pytest.mark.parametrize("module", ["openloop", "openloop.interactive"])
+def test_help_lists_what_can_be_changed(module):
+    done = command(module, "--help")
+    shown = {line.split(".")[0].strip() for line in done.stdout.splitlines() if re.match(r"  \w+\.\w+=", line)}
+    assert shown == {"openloop", "hardware"}
+
+
+def test_openloop_is_above_nextframe():
+    """It knows the next-frame model's predictor by name alone, as nextframe imports from it."""
+    for path in (ROOT / "openloop").glob("*.py"):
+        assert not re.search(r"(from|import) nextframe", path.read_text()), path
 
 
 # Interactive

@@ -1,5 +1,6 @@
 """Arrays in, pictures out: strips of frames, curves, histograms and videos. Knows nothing of the models.
 
+viz.frames.to_rgb            frames of any kind as uint8 RGB; to_unit as float32 in [0, 1]
 viz.strips.save_strip        labelled rows of frames, PNG
 viz.curves.save_panels       one or several panels in a figure: Curves, lines with bands, and Histogram
 viz.video.save_video         MP4 and GIF; save_mp4, save_gif; side_by_side puts captioned videos next to each other

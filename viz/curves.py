@@ -17,7 +17,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from experiment.files import atomic
 
 # Okabe and Ito's colours, told apart with any colour vision; their yellow is too pale for lines.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#555555"
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
+# Paul Tol's darker ones, for what shares a picture with lines in those and is none of them.
+DARK_PALETTE = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#661100")
 INK = "#222222"
 FAINT = "#777777"
 WIDTH, HEIGHT = 6.4, 4.0  # of a panel, in inches
@@ -31,6 +35,8 @@ class Curves:
     series: label -> (x, y) or (x, y, band); x, y (n,); band (n,) drawn as y ± band, or (2, n) as low and high.
         Points whose x or y is NaN are left out, so series that were measured now and then are drawn through.
     hlines: label -> y of a dashed level, such as a published score, named at the right edge.
+    colours: label -> colour, for what is to look the same in several panels; other series have the palette's, by their
+        position.
     """
 
     series: Mapping[str, Sequence[Any]]
@@ -39,12 +45,13 @@ class Curves:
     title: str
     logx: bool = False
     hlines: Mapping[str, float] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     def draw(self, axes: Axes) -> None:
         for i, (label, (x, y, *band)) in enumerate(self.series.items()):
             x, y = np.asarray(x, float), np.asarray(y, float)
             kept = np.isfinite(x) & np.isfinite(y)
-            x, y, colour = x[kept], y[kept], PALETTE[i % len(PALETTE)]
+            x, y, colour = x[kept], y[kept], self.colours.get(label, PALETTE[i % len(PALETTE)])
             marker = "o" if len(x) <= 30 else None
             width = 1.8 if len(x) <= 500 else 1.0
             axes.plot(x, y, color=colour, linewidth=width, marker=marker, markersize=4, label=label, zorder=3)

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from experiment.problem import Problem
-from nextframe.model import NextFrame
-from openloop.scores import to_unit
+from experiment.run import Run
+from experiment.schema import Experiment
+from nextframe.model import NextFrame, load_nextframe
+from viz.frames import to_unit
 
 
 class Memory(NamedTuple):
@@ -44,3 +46,8 @@ class NextFrames:
 
     def reconstruct(self, frames: np.ndarray) -> None:
         return None
+
+
+def load(settings: Experiment, run: Run) -> NextFrames:
+    """That of a run. Raises Problem as load_nextframe does."""
+    return NextFrames(load_nextframe(run, settings))
