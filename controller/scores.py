@@ -12,6 +12,8 @@ from experiment.run import Run
 
 PUBLISHED = Path(__file__).parent / "published"
 
+NOT_MEASURED = "This run has not measured that."
+
 Record = dict[str, Any]
 """A part of an evaluation as in results.json: what it is of, and what `summary` gives."""
 
@@ -145,8 +147,11 @@ def published_lines(file: str) -> list[dict[str, str]]:
 def table(ours: Sequence[Row], published: Sequence[Row], heading: str) -> str:
     """The rows as text, ours above the published ones; a place where nobody has been has no column.
 
-    heading: what the scores are, such as 'survival in tics' or 'return'.
+    heading: what the scores are, such as 'survival in tics' or 'return'. Without any row: NOT_MEASURED.
     """
+    rows = [*ours, *published]
+    if not rows:
+        return NOT_MEASURED
 
     def cell(score: Score | None) -> str:
         if score is None:
@@ -157,7 +162,6 @@ def table(ours: Sequence[Row], published: Sequence[Row], heading: str) -> str:
     def whole(value: float) -> str:
         return f"{value:z,.0f}"  # z: a return of -0.3 is 0, not -0
 
-    rows = [*ours, *published]
     columns = [
         [f"{heading}, mean ± standard deviation", *(r.name for r in rows)],
         ["in the dream", *(cell(r.dream) for r in rows)],

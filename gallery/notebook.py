@@ -9,6 +9,7 @@ import numpy as np
 from IPython.display import Image, Video
 from PIL import Image as Picture
 
+from controller.scores import NOT_MEASURED
 from viz.curves import Curves, Histogram, draw_panels
 from viz.strips import evenly, strip
 from viz.video import save_mp4, side_by_side
@@ -41,7 +42,7 @@ def rows(frames: Frames, count: int = 8, scale: int = 2) -> Image:
 def plot(panels: Sequence[Curves | Histogram], columns: int = 2) -> Image | str:
     """Panels in one figure, or a word where the run has nothing to show."""
     if not panels:
-        return "This run has not measured that."
+        return NOT_MEASURED
     file = io.BytesIO()
     draw_panels(panels, columns).savefig(file, format="png", dpi=DPI)
     return Image(png(np.asarray(Picture.open(file).convert("RGB"))))

@@ -2,18 +2,19 @@
 
 import argparse
 import contextlib
+import ipaddress
 import sys
 import textwrap
 
 from experiment.hardware import import_tensorflow
 from experiment.pretrained import find_run
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
 from experiment.stage import guard
 
 TEXT = """
-Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction beside
-it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back. Of a next-frame
-model: in its own prediction, or in the real game with what it predicted of each frame beside it.
+Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction
+beside it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back. Of a
+next-frame model: in its own prediction, or in the real game with what it predicted of each frame beside it.
 
 NAME is a shipped model (doom), RUN a run folder (runs/doom).
 """
@@ -36,10 +37,12 @@ def main() -> int:
 
 def serve(name: str, host: str, port: int, sessions: int) -> None:
     """Load a run's models and serve the page. Raises Problem where that cannot be."""
+    if sessions < 1:
+        raise UsageProblem(f"--sessions {sessions}: expected at least 1")
     run = find_run(name)
     import_tensorflow()
     try:
-        from play.server import Player, allowed_hosts, is_local, listen_on, make_server
+        from play.server import Player, allowed_hosts, is_local, listen_on, make_server, reachable_at
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: pip install -c constraints.txt -e '.[play]'") from error
     from play.models import load_models
@@ -51,9 +54,12 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
             print(f"play: without the {what} ({reason})", flush=True)
         models.warm_up()
         player = Player(models, run.at(1).path.resolve().name, sessions, allowed_hosts(host))
-        address = listening.getsockname()
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"play: open http://{shown}:{address[1]} in a browser; Ctrl-C ends it", flush=True)
+        address, port = listening.getsockname()[:2]
+        shown = reachable_at(address)
+        shown = f"[{shown}]" if ":" in shown else shown
+        print(f"play: open http://{shown}:{port} in a browser; Ctrl-C ends it", flush=True)
+        if ipaddress.ip_address(address).is_unspecified:
+            print(f"play: on this machine http://localhost:{port} will do", flush=True)
         if not is_local(host):
             print("play: everyone who can reach this machine can play", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

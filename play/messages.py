@@ -4,7 +4,6 @@ Every message has a `type`; the others of its keys, all of them needed unless sa
 """
 
 import json
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,8 +26,8 @@ class Refused(Exception):
 
 
 def number(low: float, high: float) -> Callable[[Any], bool]:
-    """Whether it is a number between two others."""
-    return lambda value: type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+    """Whether it is a number between two others, however long it is; NaN never is."""
+    return lambda value: type(value) in (int, float) and low <= value <= high
 
 
 def whole(high: int) -> Callable[[Any], bool]:

@@ -22,7 +22,7 @@ HEIGHT = 384
 LONGEST = 300
 """Seconds of a recording."""
 KEPT = 20
-"""Recordings that the server keeps; the oldest are deleted first."""
+"""Finished recordings that the server keeps; the oldest are deleted first."""
 WAITING = 500
 """Frames that may wait for the encoder; beyond them a frame is left out."""
 
@@ -34,23 +34,30 @@ class Recordings:
         self.folder = tempfile.TemporaryDirectory(prefix="play-")
         self.lock = threading.Lock()
         self.names: list[str] = []
+        """Of finished recordings, the oldest first."""
 
     def begin(self, fps: float) -> "Recorder":
         """A new recording, whose name cannot be guessed."""
-        name = f"{secrets.token_urlsafe(16)}.mp4"
+        return Recorder(Path(self.folder.name) / f"{secrets.token_urlsafe(16)}.mp4", fps)
+
+    def finish(self, recorder: "Recorder") -> tuple[str, float]:
+        """End a recording, which can be found from now on, and drop the oldest of those that ended before.
+
+        Returns where it can be downloaded, and its seconds. Raises Problem if it could not be written.
+        """
+        seconds = recorder.finish()
+        name = recorder.path.name
         with self.lock:
             self.names.append(name)
             old, self.names = self.names[:-KEPT], self.names[-KEPT:]
         for each in old:
             (Path(self.folder.name) / each).unlink(missing_ok=True)
-        return Recorder(Path(self.folder.name) / name, fps)
+        return f"recordings/{name}", seconds
 
     def find(self, name: str) -> Path | None:
         """The file of a finished recording."""
         with self.lock:
-            known = name in self.names
-        path = Path(self.folder.name) / name
-        return path if known and path.exists() else None
+            return Path(self.folder.name) / name if name in self.names else None
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +80,10 @@ class Recorder:
         self.thread.start()
 
     def add(self, pictures: list[np.ndarray], labels: list[str]) -> bool:
-        """Add a frame, the pictures beside each other under their labels. False when the recording is full, or the world another."""
+        """Add a frame, the pictures beside each other under their labels.
+
+        False when the recording is full, or the world another.
+        """
         frame = compose(pictures, labels)
         self.width = self.width or frame.shape
         if frame.shape != self.width or self.frames >= LONGEST * self.fps or not self.thread.is_alive():
@@ -85,8 +95,8 @@ class Recorder:
             pass
         return True
 
-    def finish(self) -> tuple[str, float]:
-        """End it. Returns where it can be downloaded, and its seconds. Raises Problem if it could not be written."""
+    def finish(self) -> float:
+        """End it. Returns its seconds. Raises Problem if it could not be written."""
         while self.thread.is_alive():
             try:
                 self.waiting.put(None, timeout=0.2)
@@ -96,7 +106,7 @@ class Recorder:
         self.thread.join()
         if not self.path.exists():
             raise Problem("the recording could not be written: is the disk full?")
-        return f"recordings/{self.path.name}", self.frames / self.fps
+        return self.frames / self.fps
 
     def _taken(self) -> Iterator[np.ndarray]:
         while (frame := self.waiting.get()) is not None:

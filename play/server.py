@@ -150,7 +150,7 @@ class Player:
                 await refuse(page, "too many messages: this session is closed", POLICY)
                 return
             text = message.get("text")
-            if len(text if text is not None else message.get("bytes") or b"") > LONGEST:
+            if len(text.encode() if text is not None else message.get("bytes") or b"") > LONGEST:
                 await refuse(page, f"a message has at most {LONGEST} bytes: this session is closed", TOO_BIG)
                 return
             try:
@@ -248,6 +248,20 @@ def is_local(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
+
+
+def reachable_at(host: str) -> str:
+    """By what a browser reaches a server that listens on an address.
+
+    For one that stands for all addresses of this machine, that by which other machines know it, else its name.
+    """
+    if not ipaddress.ip_address(host).is_unspecified:
+        return host
+    family, elsewhere = (socket.AF_INET6, "2001:db8::1") if ":" in host else (socket.AF_INET, "192.0.2.1")
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as outward:
+        outward.connect((elsewhere, 9))  # nothing is sent: this only chooses the address that would send it
+        return outward.getsockname()[0]
+    return socket.gethostname()
 
 
 def allowed_hosts(host: str) -> list[str]:

@@ -1,7 +1,8 @@
 """A session: one page's own game or dream, stepped by a thread of its own at the world's own speed.
 
 What the page wants is kept as wishes, which the thread fulfils between two steps, always the newest; what the page is
-to see is kept as the newest frame, which a page that is slow in taking them skips. So neither side can fill the other's memory, and nobody waits for anybody.
+to see is kept as the newest frame, which a page that is slow in taking them skips. So neither side can fill the other's
+memory, and nobody waits for anybody.
 """
 
 import random
@@ -65,7 +66,7 @@ class Session(threading.Thread):
         """The newest frame that was not taken yet."""
         self.place: Place | None = None
         self.opened = ""
-        """Which world the place is, or was to be."""
+        """Which world the place is."""
         self.recorder: Recorder | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
         self.times: deque[float] = deque(maxlen=RATE_OVER)
@@ -179,16 +180,23 @@ class Session(threading.Thread):
                 self.wishes.recording = self.recorder is not None
 
     def _enter(self, name: str) -> None:
-        """Leave the world there is and open another."""
-        self._leave()
-        self.opened = name
+        """Open another world and leave the one there is. If it cannot be had, stay, and say why."""
+        place: Place | None = None
         try:
-            self.place = self.models.open(name)
-            self._tell_state()  # the page must know what the first frame is of
-            self._begin(self.wishes.seed)
+            place = self.models.open(name)
+            place.begin(chosen(self.wishes.seed))
         except Exception as error:
-            self._leave()
-            self._fail(error)
+            if place is not None:
+                place.close()
+            with self.changed:
+                if self.wishes.world == name:  # so that to wish for it again is another try
+                    self.wishes.world = self.opened
+            self._tell({"type": "unopened", "world": name, "message": reason_of(error)})
+            return
+        self._leave()
+        self.place, self.opened = place, name
+        self._tell_state()  # the page must know what the first frame is of
+        self._begun()
 
     def _leave(self) -> None:
         if self.place is not None:
@@ -197,7 +205,11 @@ class Session(threading.Thread):
 
     def _begin(self, seed: int | None) -> None:
         assert self.place is not None
-        self.place.begin(random.randrange(SEEDS) if seed is None else seed)
+        self.place.begin(chosen(seed))
+        self._begun()
+
+    def _begun(self) -> None:
+        """Count an episode, and show its first frame."""
         self.episode += 1
         self.steps, self.total, self.over = 0, 0.0, None
         self.raw = self._raw(self.neutral)
@@ -250,7 +262,7 @@ class Session(threading.Thread):
         elif self.recorder is not None:
             recorder, self.recorder = self.recorder, None
             try:
-                url, seconds = recorder.finish()
+                url, seconds = self.recordings.finish(recorder)
             except Problem as problem:
                 self._fail(problem)
             else:
@@ -272,8 +284,7 @@ class Session(threading.Thread):
         )
 
     def _fail(self, error: Exception) -> None:
-        reason = str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
-        self._tell({"type": "error", "message": reason, "closed": False})
+        self._tell({"type": "error", "message": reason_of(error), "closed": False})
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self.changed:
@@ -284,6 +295,16 @@ class Session(threading.Thread):
         """A raw action, () or (A,), that is executed as the page wants it."""
         raw = np.asarray(self.models.world.unexecute(executed), "float32")
         return raw[0] if self.models.world.actions == 1 else raw
+
+
+def chosen(seed: int | None) -> int:
+    """A seed, or any where none was asked for."""
+    return random.randrange(SEEDS) if seed is None else seed
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, for the page."""
+    return str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
 
 
 def vars_but_action(wishes: Wishes) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def small_run(folder: Path, settings: Experiment = SETTINGS) -> Run:
     write_metrics(run.metrics / "controller.csv", columns)
     shutil.copy(SHIPPED.metrics / "openloop.csv", run.metrics)
     scores = [summary(np.random.default_rng(seed).uniform(50, 900, 6)) for seed in range(5)]
-    cold = {"dream": scores[0] | {"temperature": 0.1}, "game": scores[1]}
-    own = {"dream": scores[2] | {"temperature": 1.15}, "game": scores[3], "random": scores[4]}
+    cold = {"dream": scores[0] | {"temperature": 0.1, "max_steps": 50}, "game": scores[1]}
+    own = {"dream": scores[2] | {"temperature": 1.15, "max_steps": 50}, "game": scores[3], "random": scores[4]}
     write_json(run.results, {"evaluations": {"sweep": {"tau-0.1": cold}, **own}})
     return run
 
@@ -213,6 +213,38 @@ def test_what_a_run_has_not_measured_is_left_out(tmp_path):
     for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
         assert panels() == []
     assert "868 ± 511" in results.table()
+
+
+def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
+    run = save_next_frames(Run(tmp_path / "run"), size=20)
+    run.metrics.mkdir(exist_ok=True)
+    shutil.copy(PRETRAINED / "breakout" / "metrics" / "openloop.csv", run.metrics)
+    results = Results(run)
+    assert results.table() == notebook.plot(results.training()) == "This run has not measured that."
+    for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
+        assert panels() == []
+    assert set(compounding.error_panel(run).series) == {"open loop", "teacher-forced", "copy of the last frame"}
+    assert list(compounding.relative_panel(compounding.measured([run])).series) == ["run"]
+
+
+def test_a_colour_means_one_thing_in_a_picture():
+    agents = [Run(PRETRAINED / name) for name in ("doom", "carracing")]
+    everyone = [*agents, Run(PRETRAINED / "breakout")]
+    for panels in (
+        [compounding.error_panel(run) for run in everyone] + [compounding.relative_panel(everyone)],
+        [panel for run in agents for panel in Results(run).training()],
+        [panel for run in agents for panel in Results(run).temperatures()],
+    ):
+        meanings: dict[str, set[str]] = {}
+        for panel in panels:
+            assert set(panel.series) <= set(panel.colours)
+            for label in panel.series:
+                meaning = label.replace("published, dream", "published, real")  # wherever it was evolved
+                meanings.setdefault(panel.colours[label], set()).add(meaning)
+        assert len(meanings) > 1 and all(len(labels) == 1 for labels in meanings.values())
+    training, temperatures = Results(agents[0]).training()[0], Results(agents[0]).temperatures()[0]
+    error = " (band: standard error)"
+    assert training.colours["real, CMA-ES mean" + error] == temperatures.colours["ours, game" + error]
 
 
 def test_compounding_curves_of_several_runs(exhibit, tmp_path):

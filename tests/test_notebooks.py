@@ -10,7 +10,10 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from experiment.__main__ import where_everything_is
 from experiment.problem import Problem
+from experiment.run import Run
+from experiment.schema import Env, Experiment
 from tests.test_gallery import small_run
 from tests.test_viz import read_video
 
@@ -127,6 +130,13 @@ def test_a_notebook_is_kept_with_its_outputs_and_without_its_makers(name):
     assert not [part for part in printed + sources if "/home/" in part or "/tmp/" in part or str(FOLDER.parent) in part]
     assert str(FOLDER.parent) not in text
     assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) < 6e6
+
+
+@pytest.mark.parametrize(("world", "shown"), [("doom", "notebooks"), ("breakout", "notebooks/compounding_error.ipynb")])
+def test_a_run_ends_by_naming_the_notebooks_that_show_it(world, shown, tmp_path):
+    words = where_everything_is(Experiment(env=Env(name=world)), Run(tmp_path))
+    assert f"jupyter lab {shown}\n" in words and (FOLDER.parent / shown).exists()
+    assert words.endswith(f"python -m play {tmp_path}")
 
 
 def test_a_mistake_is_one_line_in_a_notebook(capsys):

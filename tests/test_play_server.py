@@ -4,9 +4,11 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+import types
 
 import imageio_ffmpeg
 import numpy as np
@@ -20,11 +22,13 @@ from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Hardware
+from play.__main__ import serve
 from play.agent import for_one
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
 from play.models import load_models
 from play.places import DreamPlace
-from play.server import IN_FLIGHT, LARGEST, allowed_hosts, is_local, listen_on
+from play.recorder import Recordings
+from play.server import IN_FLIGHT, LARGEST, allowed_hosts, is_local, listen_on, reachable_at
 from play.session import Session
 from play.wire import pack_frame, unpack_frame
 from tests.player import Page, doom_run, models, next_frame_run, serving, wait
@@ -118,6 +122,8 @@ def test_messages_of_the_page_are_taken(message, axes):
         ('{"type": "input", "seen": 0, "action": [1.01]}', "wrong value for action"),
         ('{"type": "input", "seen": 0, "action": [Infinity]}', "wrong value for action"),
         ('{"type": "input", "seen": 0, "action": [[0]]}', "wrong value for action"),
+        (f'{{"type": "input", "seen": 0, "action": [{"9" * 400}]}}', "wrong value for action"),
+        (f'{{"type": "temperature", "value": {"9" * 400}}}', "wrong value for value"),
     ],
 )
 def test_anything_else_is_refused(text, reason):
@@ -385,10 +391,11 @@ def test_there_are_so_many_sessions_and_no_more(doom):
         (["nonsense"] * 6, 1008, "not JSON"),
         ([b"\x00\x01"] * 6, 1008, "messages are text"),
         (['{"type": "pause", "on": true}' + " " * LONGEST], 1009, "at most 512 bytes"),
+        (["é" * (LONGEST // 2 + 1)], 1009, "at most 512 bytes"),
         (["x" * (LARGEST + 1)], 1009, None),
         (['{"type": "pause", "on": true}'] * 400, 1008, "too many messages"),
     ],
-    ids=["malformed", "binary", "too large", "huge", "too frequent"],
+    ids=["malformed", "binary", "too large", "too many bytes", "huge", "too frequent"],
 )
 def test_who_misbehaves_is_told_and_closed_and_nobody_else_notices(doom, messages, code, reason):
     with Page(doom) as good, Page(doom) as bad:
@@ -470,20 +477,59 @@ def test_a_recording_is_a_video_that_plays(doom, tmp_path):
     assert get(doom, "/recordings/other.mp4")[0] == get(doom, "/recordings/..%2f..%2fserver.py")[0] == 404
 
 
-def test_a_world_that_cannot_be_had_is_an_error_and_not_the_end(doom, monkeypatch):
+def test_a_world_that_cannot_be_had_leaves_the_one_there_is(doom, monkeypatch):
     opens = doom.player.models.open
     with Page(doom) as page:
 
         def fail(name):
-            raise Problem("out of games") if name == "real" else AssertionError
+            raise Problem("out of games")
 
         monkeypatch.setattr(doom.player.models, "open", fail)
-        page.say("world", name="real")
-        assert page.hear("error")["message"] == "out of games"
-        monkeypatch.setattr(doom.player.models, "open", opens)
-        page.say("world", name="dream")
-        page.hear("state", lambda state: state["world"] == "dream")
+        for _ in range(2):  # to ask again is to try again
+            page.say("world", name="real")
+            assert page.hear("unopened") == {"type": "unopened", "world": "real", "message": "out of games"}
+            assert page.hear("state")["world"] == "dream"
         assert len(page.drive(1, 3)) > 1
+        monkeypatch.setattr(doom.player.models, "open", opens)
+        page.say("world", name="real")
+        page.hear("state", lambda state: state["world"] == "real")
+        assert len(page.drive(1, 3)) > 1
+
+
+def test_a_world_that_opens_but_does_not_begin_is_closed(doom, monkeypatch):
+    closed = []
+
+    class Broken:
+        def begin(self, seed):
+            raise RuntimeError("the game died")
+
+        def close(self):
+            closed.append(True)
+
+    with Page(doom) as page:
+        monkeypatch.setattr(doom.player.models, "open", lambda name: Broken())
+        page.say("world", name="real")
+        assert page.hear("unopened")["message"] == "something went wrong: RuntimeError: the game died"
+        assert closed and len(page.drive(1, 3)) > 1
+
+
+def test_short_recordings_do_not_drop_one_that_still_runs(monkeypatch):
+    monkeypatch.setattr("play.recorder.KEPT", 2)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    with Recordings() as recordings:
+
+        def record():
+            recorder = recordings.begin(35)
+            assert recorder.add([picture], ["dream"])
+            return recorder
+
+        long = record()
+        short = [recordings.finish(record())[0].removeprefix("recordings/") for _ in range(4)]
+        assert recordings.find(long.path.name) is None, "it is not finished"
+        url, _ = recordings.finish(long)
+        assert url == f"recordings/{long.path.name}" and recordings.find(long.path.name) == long.path
+        assert [recordings.find(name) is not None for name in short] == [False, False, False, True]
+        assert {path.name for path in long.path.parent.iterdir()} == {short[-1], long.path.name}
 
 
 def test_other_web_sites_have_no_business_here(doom):
@@ -520,10 +566,29 @@ def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
         find_run(str(tmp_path / "none"))
 
 
+def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
+    server = types.SimpleNamespace(run=lambda sockets: None)
+    monkeypatch.setattr("play.models.load_models", lambda run: models("doom"))
+    monkeypatch.setattr("play.server.make_server", lambda player: server)
+    serve("doom", "0.0.0.0", 0, sessions=1)
+    said = capsys.readouterr().out
+    assert f"open http://{reachable_at('0.0.0.0')}:" in said and "0.0.0.0" not in said
+    assert "on this machine http://localhost:" in said
+    assert reachable_at("127.0.0.1") == "127.0.0.1" and reachable_at("::1") == "::1"
+
+    def unreachable(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.socket.connect", unreachable)
+    assert reachable_at("0.0.0.0") == reachable_at("::") == socket.gethostname()
+
+
 def test_mistakes_in_the_command_are_one_line():
-    done = subprocess.run([sys.executable, "-m", "play", "nothing"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: nothing is neither shipped (") and done.stderr.count("\n") == 1
+    for arguments, reason in ((["nothing"], "nothing is neither shipped ("), (["--sessions", "0"], "--sessions 0: ")):
+        command = [sys.executable, "-m", "play", "--port", "0", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {reason}") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):
         listen_on("127.0.0.1", first.getsockname()[1])
     with pytest.raises(Problem, match="--port 70000"):

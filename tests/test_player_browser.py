@@ -12,10 +12,24 @@ import numpy as np
 import pytest
 from playwright.sync_api import Error, expect, sync_playwright
 
-from tests.player import models, serving, wait
+from experiment.problem import Problem
+from tests.player import PATIENCE, models, serving, wait
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE = {"viewport": {"width": 390, "height": 664}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+OUT_OF_REACH = """() => {
+  const shown = [...document.querySelectorAll("h1, button, input, canvas, figcaption, #total, #unit, #rate, #axes > *")]
+    .map((element) => ({ element, box: element.getBoundingClientRect(), name: element.id || element.textContent || element.tagName }))
+    .filter(({ element, box }) => element.id !== "overlay" && box.width && getComputedStyle(element).visibility === "visible");
+  const outside = shown.filter(({ box }) => box.left < 0 || box.top < 0 || box.right > innerWidth + 1 || box.bottom > innerHeight + 1);
+  const covered = shown.filter(({ element, box }) => element.matches("button, input")
+    && [[0.5, 0.5], [0.1, 0.2], [0.9, 0.8]].some(([across, down]) => !element.contains(
+      document.elementFromPoint(box.left + across * box.width, box.top + down * box.height))));
+  const apart = shown.filter(({ element, box }) => element.matches("#axes > *")
+    && box.bottom > document.querySelector("#controls").getBoundingClientRect().top);
+  return [...outside.map(({ name }) => `${name} is outside`), ...covered.map(({ name }) => `${name} is covered`),
+    ...apart.map(({ name }) => `${name} lies among the controls`)];
+}"""
 LISTEN = """() => {
   window.seen = [];
   document.addEventListener("frame", ({ detail }) => {
@@ -30,6 +44,7 @@ def browser():
     """What is installed, or what Playwright has installed itself."""
     installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         try:
             opened = playwright.chromium.launch(executable_path=installed, args=arguments)
@@ -140,6 +155,7 @@ def test_frames_arrive_and_keys_and_temperature_change_what_happens(doom, open_p
     assert differ(still, left) and differ(still, right) and differ(left, right)
 
     page.locator("#temperature").fill("3")
+    page.locator("#temperature").blur()
     expect(page.locator("#degrees")).to_have_text("3.00")
     until(page, "state.temperature === 3")
     assert differ(still, episode(page, None))
@@ -206,6 +222,94 @@ def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
     until(page, "now.action[1] === 0")
     width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
     assert (width, height) == (390, 664), "something lies outside of the screen"
+
+
+@pytest.mark.parametrize("server", ["doom", "racing", "breakout", "coinrun"])
+def test_nothing_is_out_of_reach_on_a_small_phone_or_one_on_its_side(server, open_page, request, tmp_path):
+    page = open_page(request.getfixturevalue(server), **PHONE)
+    for world in ("dream", "real"):
+        page.tap(f"#world [data-world={world}]")
+        expect(page.locator("figcaption")).to_have_count(1 if world == "dream" else 2)
+        page.tap("#overlay")
+        until(page, f"state.world === '{world}' && now.step > 0")
+        for width, height in ((844, 390), (667, 331), (740, 320), (844, 340), (915, 360), (568, 320), (320, 568)):
+            page.set_viewport_size({"width": width, "height": height})
+            wait(lambda width=width: page.evaluate("innerWidth") == width)
+            page.screenshot(path=tmp_path / f"{world}-{width}x{height}.png")
+            assert page.evaluate(OUT_OF_REACH) == [], f"{world} at {width}x{height}"
+            assert page.evaluate("document.documentElement.scrollHeight") <= height
+
+
+def test_a_world_that_cannot_be_opened_says_why_until_it_can(doom, open_page, monkeypatch, tmp_path):
+    page = open_page(doom)
+    page.click("#overlay")
+    reach(page, 5)
+    opens = doom.player.models.open
+    reason = "CoinRun's game needs the system's Qt 5: apt install libqt5gui5, or the same of your system"
+
+    def fail(name):
+        raise Problem(reason)
+
+    monkeypatch.setattr(doom.player.models, "open", fail)
+    page.click("[data-world=real]")
+    expect(page.locator("#overlay")).to_contain_text("The game cannot be opened")
+    expect(page.locator("#overlay")).to_contain_text(reason)
+    page.wait_for_timeout(300)  # in which no later state or frame takes it away
+    page.screenshot(path=tmp_path / "unopened.png")
+    expect(page.locator("#overlay")).to_contain_text(reason)
+    expect(page.locator("#world [data-world=dream]")).to_have_attribute("aria-pressed", "true")
+    page.click("#overlay")  # back
+    expect(page.locator("#overlay")).to_contain_text("Paused")
+    page.click("#overlay")
+    reach(page, page.evaluate("window.seen.at(-1).step") + 5)
+    page.click("[data-world=real]")
+    expect(page.locator("#overlay")).to_contain_text(reason)
+    monkeypatch.setattr(doom.player.models, "open", opens)
+    page.click("[data-world=real]")
+    expect(page.locator("figcaption")).to_have_count(2)
+    expect(page.locator("#overlay")).to_contain_text("Play the game")
+
+
+def test_the_first_world_that_cannot_be_opened_can_be_tried_again(doom, open_page, monkeypatch):
+    opens = doom.player.models.open
+
+    def fail(name):
+        raise Problem("out of games")
+
+    monkeypatch.setattr(doom.player.models, "open", fail)
+    page = open_page(doom)
+    expect(page.locator("#overlay")).to_contain_text("out of games · press Dream to try again")
+    assert page.locator("#overlay").bounding_box()["height"] > 100
+    page.keyboard.press("Space")  # there is nothing to go on with
+    expect(page.locator("#overlay")).to_contain_text("out of games")
+    monkeypatch.setattr(doom.player.models, "open", opens)
+    page.click("#world [data-world=dream]")
+    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
+
+
+def test_the_temperature_can_be_set_with_the_keyboard(doom, open_page):
+    page = open_page(doom)
+    page.locator("#temperature").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#degrees")).to_have_text("1.30")
+    wait(lambda: page.evaluate("state.temperature") == pytest.approx(1.3))
+    assert page.evaluate("state.paused && document.activeElement === $('temperature')")
+    box = page.locator("#temperature").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"], box["y"] - 50)
+    page.mouse.up()  # outside; the arrow keys drive again
+    wait(lambda: page.evaluate("state.temperature") == 3)
+    assert page.evaluate("document.activeElement !== $('temperature')")
+
+
+def test_an_older_answer_does_not_undo_a_temperature_that_is_yet_to_be_sent(doom, open_page):
+    page = open_page(doom)
+    page.evaluate("$('temperature').value = 2; $('temperature').oninput(); settle({ ...state })")
+    expect(page.locator("#degrees")).to_have_text("2.00")
+    wait(lambda: page.evaluate("state.temperature") == 2)
+    assert page.input_value("#temperature") == "2"
 
 
 def test_a_next_frame_model_is_played_without_c_and_temperature(breakout, open_page, tmp_path):
@@ -340,10 +444,11 @@ def test_a_gamepad_makes_choices(coinrun, open_page):
 
 
 def test_one_too_many_is_told_so(racing, open_page):
+    wait(lambda: not racing.player.sessions)
     pages = [open_page(racing) for _ in range(3)]
     late = open_page(racing)
     expect(late.locator("#overlay")).to_contain_text("all 3 sessions are in use")
     pages[0].close()
-    late.wait_for_timeout(300)
+    wait(lambda: len(racing.player.sessions) == 2)
     late.click("#overlay")
     expect(late.locator("#overlay")).to_contain_text("Drive in the dream")

@@ -2,13 +2,15 @@
 
 import re
 import subprocess
+import sys
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
-from viz.curves import Curves, Histogram, save_panels
+from experiment.problem import Problem
+from viz.curves import ORANGE, PALETTE, Curves, Histogram, save_panels
 from viz.strips import GAP, save_strip, strip
 from viz.video import CAPTION, save_gif, save_video, side_by_side
 
@@ -62,6 +64,18 @@ def test_curves_leave_out_nan_and_change_nothing_global(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert has_colour(picture, (0x00, 0x72, 0xB2)) and has_colour(picture, (0xD5, 0x5E, 0x00))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_curve_keeps_its_colour_whichever_others_there_are():
+    from matplotlib.figure import Figure
+
+    line, colours = ([0, 1], [2, 1]), {"copy": ORANGE}
+    drawn = []
+    for names in (["copy"], ["open loop", "copy"]):
+        axes = Figure().subplots()
+        Curves(dict.fromkeys(names, line), "x", "y", "z", colours=colours).draw(axes)
+        drawn.append({each.get_label(): each.get_color() for each in axes.lines})
+    assert drawn == [{"copy": ORANGE}, {"open loop": PALETTE[0], "copy": ORANGE}]
 
 
 def test_histogram_states_its_figures(tmp_path):
@@ -128,6 +142,42 @@ def test_video_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="at least one frame"):
         save_video(tmp_path / "video", [], fps=35)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("complaint", ["No space left on device", "Unknown encoder"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_ffmpeg_complains_of_is_reported(tmp_path, monkeypatch, complaint, reads):
+    """Whether it fails at the end or breaks off while frames are still sent."""
+    failing = tmp_path / "ffmpeg"
+    failing.write_text(f"#!/bin/sh\n{'cat > /dev/null' if reads else ''}\necho 'mp4: {complaint}' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(failing))
+    kind, words = (Problem, r"disk is full while writing .*video\.") if "space" in complaint else (OSError, complaint)
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(kind, match=words):
+        save_video(tmp_path / "videos" / "video", (plain(RED, 64, 64) for _ in range(100)), fps=35)
+    assert not list((tmp_path / "videos").iterdir())
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from experiment.stage import guard
+from viz.video import save_video
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0)
+guard(lambda: save_video(sys.argv[1], (noise.integers(0, 255, (64, 64, 3)).astype(np.uint8) for _ in range(60)), 35))
+"""
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """With ffmpeg itself, which may write no more than a few kilobytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "video")], capture_output=True, text=True, timeout=60
+    )
+    assert re.fullmatch(r"error: the disk is full while writing \S*video\.\w+: free some space .*\n", done.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_side_by_side_scales_to_one_height_and_darkens_what_has_ended():

@@ -29,9 +29,11 @@ const KINDS = {
 const seed = /^\d+$/.test(new URLSearchParams(location.search).get("seed")) ? +new URLSearchParams(location.search).get("seed") : null;
 
 let socket, hello, state = {}, last = null, best = {}, toastTimer, drawing = Promise.resolve();
+let unopened = null; // the world that could not be opened, and why, until something is asked for in another
 const held = new Set(); // what keys and pads press, the newest last
 const tapped = new Map(); // what they pressed and no step has done yet, with the time until which it is waited for
 const PATIENCE = 1000; // milliseconds
+let asked = 0; // the timer of a temperature that is yet to be sent: a slider tells more often than anyone listens
 let action = [], padWas = {}, controls = [], keys = {};
 
 function connect() {
@@ -48,6 +50,7 @@ function connect() {
 }
 
 function say(type, rest = {}) {
+  if (type !== "input" && state.world) unopened = null;
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type, ...rest }));
 }
 
@@ -58,6 +61,10 @@ function hear(message) {
   if (message.type === "error") {
     if (message.closed) state.refused = message.message;
     toast(message.message);
+  }
+  if (message.type === "unopened") {
+    unopened = message;
+    cover();
   }
 }
 
@@ -108,10 +115,11 @@ function chip(name) {
 function settle(message) {
   const other = state.world !== message.world;
   state = { ...state, ...message };
+  if (other && state.world) unopened = null;
   for (const button of $("world").children) press(button, button.dataset.world === state.world);
   for (const button of $("driver").children) press(button, (button.dataset.driver === "controller") === state.controller);
-  if (document.activeElement !== $("temperature") || other) $("temperature").value = state.temperature;
-  $("degrees").textContent = (+state.temperature).toFixed(2);
+  if (!asked && document.activeElement !== $("temperature")) $("temperature").value = state.temperature;
+  if (!asked) $("degrees").textContent = state.temperature.toFixed(2);
   press($("record"), state.recording);
   $("record").textContent = state.recording ? "Save" : "Record";
   $("pause").textContent = state.paused ? "Go on" : "Pause";
@@ -191,7 +199,12 @@ async function draw(about, images) {
 
 function cover() {
   const touch = matchMedia("(pointer: coarse)").matches, how = touch ? "tap" : "press Space or an arrow key";
-  if (last && last.over && !state.controller) {
+  if (unopened) {
+    const button = document.querySelector(`#world [data-world=${unopened.world}]`).textContent;
+    const back = state.world ? ", or here to go back" : "";
+    overlay(`The ${button.toLowerCase()} cannot be opened`, `${unopened.message} · press ${button} to try again${back}`,
+      state.world ? () => { unopened = null; cover(); } : () => enter(unopened.world));
+  } else if (last && last.over && !state.controller) {
     const text = last.over === "cut" ? "That is all the time there is" : state.world === "dream" ? "The dream is over" : "It is over";
     overlay(text, `${$("total").textContent} ${$("unit").textContent} · ${how} to start again`, restart);
   } else if (state.paused && last) {
@@ -209,6 +222,7 @@ function overlay(title, text, act) {
 }
 
 const restart = () => say("restart", { seed });
+const enter = (name) => say("world", { name });
 const begin = () => (last && last.over ? restart() : last && !last.step && seed !== null ? restart() : say("pause", { on: false }));
 
 // What is pressed, as the action of the next step. done: the action of the last.
@@ -333,18 +347,18 @@ function pads(sides) {
   }));
 }
 
-for (const button of $("world").children) button.onclick = () => { say("world", { name: button.dataset.world }); button.blur(); };
+for (const button of $("world").children) button.onclick = () => { enter(button.dataset.world); button.blur(); };
 for (const button of $("driver").children) button.onclick = () => { say("controller", { on: button.dataset.driver === "controller" }); button.blur(); };
 $("restart").onclick = () => { restart(); $("restart").blur(); };
 $("pause").onclick = () => { if (state.paused) begin(); else say("pause", { on: true }); $("pause").blur(); };
 $("record").onclick = () => { say("record", { on: !state.recording }); $("record").blur(); };
-let asked = 0; // a slider tells more often than anyone listens
 $("temperature").oninput = () => {
-  $("degrees").textContent = (+$("temperature").value).toFixed(2);
+  const value = +$("temperature").value;
+  $("degrees").textContent = value.toFixed(2);
   clearTimeout(asked);
-  asked = setTimeout(() => say("temperature", { value: +$("temperature").value }), 40);
+  asked = setTimeout(() => { asked = 0; say("temperature", { value }); }, 40);
 };
-$("temperature").onchange = () => $("temperature").blur();
+$("temperature").onpointerup = () => $("temperature").blur(); // the arrow keys drive again; who came by keyboard stays
 
 function download(message) {
   const link = document.createElement("a");
