@@ -9,14 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from experiment.files import atomic
+from experiment.files import atomic, writing
 from experiment.problem import Problem
 
 
 class Metrics:
     """A CSV file that survives being killed: `with Metrics(path, ...) as metrics: metrics.write(step, loss=0.3)`.
 
-    The first row fixes the columns; each row is on disk when `write` returns.
+    The first row fixes the columns; each row is on disk when `write` returns. Raises Problem when the disk is full.
     tensorboard: folder for events of the same numbers, or None.
     resume_from: keep the rows up to this step, drop later ones (they will be written again); None begins anew.
     """
@@ -46,21 +46,23 @@ class Metrics:
         """Append one row. Raises ValueError if the columns differ from the first row's."""
         row = {"step": step, **numbers}
         writer = csv.DictWriter(self.file, fieldnames=self.columns or list(row))
-        if self.columns is None:
-            self.columns = list(row)
-            writer.writeheader()
-        writer.writerow(
-            {name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()}
-        )
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        if self.events is not None:
-            import tensorflow as tf
+        text = {
+            name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()
+        }
+        with writing(self.path):
+            if self.columns is None:
+                self.columns = list(row)
+                writer.writeheader()
+            writer.writerow(text)
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            if self.events is not None:
+                import tensorflow as tf
 
-            with self.events.as_default(step=step):
-                for name, value in numbers.items():
-                    tf.summary.scalar(name, float(value))
-            self.events.flush()
+                with self.events.as_default(step=step):
+                    for name, value in numbers.items():
+                        tf.summary.scalar(name, float(value))
+                self.events.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +70,12 @@ class Metrics:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
-        if self.events is not None:
-            self.events.close()
+        with writing(self.path):
+            try:
+                self.file.close()
+            finally:
+                if self.events is not None:
+                    self.events.close()
 
 
 def read_metrics_rows(path: Path) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ A task is one picklable argument of a top-level function, and its result depends
 the results are the same however the tasks are spread and however often one has to be done again.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -42,7 +43,8 @@ def run_tasks(
     for tasks that talk to a process of their own and wait for its answer, which comes much sooner on the same core.
 
     A worker that dies is replaced, and the tasks that it had are done again. An exception raised by a task
-    is raised here. Raises Problem if workers keep dying, or if Ray is asked for and missing.
+    is raised here. After that, or Ctrl-C, or when the caller asks for no more results, no task goes on.
+    Raises Problem if workers keep dying, or if Ray is asked for and missing.
     """
     if workers.backend == "ray":
         yield from run_on_ray(function, tasks, workers.address)
@@ -74,9 +76,13 @@ def run_in_processes(
         setup = (os.getpid(), tensorflow, free if cores else None)
         pool = ProcessPoolExecutor(processes, context, follow_parent, setup)
         try:
-            running: dict[Future[Result], int] = {pool.submit(function, task): index for index, task in left.items()}
+            with without_interrupts():  # the workers start here; this must not stop half-way, nor they be interrupted
+                running: dict[Future[Result], int] = {
+                    pool.submit(function, task): index for index, task in left.items()
+                }
             while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in sorted(done, key=lambda future: future.exception() is not None):  # results are not lost
                     index = running.pop(future)
                     result = future.result()
                     del left[index]
@@ -90,7 +96,20 @@ def run_in_processes(
                     "is the machine out of memory? Use fewer with workers.processes=1"
                 ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            if left:  # whatever the reason: shutdown alone would let the tasks that workers have, or have next, go on
+                for process in pool._processes.values():
+                    process.kill()
+            pool.shutdown(wait=bool(left), cancel_futures=True)
+
+
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; the processes that are started in it never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def own_cores() -> list[int]:
@@ -122,9 +141,7 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
     try:
         import ray
     except ImportError:
-        raise Problem(
-            "workers.backend=ray needs Ray: install it with `.venv/bin/pip install -c constraints.txt ray`"
-        ) from None
+        raise Problem("workers.backend=ray needs Ray: install it with `bash launch_scripts/setup.bash ray`") from None
     if not ray.is_initialized():
         try:
             check_reachable(address)
@@ -135,18 +152,21 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
             raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
     remote: Any = ray.remote(max_retries=MAX_DEATHS)(function)
     running = {remote.remote(task): index for index, task in enumerate(tasks)}
-    while running:
-        (reference,), _ = ray.wait(list(running), num_returns=1)
-        index = running.pop(reference)
-        try:
+    try:
+        while running:
+            (reference,), _ = ray.wait(list(running), num_returns=1)
             result = ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except ray.exceptions.WorkerCrashedError:
-            raise Problem(
-                f"Ray's workers died {MAX_DEATHS + 1} times while doing {function.__module__}.{function.__name__}: is a machine out of memory?"
-            ) from None
-        yield index, result
+            yield running.pop(reference), result
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.WorkerCrashedError:
+        raise Problem(
+            f"Ray's workers died {MAX_DEATHS + 1} times while doing {function.__module__}.{function.__name__}: is a machine out of memory?"
+        ) from None
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        ray.wait(list(running), num_returns=len(running), timeout=10)
 
 
 def check_reachable(address: str) -> None:

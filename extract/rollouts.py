@@ -16,6 +16,8 @@ in chunks of BLOCK (benchmarks/compression.py says why so).
 
 import contextlib
 import itertools
+import os
+import textwrap
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ VERSION = 1
 PATTERN = "shard-*.h5"
 BLOCK = 32  # frames in one HDF5 chunk: what is read and unpacked at once
 POOL = 8192  # frames that shuffled reading holds and draws its batches from (100 MB of 64 x 64 RGB)
+REASON = 120  # letters of what HDF5 says of a damaged file that are shown
 AHEAD = 2048  # frames of finished batches waiting for the consumer
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
 
@@ -189,7 +192,10 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError) as error:
         if isinstance(error, FileNotFoundError):
             raise Problem(f"{path} is missing: run `python -m extract` again") from error
-        raise Problem(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {remedy}") from error
+        if isinstance(error, OSError) and error.errno:  # the system's refusal; HDF5's own complaints have no number
+            raise Problem(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+        reason = textwrap.shorten(str(error), REASON, placeholder=" ...")
+        raise Problem(f"{path} is damaged ({reason}): {remedy}") from error
 
 
 def read_shard(path: Path) -> Shard:

@@ -1,5 +1,7 @@
 """Settings: presets and overrides take effect; every mistake is one line that names it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,19 @@ def test_resolved_config_reads_back(tmp_path):
         ("rnn.reward_limits=[3]", ["rnn.reward_limits=[3.0]", "two numbers"]),
         ("rnn.predict_done=false", ["controller.generations=20", "rnn.predict_done", "rnn.predict_reward"]),
         ("iterations=0", ["iterations=0", "at least 1"]),
-        ("vae=3", ["vae=3"]),
+        ("nothing.like.it=1", ["python -m experiment --help"]),
+        ("vae=3", ["for vae (in vae=3)", "settings such as vae.z", "not 3"]),
+        ("vae=", ["for vae (in vae=)", "settings such as vae.z"]),
+        ("vae=???", ["for vae", "settings such as vae.z"]),
+        ("vae.steps=???", ["for vae.steps", "expected a value"]),
+        ("iterations=???", ["for iterations", "expected a value"]),
+        ("vae.steps=${foo.bar}", ["for vae.steps", "foo.bar", "expected a value"]),
+        ("vae.steps=${env.name}", ["for vae.steps", "doom", "Integer"]),
+        ("vae.steps=${vae.steps}", ["for vae.steps", "Recursive", "expected a value"]),
+        ("extract.brownian_centre=5", ["for extract.brownian_centre", "a list such as [0.0]", "not 5"]),
+        ("controller.inputs[0]=q", ["for controller.inputs", "a list such as ['z', 'c', 'h']"]),
+        ("workers.address=auto", ["workers.address=auto", "set workers.backend=ray"]),
+        ("vae..steps=1", ["vae..steps=1", "section.key=value"]),
         ("vae.steps", ["vae.steps", "section.key=value"]),
         ("vae.steps=[", ["vae.steps=["]),
     ],
@@ -85,6 +99,7 @@ def test_wrong_override_is_one_line_naming_it(override, words):
         ["env.name=carracing", "env.max_steps=1000"],
         ["dream.start_steps=[0,0]"],
         ["dream.start_steps=[7,7]"],
+        ["workers.address=auto", "workers.backend=ray"],
     ],
 )
 def test_what_is_possible_is_not_refused(overrides):
@@ -100,7 +115,13 @@ def test_what_is_possible_is_not_refused(overrides):
         ("vae: {steps: 5", ["not valid YAML"]),
         ("- a list", ["not an experiment"]),
         ("vae: {stepz: 5}", ["vae.stepz", "did you mean"]),
+        ("vae: [1]", ["for vae (in", "bad.yaml", "settings such as vae.z", "not [1]"]),
+        ("vae:", ["for vae (in", "settings such as vae.z"]),
+        ("controller: {inputs: {z: 1}}", ["for controller.inputs", "a list such as"]),
         ("presets: {quick: {vae: {steps: 0}}}", ["vae.steps=0"]),
+        ("presets: {quick: 5}", ["bad.yaml, preset quick", "sections such as vae", "not 5"]),
+        ("presets: [quick]", ["for presets", "names", "['quick']"]),
+        ("presets: 5", ["for presets", "names", "not 5"]),
     ],
 )
 def test_wrong_file_is_one_line_naming_it(tmp_path, content, words):
@@ -110,6 +131,33 @@ def test_wrong_file_is_one_line_naming_it(tmp_path, content, words):
         load_config(path, "quick" if "presets" in content else None)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_number_that_is_none_is_refused_where_there_are_no_limits():
+    with pytest.raises(UsageProblem) as caught:
+        load_config(DOOM, None, ["extract.brownian_centre=[nan]"])
+    assert str(caught.value) == "impossible value extract.brownian_centre=nan: expected a number"
+
+
+def test_a_value_may_be_that_of_another_setting():
+    assert load_config(DOOM, None, ["vae.steps=${rnn.steps}", "rnn.steps=7"]).vae.steps == 7
+
+
+def test_a_preset_may_be_a_number(tmp_path):
+    path = tmp_path / "numbers.yaml"
+    path.write_text("presets: {1: {vae: {steps: 4}}}")
+    assert load_config(path, "1").vae.steps == 4
+    with pytest.raises(UsageProblem, match="no preset '2': choose one of 1"):
+        load_config(path, "2")
+
+
+def test_every_setting_is_in_the_help_of_the_whole_experiment():
+    """Where the message about an unknown one says that they are."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiment", "--help"], cwd=DOOM.parents[1], capture_output=True, text=True, check=True
+    )
+    listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
 
 
 def test_missing_file_and_unknown_preset(tmp_path):

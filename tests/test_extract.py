@@ -141,6 +141,35 @@ def test_killed_and_run_again_ends_the_same(tmp_path, capfd):
     assert "the paper's random policy: 210 ± 108" in capfd.readouterr().out
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
+def test_nothing_goes_on_after_ctrl_c(tmp_path):
+    """Neither workers, nor shards that are begun or next, nor games; the terminal sends SIGINT to all of the command."""
+    run, temporary = Run(tmp_path / "run"), tmp_path / "temporary"
+    temporary.mkdir()
+    larger = ["extract.episodes=200", "extract.shard_episodes=20", "env.max_steps=300"]
+    command = subprocess.Popen(
+        [*COMMAND, "--run", str(run.path), *TINY, *larger],
+        cwd=CONFIG.parent.parent,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(run.rollouts.glob("shard-*")):
+        assert command.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.stderr is not None and "interrupted" in command.stderr.readline() + command.stderr.readline()
+    shards = len(list(run.rollouts.glob("shard-*")))
+    deadline = time.monotonic() + 5
+    while processes_of_session(command.pid) or list(temporary.iterdir()):  # a game has a folder there while it runs
+        assert time.monotonic() < deadline, "workers or games go on"
+        time.sleep(0.02)
+    assert command.wait() == 130 and command.stderr.read() == ""
+    assert 0 < shards == len(list(run.rollouts.glob("shard-*"))) < 10
+
+
 def processes_of_session(session: int) -> list[int]:
     """Processes that a command started in a session of its own has left."""
     found = []
@@ -180,6 +209,22 @@ def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "shard-00001.h5 is damaged" in done.stderr and "delete it" in done.stderr
+
+
+def test_who_stops_reading_what_is_shown_sees_no_traceback(recorded):
+    """As in `python -m extract --show RUN | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND[:3], "--show", str(recorded.path)],
+        cwd=CONFIG.parent.parent,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_shards_of_other_settings_are_refused(recorded, tmp_path):

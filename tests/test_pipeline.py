@@ -72,7 +72,7 @@ def test_everything_is_there(whole):
     assert list(results["stages"]) == STAGES
     assert all(stage["seconds"] > 0 and not stage["resumed"] for stage in results["stages"].values())
     assert "about" in output.split("── extract")[0], "the plan with its estimates comes first"
-    assert str(Path("run") / "results.json") in output.splitlines()[-7], "where everything is comes last"
+    assert str(Path("run") / "results.json") in output.splitlines()[-8], "where everything is comes last"
 
 
 def test_nothing_is_left_in_the_working_folder(whole):
@@ -136,7 +136,7 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     assert [line.split(", ")[1] for line in output.splitlines() if line.startswith("── ")] == ["iteration 1"] * 5 + [
         "iteration 2"
     ] * 6
-    assert f"iteration 2, in {second.path}" in output and str(second.results) in output.splitlines()[-7]
+    assert f"iteration 2, in {second.path}" in output and str(second.results) in output.splitlines()[-8]
     results = [json.loads(run.results.read_text()) for run in (first, second)]
     assert [list(part["stages"]) for part in results] == [STAGES[:-1], STAGES]
     assert [part["stages"]["controller"]["generations"] for part in results] == [2, 4]

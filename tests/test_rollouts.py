@@ -1,5 +1,6 @@
 """The rollout file: round trips, shuffled reading, and every way in which a file can be bad."""
 
+import fcntl
 import itertools
 import os
 import subprocess
@@ -232,6 +233,40 @@ def test_a_bad_shard_is_named_in_one_line(recorded, spoil):
     with pytest.raises(Problem, match=path.name) as caught:
         Rollouts(recorded[0])
     assert "\n" not in str(caught.value)
+
+
+def be_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def lock(path):
+    file = open(path, "rb")  # noqa: SIM115 (locked while it is open)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("refuse", "reason"), [(be_a_folder, "Is a directory"), (lock, "Resource temporarily unavailable")]
+)
+def test_a_shard_that_the_system_refuses_is_not_called_damaged(recorded, refuse, reason):
+    path = shard_path(recorded[0], 1)
+    kept = refuse(path)
+    with pytest.raises(Problem) as caught:
+        Rollouts(recorded[0])
+    assert str(caught.value) == f"{path} cannot be read: {reason}"
+    del kept
+
+
+def test_the_reason_for_calling_a_shard_damaged_ends_with_a_word(recorded, monkeypatch):
+    def broken(*_):
+        raise OSError("an explanation of some length " * 20)
+
+    monkeypatch.setattr(h5py, "File", broken)
+    with pytest.raises(
+        Problem, match=r"is damaged \(an explanation .* (an|explanation|of|some|length) \.\.\.\): delete it"
+    ):
+        read_shard(shard_path(recorded[0], 1))
 
 
 def test_damage_found_while_reading_is_raised_in_the_consumer(recorded):

@@ -2,14 +2,17 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from experiment.config import load_config
-from experiment.files import PARTIAL, atomic, remove_partial, write_json
+from experiment.files import LOCK, PARTIAL, atomic, remove_partial, write_json
 from experiment.metrics import Metrics, read_metrics
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.stage import Stage, guard, parse, run_stage
 from tests.test_config import DOOM
@@ -185,6 +188,20 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["shard.h5"]
 
 
+def test_what_another_process_is_writing_is_not_removed(tmp_path):
+    run, names = Run(tmp_path / "run"), [f"{PARTIAL}-a-shard.h5", f"{PARTIAL}-b-shard.h5"]
+    run.config.parent.mkdir()
+    run.config.touch()
+    with run.at(2).lock():
+        for folder, name in zip((run.rollouts, run.at(2).rollouts), names, strict=True):
+            folder.mkdir()
+            (folder / name).touch()
+        remove_partial(run.path)
+        assert [path.name for path in run.path.rglob(f"{PARTIAL}-*")] == names[1:]
+    remove_partial(run.at(2).path)
+    assert (run.at(2).path / LOCK).exists() and not list(run.path.rglob(f"{PARTIAL}-*"))
+
+
 def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
     path = tmp_path / "m.csv"
     with Metrics(path) as metrics:
@@ -199,3 +216,84 @@ def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
     columns = read_metrics(path)
     assert columns["step"].tolist() == [1, 2, 3]
     assert columns["loss"].tolist() == [0.5, 1.0, 9.0]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from experiment.hardware import import_tensorflow
+from experiment.metrics import Metrics
+from experiment.stage import guard
+
+def fill(folder: Path, events: Path | None) -> None:
+    with Metrics(folder / "m.csv", events) as metrics:
+        for step in range(2000):
+            metrics.write(step, **{f"a_loss_with_a_long_name_{i}": 0.5 for i in range(10)})
+
+folder = Path(sys.argv[1])
+events = folder / "events" if sys.argv[2] == "events" else None
+if events is not None:
+    import_tensorflow()  # without its messages
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(guard(lambda: fill(folder, events)))
+"""
+
+
+@pytest.mark.parametrize("where", ["csv", "events"])
+def test_a_full_disk_while_training_is_one_line(tmp_path, where):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), where], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()  # TensorFlow may complain too
+    assert (
+        last
+        == f"error: the disk is full while writing {tmp_path / 'm.csv'}: free some space and run the same command again"
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("file", ["cannot be a run folder", "File exists"]),
+        ("file/run", ["cannot be a run folder", "Not a directory"]),
+        ("a" * 300, ["cannot be a run folder", "name too long"]),
+        ("X/iterations/0", ["X itself", "iterations/2"]),
+        ("X/iterations/1", ["X itself", "iterations/2"]),
+        ("X/iterations/2", ["would be iteration 2", "no iteration 1"]),
+        ("X/iterations/3", ["would be iteration 3", "no iteration 2", "run that first"]),
+    ],
+)
+def test_what_cannot_be_a_run_folder_is_refused_in_one_line(tmp_path, folder, words):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageProblem) as caught:
+        run_stage(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(tmp_path / folder)]))
+    assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in [folder, *words]), caught.value
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+def test_an_empty_run_folder_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(FIRST, [str(DOOM), "--run", ""])
+    assert caught.value.code == 2
+    assert "argument --run: expected a folder" in capsys.readouterr().err
+
+
+def test_an_iteration_may_be_named_from_inside(tmp_path, monkeypatch):
+    folder = tmp_path / "run" / "iterations"
+    (folder / "3").mkdir(parents=True)
+    for place, name in ((folder, "2"), (folder / "3", "../2"), (tmp_path / "run", "iterations/2")):
+        monkeypatch.chdir(place)
+        run = Run(name)
+        assert run.iteration == 2
+        assert [os.path.abspath(run.at(number).path) for number in (1, 3)] == [str(tmp_path / "run"), str(folder / "3")]
+
+
+def test_a_record_that_cannot_be_read_is_named(begin):
+    begin(FIRST)
+    begin.run.record("first").unlink()
+    begin.run.record("first").mkdir()
+    with pytest.raises(Problem, match=r"cannot read .*first\.json: Is a directory"):
+        begin(FIRST)

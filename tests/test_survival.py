@@ -124,7 +124,9 @@ def test_only_what_is_clearly_far_off_is_warned_of(dream, world, warned):
     assert lines[2].split()[0] == "idle" and lines[2].split()[1] == f"{np.mean(dream):.0f}"
 
 
-@pytest.mark.parametrize("rnn", ["rnn.train=false controller.generations=0", "rnn.predict_done=false controller.generations=0"])
+@pytest.mark.parametrize(
+    "rnn", ["rnn.train=false controller.generations=0", "rnn.predict_done=false controller.generations=0"]
+)
 def test_an_m_without_a_dream_is_not_compared(tmp_path, capsys, rnn):
     overrides = [*rnn.split(), "controller.real_generations=1"]
     survival.compare(load_config("configs/doom.yaml", overrides=overrides), Run(tmp_path))

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,38 @@ def fail(number: int) -> None:
     raise Problem(f"task {number} cannot be done")
 
 
+def linger(folder: Path) -> None:
+    """Note which process this is, and be at work for longer than a test lasts."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(100)
+
+
+def fail_beside_another(task: tuple[bool, Path]) -> None:
+    """Be at work for long; or raise as soon as another process is."""
+    failing, folder = task
+    if not failing:
+        linger(folder)
+    while not list(folder.iterdir()):
+        time.sleep(0.01)
+    raise Problem("this one cannot be done")
+
+
+def await_end(folder: Path) -> None:
+    """Wait until the processes that `linger` has noted are gone."""
+    processes, deadline = [int(path.name) for path in folder.iterdir()], time.monotonic() + 5
+    while any(alive(process) for process in processes):
+        assert time.monotonic() < deadline, "a task goes on"
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    """Whether a process is there (one that has ended but has not been waited for is not)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("workers", BACKENDS, ids=["here", "processes", "ray"])
 def test_results_are_the_same_everywhere(workers):
     assert sorted(run_tasks(square, range(5), workers)) == [(i, i * i) for i in range(5)]
@@ -60,6 +95,72 @@ def test_a_dead_worker_is_replaced_and_its_task_done_again(workers, tmp_path):
 def test_workers_that_always_die_are_a_problem(workers):
     with pytest.raises(Problem, match="died"):
         list(run_tasks(die, [1, 2], workers))
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
+@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
+def test_no_task_goes_on_when_one_has_failed(workers, tmp_path):
+    with pytest.raises(Problem, match="cannot be done"):
+        list(run_tasks(fail_beside_another, [(False, tmp_path), (True, tmp_path), (False, tmp_path)], workers))
+    assert list(tmp_path.iterdir())
+    await_end(tmp_path)
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from experiment.schema import Workers
+from experiment.stage import guard
+from experiment.workers import run_tasks
+from tests.test_workers import linger
+
+if __name__ == "__main__":
+    tasks, workers = [Path(sys.argv[1])] * 6, Workers(backend=sys.argv[2], processes=2)
+    print("begun", flush=True)
+    sys.exit(guard(lambda: list(run_tasks(linger, tasks, workers))))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_nothing_goes_on_after_ctrl_c(backend, tmp_path):
+    """As a user has it: the terminal sends SIGINT to the command and to the processes that it has started."""
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    command = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(noted), backend],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(noted.iterdir())) < min(2, core_count()):
+        assert command.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.stderr is not None
+    assert command.stderr.readline() == "\n"
+    assert "interrupted: run the same command again" in command.stderr.readline()
+    await_end(noted)
+    assert command.communicate(timeout=30)[1] == "" and command.returncode == 130
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.3])
+def test_ctrl_c_while_workers_start_is_one_line(delay, tmp_path):
+    """Not a traceback of each of them; they import this module, which takes longer than the delay."""
+    command = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path), "local"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert command.stdout is not None and command.stdout.readline() == "begun\n"
+    time.sleep(delay)
+    os.killpg(command.pid, signal.SIGINT)
+    _, said = command.communicate(timeout=30)
+    assert said == "\ninterrupted: run the same command again to go on\n"
 
 
 @pytest.mark.skipif(core_count() < 2, reason="needs two cores")

@@ -1,9 +1,12 @@
 """Videos: MP4 that every browser plays, and a small GIF beside it."""
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import cv2
 import imageio_ffmpeg
@@ -77,24 +80,19 @@ def _join(videos: Sequence[np.ndarray], captions: Sequence[np.ndarray], height: 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     """Encode the frames and return how many there were. crf 18 is hardly told from the original."""
-    writer, count = None, 0
-    try:
+    encoder, count = None, 0
+    with contextlib.ExitStack() as stack:
         for frame in frames:
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
                 raise ValueError(f"a frame must be uint8 with shape (H, W, 3), not {frame.dtype} with {frame.shape}")
             frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
-            if writer is None:
-                size = frame.shape[1], frame.shape[0]
-                options = ["-crf", "18", "-preset", "fast", "-movflags", "+faststart"]
-                writer = imageio_ffmpeg.write_frames(
-                    str(path), size, fps=fps, codec="libx264", quality=None, macro_block_size=1, output_params=options
-                )
-                writer.send(None)
-            writer.send(np.ascontiguousarray(frame))
+            if encoder is None:
+                size, rate = f"{frame.shape[1]}x{frame.shape[0]}", str(Fraction(fps).limit_denominator())
+                given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "-"]
+                wanted = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-preset", "fast"]
+                encoder = stack.enter_context(_ffmpeg(path, *given, *wanted, "-movflags", "+faststart"))
+            encoder.write(np.ascontiguousarray(frame).data)
             count += 1
-    finally:
-        if writer is not None:
-            writer.close()
     if not count:
         raise ValueError("a video needs at least one frame")
     return count
@@ -108,20 +106,37 @@ def _write_gif(mp4: Path, gif: Path, count: int, fps: float, most: int, width: i
         f"select=not(mod(n\\,{every})),setpts=N/{rate}/TB,scale='min({width},iw)':-1:flags=area,"
         "split[a][b];[a]palettegen=max_colors=128[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
     )
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-y",
-        "-i",
-        str(mp4),
-        "-vf",
-        graph,
-        "-r",
-        f"{rate}",
-        "-loop",
-        "0",
-    ]
-    done = subprocess.run([*command, str(gif)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(f"ffmpeg could not write {gif}: {done.stderr.strip()}")
+    with _ffmpeg(gif, "-i", str(mp4), "-vf", graph, "-r", f"{rate}", "-loop", "0"):
+        pass  # it needs no more input than the video
+
+
+@contextlib.contextmanager
+def _ffmpeg(output: Path, *arguments: str) -> Iterator[IO[bytes]]:
+    """Run ffmpeg to write `output`: yields its input, and waits for it when the block ends.
+
+    Raises OSError with what it says if it fails. Killed if the block raises; Ctrl-C is not for it to handle.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, str(output)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,  # read at the end: the few lines that it says of an error fit into the pipe
+        process_group=0,
+        restore_signals=False,  # so that a limit on the size of files is an error that it reports, not its death
+    )
+    assert process.stdin is not None and process.stderr is not None
+    with process.stderr:
+        try:
+            with process.stdin:
+                yield process.stdin
+        except BrokenPipeError:
+            if process.wait() == 0:  # it was not ffmpeg that broke off
+                raise
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        said = process.stderr.read().decode(errors="replace").strip()
+    if process.wait():
+        raise OSError(f"ffmpeg could not write {output}: {said or f'it ended with {process.returncode}'}")
