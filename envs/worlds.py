@@ -265,6 +265,7 @@ WORLDS = {
     ),
 }
 
+
 def world_of(settings: Experiment) -> World:
     """The world of an experiment."""
     return WORLDS[settings.env.name]
