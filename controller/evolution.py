@@ -47,7 +47,6 @@ class Evolution:
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
         self.steps = 0  # of all episodes
         self.before, self.steps_before, self.seconds_before = 0, 0, 0.0  # what another evolution had done: see follow
-        self.last_mean_return: float | None = None
         self.last_length: float | None = None  # steps that an episode of the last generation lasted on average
         options = {"popsize": population, "randn": Normal(seed), "seed": np.nan, "verbose": -9, "verb_log": 0}
         self.strategy = cma.CMAEvolutionStrategy(np.zeros(size) if x0 is None else x0, sigma, options)
@@ -68,7 +67,6 @@ class Evolution:
         fitness = returns - self.weight_decay * np.mean(np.square(self.asked), axis=1)  # (P,)
         self.strategy.tell(self.asked, list(-fitness))  # cma minimises
         self.generation += 1
-        self.last_mean_return = float(returns.mean())
         top = int(np.argmax(fitness))
         if fitness[top] > self.best_fitness:
             self.best, self.best_generation = np.asarray(self.asked[top], "float32"), self.generation

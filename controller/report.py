@@ -1,6 +1,6 @@
 """Pictures of a run's results: training curves, histogram of returns, held-out losses, and the videos."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,25 @@ from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
-from viz.curves import Curves, Histogram, save_panels
+from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram, save_panels
 from viz.video import save_video, side_by_side
 
 DECODED_AT_ONCE = 256
 PUBLISHED_EPISODES = 64 * 16
 """Of a generation of the published runs."""
+COLOURS = {
+    "dream, population mean": BLUE,
+    "real, population mean": VERMILION,
+    "real, CMA-ES mean": GREEN,
+    "published, dream, population mean": PURPLE,
+    "published, real, population mean": PURPLE,
+    "published, real, CMA-ES mean": ORANGE,
+    "ours, dream": BLUE,
+    "ours, game": GREEN,
+    "paper, dream": SKY,
+    "paper, game": ORANGE,
+}
+"""Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets."""
 
 
 def save_training(settings: Experiment, run: Run) -> None:
@@ -69,6 +82,7 @@ def training_panels(settings: Experiment, run: Run) -> list[Curves]:
                 f"{world.score.capitalize()} against {xlabel}",
                 logx=True,
                 hlines=levels(settings),
+                colours=colours_of(series),
             )
         )
     return panels
@@ -143,6 +157,12 @@ def loss_panels(run: Run) -> list[Curves]:
     return panels
 
 
+def colours_of(series: Iterable[str]) -> dict[str, str]:
+    """The colour of every curve that has one in COLOURS, by its label."""
+    roles = {label: label.split(" (")[0] for label in series}
+    return {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
+
+
 def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
     """plots/temperatures.png: `temperatures_panel`."""
     save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
@@ -165,7 +185,7 @@ def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Reco
     score = world_of(settings).score
     return Curves(
         series, "temperature τ of the dream that C was evolved in", score,
-        f"{score.capitalize()} against the temperature of the dream", hlines=levels(settings),
+        f"{score.capitalize()} against the temperature of the dream", hlines=levels(settings), colours=colours_of(series),
     )  # fmt: skip
 
 

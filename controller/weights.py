@@ -33,7 +33,6 @@ def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file["mean"], file["best"] = evolution.mean, evolution.best
         file.attrs.update(generation=evolution.before + evolution.generation, sigma=evolution.sigma)
-        file.attrs.update(population_return=evolution.last_mean_return or 0.0)
         file.attrs.update(
             best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return
         )

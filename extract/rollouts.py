@@ -308,15 +308,6 @@ class Rollouts:
                     result[targets] = file["frames"][wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
         return result
 
-    def in_order(self, batch: int, start: int = 0) -> Generator[np.ndarray, None, None]:
-        """Every frame from number `start` on, in order, `batch` at a time (the last may be shorter), read ahead."""
-        piece = max(1, AHEAD // batch) * batch
-        pieces = (self.read_range(i, min(i + piece, self.frames)) for i in range(start, self.frames, piece))
-        with contextlib.closing(read_ahead(pieces, depth=2)) as ready:
-            for frames in ready:
-                for i in range(0, len(frames), batch):
-                    yield frames[i : i + batch]
-
     def batches(
         self, episode_ids: np.ndarray, batch: int, stride: int = 1, seed: int = 0, start_batch: int = 0
     ) -> Generator[np.ndarray, None, None]:

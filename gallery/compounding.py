@@ -17,20 +17,11 @@ from gallery.exhibit import Exhibit
 from gallery.runs import title
 from openloop.interactive import Session, begin, describe_actions, read_command
 from openloop.predictor import kind_of, open_run
+from openloop.report import COLOURS
 from openloop.table import UNITS, names
 from openloop.windows import Batch
-from viz.curves import BLUE, DARK_PALETTE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves
+from viz.curves import DARK_PALETTE, Curves
 from viz.frames import to_rgb
-
-COLOURS = {
-    "open_loop": BLUE,
-    "best_of_n": VERMILION,
-    "mean_frame": GREEN,
-    "teacher_forced": PURPLE,
-    "copy": ORANGE,
-    "floor": SKY,
-}
-"""Of each curve, whichever others a model has."""
 
 
 def error_panel(run: Run, metric: str = "mse") -> Curves:

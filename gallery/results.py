@@ -1,6 +1,5 @@
 """What a run has measured: training curves, table, temperatures and returns, from the files of its folder alone."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,9 @@ from experiment.files import read_json
 from experiment.run import Run
 from experiment.schema import Experiment
 from gallery.runs import title
-from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram
+from viz.curves import Curves, Histogram
 
 SECTIONS = ("env", "dream", "controller")
-COLOURS = {
-    "dream, population mean": BLUE,
-    "real, population mean": VERMILION,
-    "real, CMA-ES mean": GREEN,
-    "published, dream, population mean": PURPLE,
-    "published, real, population mean": PURPLE,
-    "published, real, CMA-ES mean": ORANGE,
-    "ours, dream": BLUE,
-    "ours, game": GREEN,
-    "paper, dream": SKY,
-    "paper, game": ORANGE,
-}
-"""Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets."""
 
 
 class Results:
@@ -61,7 +47,7 @@ class Results:
 
     def training(self) -> list[Curves]:
         """What C reached while it evolved, in the dream and in the real world, beside the published curve."""
-        return [coloured(panel) for panel in training_panels(self.settings, self.run)]
+        return training_panels(self.settings, self.run)
 
     def losses(self) -> list[Curves]:
         """V's and M's losses, in training and held out."""
@@ -69,7 +55,7 @@ class Results:
 
     def temperatures(self) -> list[Curves]:
         """Scores against the temperature of the dream, where there is more than one."""
-        return [coloured(temperatures_panel(self.settings, self.swept))] if len(self.swept) > 1 else []
+        return [temperatures_panel(self.settings, self.swept)] if len(self.swept) > 1 else []
 
     def returns(self) -> list[Histogram]:
         """How episodes end up, in the real world and in dreams."""
@@ -90,9 +76,3 @@ class Results:
         series = {name: ([real], [dream]) for name, (real, dream) in means.items()} | {"the same in both": (line, line)}
         heading = "The same actions in the dream and in the real world"
         return [Curves(series, f"{self.world.score}, real", f"{self.world.score}, dream", heading)]
-
-
-def coloured(panel: Curves) -> Curves:
-    """The same panel, its curves in COLOURS."""
-    roles = {label: label.split(" (")[0] for label in panel.series}
-    return replace(panel, colours={label: COLOURS[role] for label, role in roles.items() if role in COLOURS})

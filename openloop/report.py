@@ -14,7 +14,7 @@ from openloop.evaluation import Mean, Step, mean_with_band, survivors
 from openloop.scores import Scores
 from openloop.table import UNITS, names
 from openloop.windows import Window
-from viz.curves import Curves, save_panels
+from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, save_panels
 from viz.frames import to_rgb, to_unit
 from viz.video import save_video, side_by_side
 
@@ -22,6 +22,15 @@ HORIZONS = (1, 5, 10, 32, 64)
 """What is said in the record and in the table."""
 FPS = 10
 """Of the videos: slower than real time, to be looked at."""
+COLOURS = {
+    "open_loop": BLUE,
+    "best_of_n": VERMILION,
+    "mean_frame": GREEN,
+    "teacher_forced": PURPLE,
+    "copy": ORANGE,
+    "floor": SKY,
+}
+"""Of each curve, whichever others a model has."""
 Means = Mapping[str, Mapping[str, Mean]]
 """metric -> curve -> mean and band."""
 
@@ -96,12 +105,14 @@ def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Open
     alive, horizons = survivors(windows, settings.horizon), np.arange(1, settings.horizon + 1)
     lasting = Curves({"windows": (horizons, alive)}, "horizon (steps)", "windows", "Windows that last so long")
     shown = names(draws)
+    colours = {shown[name]: colour for name, colour in COLOURS.items()}
     for metric, by_curve in means.items():
         series = {
             shown[name]: (horizons, mean.mean, np.stack([mean.low, mean.high])) for name, mean in by_curve.items()
         }
         band = f"mean of the windows, {settings.confidence:.0%} band"
-        curves = Curves(series, "horizon (steps)", UNITS[metric], f"{title}: {UNITS[metric]} against horizon, {band}")
+        heading = f"{title}: {UNITS[metric]} against horizon, {band}"
+        curves = Curves(series, "horizon (steps)", UNITS[metric], heading, colours=colours)
         save_panels(run.plots / f"{metric}_vs_horizon.png", [curves, lasting])
 
 

@@ -68,13 +68,13 @@ def test_what_is_written_is_read(recorded):
         assert getattr(sequences, name).dtype == (bool if name.endswith("ated") else np.float32)
 
 
-def test_frames_by_number_and_in_order(recorded):
+def test_frames_by_number_and_by_range(recorded):
     folder, episodes = recorded
     rollouts, frames = Rollouts(folder), np.concatenate([e.frames for e in episodes])
     chosen = np.random.default_rng(0).integers(0, len(frames), 300)
     np.testing.assert_array_equal(rollouts.read(chosen), frames[chosen])
-    np.testing.assert_array_equal(np.concatenate(list(rollouts.in_order(97))), frames)
-    np.testing.assert_array_equal(np.concatenate(list(rollouts.in_order(50, start=123))), frames[123:])
+    np.testing.assert_array_equal(rollouts.read_range(0, len(frames)), frames)
+    np.testing.assert_array_equal(rollouts.read_range(123, 260), frames[123:260])
 
 
 @pytest.mark.parametrize("pool", [64, 8192])
@@ -160,9 +160,7 @@ def test_several_folders_are_read_as_one(tmp_path):
     assert rollouts.groups == [8, 4] and rollouts.sequences().groups == [8, 4]
     assert rollouts.lengths.tolist() == [20 + i for i in range(12)]
     np.testing.assert_array_equal(rollouts.episode(9).frames, episodes[9].frames)
-    np.testing.assert_array_equal(
-        np.concatenate(list(rollouts.in_order(50))), np.concatenate([e.frames for e in episodes])
-    )
+    np.testing.assert_array_equal(rollouts.read_range(0, rollouts.frames), np.concatenate([e.frames for e in episodes]))
     for both, alone in zip(rollouts.split(0.25), Rollouts(folders[0]).split(0.25), strict=True):
         np.testing.assert_array_equal(both[both < 8], alone)
     assert len(rollouts.split(0.25)[1]) == 2 + 1
@@ -281,7 +279,7 @@ def test_damage_found_while_reading_is_raised_in_the_consumer(recorded):
     with pytest.raises(Problem, match=path.name):
         list(itertools.islice(rollouts.batches(np.arange(10), 10), 1000))
     with pytest.raises(Problem, match=path.name):
-        list(rollouts.in_order(10))
+        rollouts.read_range(0, rollouts.frames)
 
 
 def test_read_ahead_ends_its_thread():
