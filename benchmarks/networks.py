@@ -19,7 +19,7 @@ from rnn.mixture import log_likelihood
 from rnn.model import build_rnn
 from rnn.series import Batch
 from rnn.training import Learner, optimizer
-from vae.encode import encode_batches
+from vae.encode import BATCHES, encode_ranges
 from vae.training import compiled_vae
 
 STEPS = 20
@@ -44,9 +44,10 @@ def measure_vae(settings: Experiment, rollouts: Rollouts) -> Iterator[Measuremen
     frames = rollouts.read_range(0, settings.vae.batch)
     ours, size = compiled_vae(settings.vae), settings.hardware.encode_batch
     encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
-    batches = [(first, min(first + size, rollouts.frames)) for first in range(0, rollouts.frames, size)]
+    read = BATCHES * size
+    ranges = [(first, min(first + read, rollouts.frames)) for first in range(0, rollouts.frames, read)]
     rate = best_rate(lambda: fit(ours, frames))
-    encoded = best_rate(lambda: sum(len(mu) for mu, _ in encode_batches(encode, rollouts, batches)))
+    encoded = best_rate(lambda: sum(len(mu) for mu, _ in encode_ranges(encode, rollouts, ranges, size)))
     with in_float32():
         plain = PlainVAE(settings.vae.z)
         plain.compile(optimizer=keras.optimizers.Adam(1e-4))

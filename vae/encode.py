@@ -7,7 +7,9 @@ import itertools
 import shutil
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,16 @@ from typing import Any
 import numpy as np
 
 from experiment.files import atomic
+from experiment.hardware import core_count, prepare
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, main
-from extract.ahead import read_ahead
 from extract.rollouts import Rollouts
 from vae.latents import write_latents
 
+BATCHES = 2
+"""Batches whose frames are read at once: to open a shard takes as long as to read some hundred frames."""
 STAGE = Stage(
     name="vae.encode",
     sections=("env", "extract", "data", "vae"),
@@ -42,7 +46,6 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Encode all shards of a run and write its latents.h5. Returns throughput, of this process."""
     import tensorflow as tf
 
-    from experiment.hardware import prepare
     from vae.model import load_vae
 
     prepare(settings.hardware)
@@ -55,8 +58,9 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     paths = [folder / f"{number:05d}.npz" for number in range(len(rollouts.shards))]
     lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
     starts, size = np.cumsum(lengths) - lengths, settings.hardware.encode_batch
-    ranges = {  # of each shard still to do, the first and last frame of its batches
-        path: [(first, min(first + size, start + length)) for first in range(start, start + length, size)]
+    step = BATCHES * size
+    ranges = {  # of each shard still to do, the first and last frame of what is read at once
+        path: [(first, min(first + step, start + length)) for first in range(start, start + length, step)]
         for path, start, length in zip(paths, starts, lengths, strict=True)
         if not path.exists()
     }
@@ -65,14 +69,14 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     began = time.monotonic()
     with (
         Progress("encoding", rollouts.frames, "frames", done=rollouts.frames - todo) as bar,
-        closing(encode_batches(encode, rollouts, itertools.chain(*ranges.values()))) as encoded,
+        closing(encode_ranges(encode, rollouts, itertools.chain(*ranges.values()), size)) as encoded,
     ):
         for path, parts in ranges.items():
-            batches = []
-            for batch in itertools.islice(encoded, len(parts)):
-                batches.append(batch)
-                bar.update(len(batch[0]))
-            save_part(path, *(np.concatenate(series) for series in zip(*batches, strict=True)))
+            done = []
+            for part in itertools.islice(encoded, len(parts)):
+                done.append(part)
+                bar.update(len(part[0]))
+            save_part(path, *(np.concatenate(series) for series in zip(*done, strict=True)))
     seconds = time.monotonic() - began
     write_latents(run.latents, (load_part(path) for path in paths), rollouts.sequences())
     for leftover in run.checkpoints.glob("vae.encode-*"):
@@ -80,13 +84,35 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     return {"frames": int(todo), "frames_per_second": round(todo / max(seconds, 1e-9))}
 
 
-def encode_batches(
-    encode: Callable[[np.ndarray], Any], rollouts: Rollouts, batches: Iterable[tuple[int, int]]
+def encode_ranges(
+    encode: Callable[[np.ndarray], Any], rollouts: Rollouts, ranges: Iterable[tuple[int, int]], size: int
 ) -> Generator[tuple[np.ndarray, ...], None, None]:
-    """mu and logvar, (n, Z) float16 each, of batches of frames, each given by its first and last + 1; reads ahead."""
-    with closing(read_ahead((rollouts.read_range(*batch) for batch in batches), depth=4)) as ahead:
-        for frames in ahead:
-            yield tuple(series.numpy().astype(np.float16) for series in encode(frames))
+    """mu and logvar, (n, Z) float16 each, of ranges of frames, each given by its first and last + 1, in their order.
+
+    encode is given `size` frames at a time, the last of a range perhaps fewer. Several ranges are read and encoded at
+    once: while one waits for its frames, or for the slower core's half of a product, others compute (a fifth faster
+    than reading ahead of one that computes).
+    """
+
+    def encode_range(first: int, last: int) -> tuple[np.ndarray, ...]:
+        frames = rollouts.read_range(first, last)
+        batches = [encode(frames[i : i + size]) for i in range(0, len(frames), size)]
+        return tuple(
+            np.concatenate([part.numpy() for part in parts]).astype(np.float16) for parts in zip(*batches, strict=True)
+        )
+
+    streams = core_count() + 1
+    waiting: deque[Future[tuple[np.ndarray, ...]]] = deque()
+    with ThreadPoolExecutor(streams) as pool:
+        try:
+            for each in ranges:
+                waiting.append(pool.submit(encode_range, *each))
+                if len(waiting) > 2 * streams:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def save_part(path: Path, mu: np.ndarray, logvar: np.ndarray) -> None:
