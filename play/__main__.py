@@ -44,7 +44,7 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
     try:
         from play.server import Player, allowed_hosts, is_local, listen_on, make_server, reachable_at
     except ModuleNotFoundError as error:
-        raise Problem(f"the player needs {error.name}: pip install -c constraints.txt -e '.[play]'") from error
+        raise Problem(f"the player needs {error.name}: bash launch_scripts/setup.bash play") from error
     from play.models import load_models
 
     with listen_on(host, port) as listening:
