@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -137,7 +138,66 @@ def follow_parent(parent: int, tensorflow: bool, cores: Any = None) -> None:
 
 
 def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:
-    """`run_tasks` as tasks of a Ray cluster; Ray itself does a dead worker's task again."""
+    """`run_tasks` on actors of a Ray cluster, at most one for each of its cores.
+
+    Actors and not Ray's own tasks, because these can only be ended by `ray.cancel`, which now and then lets one go on, or
+    ends this process where it races with a task that is about to start.
+    """
+    ray = connect_to_ray(address)
+    start = ray.remote(num_cpus=1)(RayWorker).remote
+    left = dict(enumerate(tasks))
+    waiting = deque(left)
+    running: dict[Any, tuple[Any, int | None, int]] = {}
+    """The worker that an answer comes from, its task (None while it starts), and how many before it died in a row."""
+
+    def begin(worker: Any, index: int | None, deaths: int = 0) -> None:
+        reference = worker.answer.remote() if index is None else worker.do.remote(function, left[index])
+        running[reference] = worker, index, deaths
+
+    try:
+        for _ in range(min(len(tasks), int(ray.cluster_resources().get("CPU", 1)))):
+            begin(start(), None)
+        while left:
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            worker, index, deaths = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                ray.kill(worker)
+                raise error.cause from None
+            except ray.exceptions.RayActorError:
+                ray.kill(worker)  # it may only be out of reach
+                if deaths + 1 >= MAX_DEATHS:
+                    raise Problem(
+                        f"Ray's workers died {MAX_DEATHS} times in a row while doing {function.__module__}.{function.__name__}: "
+                        "is a machine out of memory, or without this project?"
+                    ) from None
+                begin(start(), index, deaths + 1)
+                continue
+            if waiting:
+                begin(worker, waiting.popleft())
+            else:
+                ray.kill(worker)
+            if index is not None:
+                del left[index]
+                yield index, result
+    finally:
+        for worker, *_ in running.values():
+            ray.kill(worker)
+
+
+class RayWorker:
+    """A process of a Ray cluster that does one task at a time."""
+
+    def answer(self) -> None:
+        """Return as soon as the process runs: where a cluster is busy, that takes a while, and others have the tasks."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        return function(task)
+
+
+def connect_to_ray(address: str) -> Any:
+    """The module `ray`, connected to the cluster at the address, or to one on this machine where that is empty."""
     try:
         import ray
     except ImportError:
@@ -150,23 +210,7 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
             )
         except (OSError, ValueError) as error:
             raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
-    remote: Any = ray.remote(max_retries=MAX_DEATHS)(function)
-    running = {remote.remote(task): index for index, task in enumerate(tasks)}
-    try:
-        while running:
-            (reference,), _ = ray.wait(list(running), num_returns=1)
-            result = ray.get(reference)
-            yield running.pop(reference), result
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.WorkerCrashedError:
-        raise Problem(
-            f"Ray's workers died {MAX_DEATHS + 1} times while doing {function.__module__}.{function.__name__}: is a machine out of memory?"
-        ) from None
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-        ray.wait(list(running), num_returns=len(running), timeout=10)
+    return ray
 
 
 def check_reachable(address: str) -> None:
