@@ -12,7 +12,7 @@ and lets it drive 100 tracks that no training used, in Gymnasium's own environme
 what it is going to do and about how long each stage takes on this machine, and last where everything is.
 
 presets (on two cores):
-  quick    at most 6 minutes: the whole pipeline on little data, to see that everything works
+  quick    5 to 7 minutes: the whole pipeline on little data, to see that everything works
   laptop   at most 3 hours: an agent that drives; the default
   paper    the published scale; for larger machines
 

@@ -4,7 +4,7 @@
 set -uo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
-echo "test.bash: format, lint, types and tests of $PROJECT; under 10 minutes on two cores"
+echo "test.bash: format, lint, types and tests of $PROJECT; 8 to 16 minutes on two cores"
 setup dev
 cd "$PROJECT" || exit
 PATH=$PROJECT/.venv/bin:$PATH

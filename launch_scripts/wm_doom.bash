@@ -11,7 +11,7 @@ evolves the controller C inside M's dream, and lets it play 100 episodes of the 
 going to do and about how long each stage takes on this machine, and last where everything is.
 
 presets (on two cores):
-  quick    about 5 minutes: the whole pipeline on little data, to see that everything works
+  quick    3 to 5 minutes: the whole pipeline on little data, to see that everything works
   laptop   under an hour: an agent that survives; the default
   paper    the published scale: a day or two
 
