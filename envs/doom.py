@@ -15,6 +15,7 @@ import numpy as np
 import vizdoom
 from gymnasium.vector.utils import batch_space
 
+from envs.checks import check_actions, check_process, check_seed, each_seed
 from envs.engine import DIED, Engine
 from envs.shrink import Shrink
 from experiment.hardware import core_count
@@ -26,7 +27,8 @@ FRAME = (64, 64, 3)
 MAX_STEPS = 2100
 ATTEMPTS = 3
 BLOCK = 4  # screens shrunk at a time
-SEEDS = 2**31
+SEEDS = 2**31  # those that are drawn
+ALL_SEEDS = 2**32  # ViZDoom's are uint32; larger ones are folded into these
 
 BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
@@ -194,13 +196,13 @@ class DoomEnv(gymnasium.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
-        super().reset(seed=seed)
-        self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
+        self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else check_seed(seed) % ALL_SEEDS)
         return self._observation(), {"seed": self.game.seed}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Play one tic. After the last the observation is still the one before."""
-        self.game.step(int(action))
+        self.game.step(int(check_actions(action, self.action_space)))
         return self._observation(), 1.0, self.game.dead, self.game.truncated, {}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -237,6 +239,7 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self.threads = threads or core_count()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
         self._frames = np.zeros((num_envs, *FRAME), np.uint8)
+        self._process = os.getpid()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -246,18 +249,24 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
         or None for seeds drawn at random. Returns the observations of all games and their seeds.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        check_process(self._process)
+        seeds = each_seed(seed, self.num_envs)
+        super().reset(seed=seeds[0] if isinstance(seed, int | np.integer) else None)
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        chosen = [int(drawn[i]) if value is None else int(value) for i, value in enumerate(seeds)]
-        self._each(np.flatnonzero(mask).tolist(), lambda i: self.games[i].reset(chosen[i]))
+        chosen = {
+            i: int(drawn[i]) if seeds[i] is None else check_seed(seeds[i]) % ALL_SEEDS
+            for i in np.flatnonzero(mask).tolist()
+        }
+        self._each(list(chosen), lambda i: self.games[i].reset(chosen[i]))
         return self._frames.copy(), {"seed": np.array([game.seed for game in self.games])}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Play one tic in every game that is not over."""
+        check_process(self._process)
         live = [i for i, game in enumerate(self.games) if not game.over]
-        self._each(live, lambda i: self.games[i].step(int(actions[i])))
+        checked = check_actions(actions, self.single_action_space, self.num_envs, live).tolist()
+        self._each(live, lambda i: self.games[i].step(checked[i]))
         rewards = np.zeros(self.num_envs)
         rewards[live] = 1
         dead = np.array([game.dead for game in self.games])

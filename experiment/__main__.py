@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import importlib
 import sys
-import textwrap
 
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
@@ -13,7 +12,7 @@ from experiment.hardware import core_count, processor_name
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
-from experiment.stage import Stage, add_arguments, default_run, guard, run_stage, settings_help
+from experiment.stage import Stage, default_run, guard, new_parser, run_stage
 
 AGENT = {
     "extract": "extract.__main__",
@@ -42,14 +41,8 @@ python -m """ + "|".join(MODULES)
 
 def main() -> int:
     """Run every stage; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiment",
-        description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help([entry.name for entry in dataclasses.fields(Experiment)]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    arguments = parser.parse_intermixed_args()
+    sections = [entry.name for entry in dataclasses.fields(Experiment)]
+    arguments = new_parser("experiment", TEXT, sections).parse_intermixed_args()
     return guard(lambda: run_pipeline(arguments))
 
 
