@@ -11,6 +11,7 @@ import pytest
 from experiment.config import flatten, load_config, load_made, to_yaml, within
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment
+from experiment.stage import Stage, parse
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
@@ -241,6 +242,24 @@ def test_every_setting_is_in_the_help_of_the_whole_experiment():
     )
     listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], ["(defaults of experiment/schema.py", "vae.steps=6000 ", "vae.batch=100 "]),
+        ([str(DOOM), "--help"], ["(as CONFIG", "vae.steps=10000 ", "vae.batch=100 "]),
+        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=200 ", "vae.batch=7 "]),
+        ([str(DOOM), "vae.batch=0", "--help"], ["(defaults of", "vae.steps=6000 ", "vae.batch=100 "]),
+        (["nothing.yaml", "--help"], ["(defaults of", "vae.steps=6000 "]),
+    ],
+)
+def test_help_shows_the_values_of_the_config_that_is_given(capsys, arguments, shown):
+    with pytest.raises(SystemExit) as end:
+        parse(Stage("vae", "", sections=("vae",)), arguments)
+    printed = capsys.readouterr()
+    assert end.value.code == 0 and not printed.err
+    assert all(text in printed.out for text in shown), printed.out
 
 
 def test_missing_file_and_unknown_preset(tmp_path):
