@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from envs.actions import choose, unchoose
-from envs.arcade import BreakoutVector, CoinRunVector
+from envs.arcade import QT, BreakoutVector, CoinRunVector
 from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.problem import Problem, UsageProblem
@@ -201,7 +201,7 @@ def test_coinrun_without_qt_says_in_one_line_what_to_install(tmp_path, monkeypat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not qt_is_there(), reason="CoinRun needs the system's Qt 5")
+@pytest.mark.skipif(not qt_is_there(), reason=QT)
 @pytest.mark.parametrize(("grey", "size"), [(True, 84), (False, 64)])
 def test_coinrun_side_by_side_is_coinrun_one_by_one(grey, size):
     actions = np.random.default_rng(0).integers(0, 15, (10, 2))
@@ -217,7 +217,7 @@ def test_coinrun_side_by_side_is_coinrun_one_by_one(grey, size):
     alone.close()
 
 
-@pytest.mark.skipif(not qt_is_there(), reason="CoinRun needs the system's Qt 5")
+@pytest.mark.skipif(not qt_is_there(), reason=QT)
 def test_time_that_runs_out_in_coinrun_is_a_truncation():
     """The game ends itself after 1,000 steps, and calls it an end like any other."""
     vector = CoinRunVector(2, max_steps=1000, threads=1)

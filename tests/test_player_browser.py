@@ -3,19 +3,18 @@
 Screenshots are kept in the folder of pytest's temporary files (--basetemp, else the system's).
 """
 
-import os
-import shutil
-
 import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from playwright.sync_api import Error, expect, sync_playwright
 
 from experiment.problem import Problem
+from tests.browser import api, open_browser
 from tests.player import PATIENCE, models, serving, wait
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+pytestmark = pytest.mark.usefixtures("browser")
+expect = api.expect
+
 PHONE = {"viewport": {"width": 390, "height": 664}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 OUT_OF_REACH = """() => {
   const shown = [...document.querySelectorAll("h1, button, input, canvas, figcaption, #total, #unit, #rate, #axes > *")]
@@ -41,21 +40,10 @@ LISTEN = """() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    """What is installed, or what Playwright has installed itself."""
-    installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    expect.set_options(timeout=PATIENCE * 1000)
-    with sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=installed, args=arguments)
-        except Error as error:
-            if installed:
-                raise
-            pytest.skip(
-                f"no Chromium is installed, neither the system's nor Playwright's ({str(error).splitlines()[0]})"
-            )
+    """Before any server is made, which would be in vain without a browser."""
+    with open_browser() as opened:
+        expect.set_options(timeout=PATIENCE * 1000)
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
