@@ -219,6 +219,21 @@ def test_two_setups_at_once_install_once(project):
     assert [line.split()[0] for line in log(project)] == ["venv", "pip"]
 
 
+def test_setup_goes_on_where_the_disk_has_no_locks(project):
+    flock = project.parent / "flock"
+    flock.write_text("#!/bin/sh\necho flock: No locks available >&2; exit 71\n")
+    flock.chmod(0o755)
+    done = setup(project, PATH=f"{project.parent}:{os.environ['PATH']}")
+    assert done.returncode == 0 and "waiting" not in done.stdout and not done.stderr
+
+
+def test_python_may_be_named_from_where_the_user_is(project):
+    (project.parent / "its python").mkdir()
+    (project.parent / "python").rename(project.parent / "its python" / "python3")
+    done = bash("project/launch_scripts/setup.bash", cwd=project.parent, PYTHON="its python/python3")
+    assert done.returncode == 0, done.stderr
+
+
 def test_setup_without_python(project):
     done = setup(project, PYTHON="/nowhere/python3")
     assert done.returncode == 1
