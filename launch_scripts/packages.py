@@ -39,7 +39,7 @@ def pip_environment() -> dict[str, str]:
         if os.environ.get(variable):
             clean[variable] = os.environ[variable]
         elif value:
-            clean[variable] = value.replace("\n", " ")
+            clean[variable] = value.strip().replace("\n", " ")
     return clean | {"PIP_CONFIG_FILE": os.devnull}
 
 
