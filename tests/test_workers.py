@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ from experiment.problem import Problem
 from experiment.schema import Workers
 from experiment.workers import run_tasks
 
-needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="no Ray: bash launch_scripts/setup.bash ray")
-BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=needs_ray)]
+BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=pytest.mark.needs("ray"))]
 
 
 def square(number: int) -> int:
@@ -123,7 +121,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=needs_ray)])
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.needs("ray"))])
 def test_nothing_goes_on_after_ctrl_c(backend, tmp_path):
     """As a user has it: the terminal sends SIGINT to the command and to the processes that it has started."""
     noted = tmp_path / "noted"
@@ -174,7 +172,7 @@ def test_a_process_for_each_core_stays_on_one():
         assert all(used == every for _, used in loose)
 
 
-@needs_ray
+@pytest.mark.needs("ray")
 def test_unreachable_ray_cluster_is_named():
     import ray
 
