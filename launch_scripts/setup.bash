@@ -105,7 +105,7 @@ _setup_install() {
         _setup_fail "pip could not install the packages (see above): check the network and the disk, and run the same command again"
     fi
     rm -f .venv/.unfinished
-    echo "setup: trying whether everything can be imported"
+    echo "setup: checking that everything can be imported"
     if ! said=$(.venv/bin/python -I launch_scripts/packages.py check ${extras//,/ } 2>/dev/null); then
         [ -z "$interrupted" ] || { echo "setup: interrupted; the same command starts it again" >&2; exit 130; }
         _setup_fail "pip has installed the packages, but .venv cannot import ${said##*$'\n'}: mend that, or remove $(printf %q "$PROJECT/.venv"), and run the same command again"

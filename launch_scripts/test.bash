@@ -26,9 +26,10 @@ done
 echo "test.bash: format, lint, types and tests of $PROJECT; 8 to 16 minutes on two cores"
 setup dev
 cd "$PROJECT" || exit
-# Nor do the user's settings for these tools, languages and windows change what they say.
+# The user's settings for these tools, for languages, windows and proxies change nothing here; no test needs a network.
 clean_environment
 unset ${!LC_@} ${!MYPY@} ${!PYTEST@} ${!RUFF_@} COLUMNS FORCE_COLOR LANGUAGE LINES PWDEBUG
+unset {http,https,all,ws,wss,socks}_proxy {HTTP,HTTPS,ALL,WS,WSS,SOCKS}_PROXY
 export LANG=C.UTF-8 PATH=$PROJECT/.venv/bin:$PATH
 began=$SECONDS
 
