@@ -16,7 +16,7 @@ KEPT = """index-url pypi-url extra-index-url no-index find-links trusted-host pr
     no-color"""
 """pip's settings for where packages come from, and how. All others could lead out of .venv, or leave something out:
 user, target, prefix, root, python, dry-run, no-deps, constraint, require-hashes..."""
-OTHERS = ("PIP_", "SETUPTOOLS_", "DISTUTILS_", "DIST_EXTRA_CONFIG")
+OTHERS = ("PIP_", "SETUPTOOLS_", "DISTUTILS_", "DIST_EXTRA_CONFIG", "SOURCE_DATE_EPOCH")
 """How the names of variables begin that pip, or what builds the project for it, would obey."""
 
 
