@@ -16,7 +16,7 @@ from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow
 from experiment.iterations import for_iteration
-from experiment.problem import Problem
+from experiment.problem import Problem, one_line
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment, limits_text
@@ -63,7 +63,7 @@ def guard(action: Callable[[], None]) -> int:
         sys.stdout.flush()
     except Problem as problem:
         sys.unraisablehook = lambda _: None  # on a full disk, h5py goes on to complain of every object it cannot close
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {one_line(str(problem))}", file=sys.stderr)
         return problem.exit_code
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiment.problem import Problem
+from play.hosts import Hosts, Refusal
 from tests.optional import installed
 from tests.player import PATIENCE, models, serving, wait
 
@@ -452,3 +453,56 @@ def test_one_too_many_is_told_so(racing, open_page):
     wait(lambda: len(racing.player.sessions) == 2)
     late.click("#overlay")
     expect(late.locator("#overlay")).to_contain_text("Drive in the dream")
+
+
+def test_a_page_that_cannot_connect_says_why_in_words_that_can_be_copied(doom, browser, monkeypatch, tmp_path):
+    reason = "if that is yours, as behind a proxy, start the player with --allow-host play.example.org"
+    refusal = Hosts.refusal
+    monkeypatch.setattr(Hosts, "refusal", lambda self, host, origin: origin and Refusal(403, reason))
+    context = browser.new_context(viewport={"width": 390, "height": 664})
+    page = context.new_page()
+    page.goto(f"http://{doom.address}/")
+    overlay, said = page.locator("#overlay"), page.locator("#overlay span")
+    expect(overlay).to_contain_text("Cannot connect")
+    expect(said).to_contain_text(reason)
+    page.screenshot(path=tmp_path / "refused.png")
+    page.evaluate("window.same = true")
+    box = said.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + box["height"] - 2, steps=5)
+    page.mouse.up()
+    assert "--allow-host play.example.org" in page.evaluate("getSelection().toString()").replace("\n", " ")
+    assert page.evaluate("window.same")
+    monkeypatch.setattr(Hosts, "refusal", refusal)
+    overlay.click()
+    expect(overlay).to_contain_text("Drive in the dream")
+    context.close()
+
+
+def test_a_proxy_that_passes_no_websocket_on_is_told_of(doom, browser):
+    context = browser.new_context()
+    context.add_init_script(
+        "const Real = WebSocket; WebSocket = class extends Real { constructor(url) { super(url + '/'); } }"
+    )
+    page = context.new_page()
+    page.goto(f"http://{doom.address}/")
+    expect(page.locator("#overlay")).to_contain_text("must pass WebSockets on (the headers Upgrade and Connection)")
+    context.close()
+
+
+def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
+    page = open_page(doom)
+    page.click("#overlay")
+    reach(page, 3)
+    (session,) = doom.player.sessions
+
+    def fail(*_):
+        raise RuntimeError("the game\n died")
+
+    monkeypatch.setattr(session.place, "step", fail)
+    expect(page.locator("#overlay")).to_contain_text("Closed")
+    expect(page.locator("#overlay")).to_contain_text("RuntimeError: the game died · tap to connect again")
+    wait(lambda: not doom.player.sessions)
+    page.click("#overlay")
+    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
