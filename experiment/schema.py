@@ -186,6 +186,11 @@ class Dream:
         1.15, "above 1 the dream is less certain, so harder to exploit", above=0, most=TEMPERATURE
     )
     max_steps: int = setting(2100, "steps after which a dream is cut", least=1, most=1_000_000)
+    done: Literal["threshold", "drawn"] = setting(
+        "threshold",
+        "when a dream ends: where M's logit is above 0, as in the original (with rnn.done_weight=10 that is a probability "
+        "above 1 in 11); or drawn with M's probability, the weight taken out",
+    )
     start_steps: list[int] = setting(
         [0, 0],
         "dreams begin between these steps of recorded episodes, with M's memory of what came before; "

@@ -96,9 +96,12 @@ class Dreams:
         """
         check_tensorflow()
         uniform, normal = np.zeros((2, *self.state.z.shape), "float32")  # (N, Z)
+        luck = np.zeros(len(self.steps), "float32")
         for row in rows:
             self.generators[row].random(out=uniform[row], dtype="float32")
             self.generators[row].standard_normal(out=normal[row], dtype="float32")
+            if self.dream.drawn is not None:
+                luck[row] = self.generators[row].random(dtype="float32")
         restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
         executed = np.asarray(self.world.from_env(actions), "float32")
         given = executed if self.settings.rnn.action == "executed" else self.world.unexecute(executed)
@@ -109,7 +112,7 @@ class Dreams:
         state, imagined = self._step(self.weights, State(z, h, c), seen, restart, temperature, uniform, normal)
         for kept, new in zip(self.state, state, strict=True):
             kept[rows] = new.numpy()[rows]
-        self.died[rows] = imagined.done_logit.numpy()[rows] > 0
+        self.died[rows] = self.dream.ends(imagined.done_logit[: len(luck)], luck).numpy()[rows]
         self.rewards[:] = 0
         self.rewards[rows] = imagined.reward.numpy()[rows]
         self.steps[rows] += 1

@@ -16,7 +16,7 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.policies import describe_policy, make_policy
-from rnn.dream import Dream, seen_by
+from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
@@ -44,7 +44,8 @@ def compare(settings: Experiment, run: Run) -> None:
     longest = min(settings.dream.max_steps, settings.env.max_steps)
     scripts = fixed_scripts(settings, world, longest)
     model = load_rnn(run, settings)
-    dream = Dream(model, first_frames(Latents.load(run.latents), model.hidden), seen_by(settings))
+    starts = first_frames(Latents.load(run.latents), model.hidden)
+    dream = Dream(model, starts, seen_by(settings), drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world = world_returns(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
     print("\n".join(table(in_dream, in_world, settings.dream.temperature, world.score)), flush=True)
