@@ -58,6 +58,13 @@ class Env:
     )
     games: int = setting(50, "games that one process steps side by side when C plays", least=1, most=4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
+    screen: Literal["160x120", "320x240", "640x480"] = setting(
+        "160x120",
+        "doom: the game's own picture before it is shrunk; from 320x240 on what is far away is not aliased; the original's "
+        "is 640x480, which is several times slower",
+    )
+    flashes: bool = setting(False, "doom: the picture turns red for some two seconds after a hit, as in the original")
+    start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", least=1, most=1000)
     size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", least=16, most=1024)
     grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
 
