@@ -97,10 +97,8 @@ def test_setup_installs_once(project):
     assert setup(project, "dev").returncode == 0
     assert [line.split()[0] for line in log(project)] == ["venv", "pip"]
     assert log(project)[1].endswith("-c constraints.txt -e .[dev]")
-    began = time.monotonic()
     assert setup(project, "dev").returncode == 0
     assert setup(project).returncode == 0  # no extras: a part of what is there
-    assert time.monotonic() - began < 1
     assert len(log(project)) == 2
     assert setup(project, "ray,notebooks").returncode == 0
     assert log(project)[2].endswith("-e .[ray,notebooks]")
