@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import textwrap
 from typing import Any
 
@@ -95,12 +96,8 @@ def main() -> None:
         help="evolve nothing: only the run's own controller, in the dreams of all temperatures",
     )
     arguments = parser.parse_intermixed_args()
-    raise SystemExit(
-        guard(
-            lambda: run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
-        )
-    )
+    run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guard(main))

@@ -40,8 +40,8 @@ what was cut short goes on: run the same command again after an interruption. Ea
 python -m """ + "|".join(MODULES)
 
 
-def main() -> int:
-    """Run every stage; returns the exit code."""
+def main() -> None:
+    """Run every stage."""
     parser = argparse.ArgumentParser(
         prog="python -m experiment",
         description=textwrap.dedent(TEXT).strip(),
@@ -50,7 +50,7 @@ def main() -> int:
     )
     add_arguments(parser)
     arguments = parser.parse_intermixed_args()
-    return guard(lambda: run_pipeline(arguments))
+    run_pipeline(arguments)
 
 
 def run_pipeline(arguments: argparse.Namespace) -> None:
@@ -107,4 +107,4 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

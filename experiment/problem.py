@@ -1,4 +1,11 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and how it is shown."""
+
+CONTROL = {number: f"\\x{number:02x}" for number in (*range(0x20), *range(0x7F, 0xA0)) if chr(number) not in "\n\t"}
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text with control characters, but for line ends, tabs and those to keep, as numbers: a terminal obeys them."""
+    return text.translate({number: shown for number, shown in CONTROL.items() if chr(number) not in keep})
 
 
 class Problem(Exception):
@@ -9,9 +16,13 @@ class Problem(Exception):
 
     exit_code = 1
 
+    def line(self) -> str:
+        """As it is shown."""
+        return "error: " + printable(" ".join(str(self).splitlines()))
+
     def _render_traceback_(self) -> list[str]:
         """As a notebook shows it: one line, as a command does."""
-        return [f"error: {self}"]
+        return [self.line()]
 
 
 class UsageProblem(Problem):

@@ -26,8 +26,8 @@ RUN is a shipped agent (doom) or a run folder (runs/doom).
 """
 
 
-def main() -> int:
-    """Draw everything; returns the exit code."""
+def main() -> None:
+    """Draw everything."""
     parser = argparse.ArgumentParser(
         prog="python -m gallery",
         description=textwrap.dedent(TEXT).strip(),
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("docs"), help="where the pictures go (docs)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the real episodes that are shown ({SEED})")
     arguments = parser.parse_args()
-    return guard(lambda: draw(arguments.runs, arguments.out, arguments.seed))
+    draw(arguments.runs, arguments.out, arguments.seed)
 
 
 def draw(names: list[str], out: Path, seed: int) -> None:
@@ -63,4 +63,4 @@ def draw(names: list[str], out: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -38,13 +38,13 @@ figures are kept, and those of the shipped model on the shipped windows are adde
 """
 
 
-def main() -> int:
-    """Export; returns the exit code."""
+def main() -> None:
+    """Export."""
     parser = argparse.ArgumentParser(prog="python -m nextframe.export", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="the run folder")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()
-    return guard(lambda: export(arguments.run, PRETRAINED / arguments.name))
+    export(arguments.run, PRETRAINED / arguments.name)
 
 
 def export(path: str, folder: Path) -> None:
@@ -115,4 +115,4 @@ def measure(settings: Experiment, shipped: Run) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

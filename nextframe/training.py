@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from envs.worlds import world_of
+from experiment.backend import keras
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
 from experiment.problem import Problem

@@ -20,8 +20,8 @@ NAME is a shipped model (doom), RUN a run folder (runs/doom).
 """
 
 
-def main() -> int:
-    """Serve until interrupted; returns the exit code."""
+def main() -> None:
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m play",
         description=textwrap.dedent(TEXT).strip(),
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="0 takes one that is free (8000)")
     parser.add_argument("--sessions", type=int, default=4, help="tabs that may play at once (4)")
     arguments = parser.parse_args()
-    return guard(lambda: serve(arguments.name, arguments.host, arguments.port, arguments.sessions))
+    serve(arguments.name, arguments.host, arguments.port, arguments.sessions)
 
 
 def serve(name: str, host: str, port: int, sessions: int) -> None:
@@ -67,4 +67,4 @@ def serve(name: str, host: str, port: int, sessions: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

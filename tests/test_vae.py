@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from envs.worlds import WORLDS, burning
+from experiment.backend import save_weights
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
@@ -19,7 +20,7 @@ from experiment.schema import Data, Experiment, Hardware, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from vae import training
 from vae.heldout import HeldOut, pick_details
-from vae.model import VAE, PixelDeconv, load_vae, save_weights
+from vae.model import VAE, PixelDeconv, load_vae
 from vae.optimizer import FusedAdam, WarmupCosine
 
 SETTINGS = Experiment(
