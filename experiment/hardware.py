@@ -65,7 +65,7 @@ def prepare(settings: Hardware) -> Machine:
 def core_count() -> int:
     """Cores that this process may use: by its affinity, and by the processor time that its container has, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(cpu_quota())))
+    return math.ceil(min(cores, cpu_quota()))
 
 
 def cpu_quota(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
