@@ -37,7 +37,8 @@ class Metrics:
         self.path = path
         last = -math.inf if resume_from is None else resume_from
         kept = [row for row in ([] if resume_from is None else read_metrics_rows(path)) if float(row["step"]) <= last]
-        self.columns = self.earlier = list(kept[0]) if kept else None
+        self.columns: list[str] | None = list(kept[0]) if kept else None
+        self.earlier = self.columns  # those that the file had, until they are compared
         self.events = None
         with writing(path):
             with atomic(path) as temporary, open(temporary, "w", newline="") as file:
@@ -54,6 +55,7 @@ class Metrics:
         row = {"step": step, **numbers}
         if self.earlier is not None and set(self.earlier) != set(row):
             raise damaged(self.path, f"it has the columns {', '.join(self.earlier)} and not {', '.join(row)}")
+        self.earlier = None
         writer = csv.DictWriter(self.file, fieldnames=self.columns or list(row))
         text = {
             name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()

@@ -180,7 +180,8 @@ class StopOnNaN(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """Counts steps in the progress bar and writes a row every train.log_every steps.
 
-    A row is the mean of the steps since the row before; or since this fit began, where Keras forgets those before it.
+    A row is the mean of the steps since the row before; or since the last checkpoint, or since this fit began, where
+    those before it are forgotten.
     """
 
     def __init__(self, metrics: Metrics, bar: Progress, track: Track):
@@ -208,3 +209,4 @@ class Checkpoint(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations)
         if step % self.model.train_options.checkpoint_every == 0 and step < self.before:
             save(self.model, self.path)
+            self.model.reset_metrics()  # as they are where training goes on from here
