@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 import importlib
+import shlex
 import sys
 import textwrap
+from pathlib import Path
 
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
@@ -93,15 +95,22 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
     weights, notebooks = [run.vae_weights, run.rnn_weights, run.controller], "notebooks"
     if settings.env.name in OFFLINE:
         weights, notebooks = [run.nextframe_weights], "notebooks/compounding_error.ipynb"
+
+    def quoted(path: Path) -> str:
+        return shlex.quote(str(path))
+
     lines = [
         ("figures", run.results),
         ("plots", run.plots),
         ("videos", run.videos),
         ("metrics", run.metrics),
         ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
-        ("TensorBoard", f".venv/bin/tensorboard --logdir {run.tensorboard}"),
-        ("notebooks", f"bash launch_scripts/setup.bash notebooks; RUNS={run.path} .venv/bin/jupyter lab {notebooks}"),
-        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {run.path}"),
+        ("TensorBoard", f".venv/bin/tensorboard --logdir {quoted(run.tensorboard)}"),
+        (
+            "notebooks",
+            f"bash launch_scripts/setup.bash notebooks; RUNS={quoted(run.path)} .venv/bin/jupyter lab {notebooks}",
+        ),
+        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {quoted(run.path)}"),
     ]
     return "\n".join(f"  {label:<12} {place}" for label, place in lines)
 

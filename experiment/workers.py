@@ -237,7 +237,7 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
                 ray.kill(worker)
             if index is not None:
                 del left[index]
-                yield index, answer.result
+                yield index, result
     finally:
         for worker, *_ in running.values():
             ray.kill(worker)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def draw(names: list[str], out: Path, seed: int) -> None:
     from gallery.runs import find
 
     runs = [find(name) for name in names]
+    out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out).close()  # where nothing can be written, that is found before minutes of work
     import_tensorflow()
     from experiment.schema import OFFLINE
     from gallery.exhibit import Exhibit

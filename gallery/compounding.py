@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +60,9 @@ def _curves(run: Run) -> dict[str, dict[str, np.ndarray]]:
     path = run.metrics / "openloop.csv"
     rows = read_metrics_rows(path, text=["curve"])
     if not rows:
-        raise Problem(f"{run.path} has no metrics/openloop.csv: run `python -m openloop {run.path}` first")
+        raise Problem(
+            f"{run.path} has no metrics/openloop.csv: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
     columns = ["horizon", *(metric + end for metric in UNITS for end in ("", "_low", "_high"))]
     curves = {
         curve: {name: np.array([float(row[name]) for row in rows if row["curve"] == curve]) for name in columns}

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,9 @@ def measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]
     used = {name: value for name, value in record.get("of", {}).items() if name in names}
     settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))
     if not is_of(record, origin(settings, run, kind_of(run))):
-        raise Problem(f"the model of {run.path} was not measured yet: run `python -m openloop {run.path}` first")
+        raise Problem(
+            f"the model of {run.path} was not measured yet: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
     return settings, record
 
 

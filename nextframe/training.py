@@ -57,7 +57,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         log = enter(Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", resume_from=first))
         validation = enter(Metrics(validated, run.tensorboard / "nextframe_heldout", resume_from=first))
         best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
-        bar = enter(Progress("training the next-frame model", options.max_steps, "batches", done=first))
+        bar = enter(Progress("next-frame model", options.max_steps, "batches", done=first))
         for end in stops(options):
             if step >= end:
                 continue

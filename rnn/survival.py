@@ -96,7 +96,7 @@ def world_returns(settings: Experiment, world: World, scripts: Fared) -> Fared:
     seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
     vector = world.open(settings.env, games, 0)
     try:
-        with Progress("fixed policies in the real world", total, "episodes") as bar:
+        with Progress("fixed policies", total, "episodes") as bar:
             player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
             returns = play(world, vector, player, seeds, bar.update).returns
     finally:

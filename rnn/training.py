@@ -17,7 +17,7 @@ from experiment.backend import keras, save_weights
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
-from experiment.progress import Progress
+from experiment.progress import Progress, percent
 from experiment.run import Run
 from experiment.schema import Experiment, Rnn
 from rnn.model import MDNRNN, build_rnn, load_rnn
@@ -83,7 +83,7 @@ class Keeper(keras.callbacks.Callback):
         if self.step % ROW_EVERY == 0:
             self.write_losses()
         reward = f", reward {logs['reward_error']:.3f}" if self.model.model.predict_reward else ""
-        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}{reward}")
+        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f}, done {logs['done_loss']:.3f}{reward}")
 
     def check(self, name: str, value: float) -> None:
         """Raise Problem unless the value is a number."""
@@ -114,12 +114,12 @@ class Keeper(keras.callbacks.Callback):
         self.bar.say(
             f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
             + (
-                f", done {v.done_loss:.4f} (precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings)"
+                f", done {v.done_loss:.4f} (precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings)"
                 if v.endings
                 else ""
             )
             + (
-                f", reward {v.reward_explained:.0%} of its variance explained"
+                f", reward {percent(v.reward_explained)} of its variance explained"
                 if self.model.model.predict_reward
                 else ""
             )
