@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import get_args
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
 from envs.actions import unchoose
 from envs.worlds import WORLDS
+from experiment.backend import keras
 from experiment.config import load_config
 from experiment.estimate import flop_of_a_frame
 from experiment.metrics import read_metrics_rows
