@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to see, and how it is shown."""
+"""The one exception that a user is meant to see, and how texts are shown that come from elsewhere."""
+
+import re
 
 CONTROL = {number: f"\\x{number:02x}" for number in (*range(0x20), *range(0x7F, 0xA0)) if chr(number) not in "\n\t"}
 
@@ -18,7 +20,7 @@ class Problem(Exception):
 
     def line(self) -> str:
         """As it is shown."""
-        return "error: " + printable(" ".join(str(self).splitlines()))
+        return f"error: {one_line(str(self))}"
 
     def _render_traceback_(self) -> list[str]:
         """As a notebook shows it: one line, as a command does."""
@@ -29,3 +31,13 @@ class UsageProblem(Problem):
     """A mistake in the command or its settings, found before any work began."""
 
     exit_code = 2
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """A text that may come from elsewhere, such as a file's name, as it can be shown: no line or escape sequence gets out.
+
+    longest: characters after which it is cut.
+    """
+    line = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    return line if longest is None or len(line) <= longest else f"{line[:longest]}..."
