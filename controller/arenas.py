@@ -55,4 +55,5 @@ class InReal:
         generator = np.random.default_rng([self.seed, generation])
         seeds = generator.choice(SEEDS, episodes, replace=False)
         played = self.world.play(np.repeat(candidates, episodes, axis=0), np.tile(seeds, len(candidates)).tolist())
-        return Tried(*(part.reshape(len(candidates), episodes) for part in played))
+        returns, lengths = (part.reshape(len(candidates), episodes) for part in (played.returns, played.lengths))
+        return Tried(returns, lengths)

@@ -8,8 +8,9 @@ from controller.evolution import generation_seed
 from controller.policy import Policy, policy_from
 from controller.real import RealWorld
 from controller.report import save_losses, save_returns, save_training, save_videos
-from controller.scores import Record, once, published_rows, row, table
+from controller.scores import Record, once, published_rows, row, summary, table
 from controller.weights import Controller, load_controller
+from envs.play import Played
 from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.progress import Progress
@@ -23,14 +24,20 @@ def held_out_seeds(settings: Experiment, count: int) -> list[int]:
     return [settings.evaluate.seed + i for i in range(count)]
 
 
+def told(played: Played) -> Record:
+    """The summary of real episodes, and of their first hits where there are any."""
+    hits = played.first_hits
+    return summary(played.returns) | ({"first_hits": summary(hits)} if (hits < played.lengths).any() else {})
+
+
 def measure_game(world: RealWorld, controller: Controller, run: Run, *keys: str) -> Record:
     """The CMA-ES mean in evaluate.episodes episodes of the real world, on held-out seeds."""
     seeds = held_out_seeds(world.settings, world.settings.evaluate.episodes)
     of = {**described(controller), "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
-    def measure() -> np.ndarray:
+    def measure() -> Record:
         with Progress("real episodes", len(seeds), "episodes") as bar:
-            return world.play(controller.mean, seeds, bar.update).returns
+            return told(world.play(controller.mean, seeds, bar.update))
 
     return once(run, keys, of, measure)
 
@@ -40,9 +47,9 @@ def measure_random(world: RealWorld, run: Run, *keys: str) -> Record:
     seeds = held_out_seeds(world.settings, world.settings.evaluate.random_episodes)
     of = {"policy": "random action every step", "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
-    def measure() -> np.ndarray:
+    def measure() -> Record:
         with Progress("random policy", len(seeds), "episodes") as bar:
-            return world.play(None, seeds, bar.update).returns
+            return told(world.play(None, seeds, bar.update))
 
     return once(run, keys, of, measure)
 
@@ -65,9 +72,9 @@ def measure_dream(
         "n": settings.evaluate.dreams,
     }
 
-    def measure() -> np.ndarray:
+    def measure() -> Record:
         counted = of["n"], of["seed"], temperature, of["max_steps"]
-        return dream.rollout(policy.act, controller.mean[None], *counted).returns[0]
+        return summary(dream.rollout(policy.act, controller.mean[None], *counted).returns[0])
 
     return once(run, keys, of, measure)
 
@@ -106,6 +113,11 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
     print(table(ours, published_rows(settings.env.name), about.score))
+    if hits := in_game.get("first_hits"):
+        print(
+            f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
+            f"{hits['standard_error']:,.0f}); where a dream ends at a hit, this is what to compare it with"
+        )
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)

@@ -32,18 +32,18 @@ def summary(returns: np.ndarray) -> Record:
     }
 
 
-def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], np.ndarray]) -> Record:
+def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record]) -> Record:
     """The record at results["evaluations"][keys...], measured only if there is none of exactly the same thing.
 
     of: everything the returns depend on (which controller, seeds, temperature), so that a record of something else
-    is never taken for it. measure: gives the returns (n,).
+    is never taken for it. measure: gives the `summary`, and whatever else there is to tell.
     """
     stored = read_json(run.results, {}).get("evaluations", {})
     for key in keys:
         stored = stored.get(key, {})
     if stored and all(stored.get(name) == value for name, value in of.items()):
         return stored
-    record = {**of, **summary(measure())}
+    record = {**of, **measure()}
     run.update_results("evaluations", *keys, record)
     return record
 

@@ -1,15 +1,13 @@
 """`python -m controller.sweep`: the paper's table of temperatures, with a controller evolved at each."""
 
-import argparse
 import dataclasses
 import sys
-import textwrap
 from typing import Any
 
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
-from experiment.stage import Stage, add_arguments, guard, run_stage, settings_help
+from experiment.stage import Stage, guard, new_parser, run_stage
 
 STAGE = Stage(
     name="controller.sweep",
@@ -83,13 +81,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
 
 def main() -> None:
     """The command line: that of every stage, and --evaluate-only."""
-    parser = argparse.ArgumentParser(
-        prog="python -m controller.sweep",
-        description=textwrap.dedent(STAGE.text).strip(),
-        epilog=settings_help(STAGE.sections),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
+    parser = new_parser(STAGE.name, STAGE.text, STAGE.sections)
     parser.add_argument(
         "--evaluate-only",
         action="store_true",

@@ -16,10 +16,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs.checks import check_actions, check_seed
 from envs.memory import keep_freed_memory
 from envs.pools import PooledGames, import_envpool, pool_threads
 from envs.shrink import Shrink
-from envs.sidebyside import SEEDS, SideBySide, check_seed
+from envs.sidebyside import SEEDS, SideBySide
 from experiment.problem import Problem
 
 NAME = "CarRacing-v3"
@@ -76,14 +77,14 @@ class CarRacingEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
-        super().reset(seed=seed)
-        seed = check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed, TITLE)
+        super().reset(seed=None if seed is None else check_seed(seed))
+        seed = int(self.np_random.integers(SEEDS)) if seed is None else check_seed(seed) % SEEDS
         self.steps = 0
         return self._observation(self.game.reset(seed=seed)[0]), {"seed": seed}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Drive for 1/50 second."""
-        screen, reward, terminated, _, info = self.game.step(np.asarray(action, np.float32))
+        screen, reward, terminated, _, info = self.game.step(check_actions(action, self.action_space))
         self.steps += 1
         truncated = not terminated and self.steps >= self.max_steps
         return self._observation(screen), float(reward), terminated, truncated, info

@@ -1,8 +1,10 @@
 """DoomTakeCover: survive in ViZDoom's `take_cover` at skill 4, as one environment or many side by side.
 
-A step is one tic of the game (35 a second). The screen is 160 x 120 RGB; the status bar, its lowest 20 rows, is
-cut off and the rest shrunk to 64 x 64 (paper, appendix A). The same seed and actions give the same episode,
+A step is one tic of the game (35 a second). The screen is RGB, of a size that is a setting; the status bar, its lowest
+sixth, is cut off and the rest shrunk to 64 x 64 (paper, appendix A). The same seed and actions give the same episode,
 also when the game's process dies in between: it is started again and the episode played again up to there.
+
+Whether a step brought a hit is told in `info["hit"]`, for whoever measures; the agent is not shown it.
 """
 
 import os
@@ -15,18 +17,19 @@ import numpy as np
 import vizdoom
 from gymnasium.vector.utils import batch_space
 
+from envs.checks import check_actions, check_process, check_seed, each_seed
 from envs.engine import DIED, Engine
 from envs.shrink import Shrink
 from experiment.hardware import core_count
 from experiment.problem import Problem
 
-SCREEN = (120, 160, 3)
-VIEW_ROWS = 100  # below them is the status bar
 FRAME = (64, 64, 3)
 MAX_STEPS = 2100
+START_HEALTH = 100.0
 ATTEMPTS = 3
 BLOCK = 4  # screens shrunk at a time
-SEEDS = 2**31
+SEEDS = 2**31  # those that are drawn
+ALL_SEEDS = 2**32  # ViZDoom's are uint32; larger ones are folded into these
 
 BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
@@ -35,16 +38,22 @@ BUTTONS = ([0, 0], [1, 0], [0, 1])
 class Game:
     """One game, from frames and button presses up: what both environments are made of."""
 
-    def __init__(self, max_steps: int = MAX_STEPS):
-        self.max_steps = max_steps
-        self.screen = np.zeros(SCREEN, np.uint8)
+    def __init__(self, max_steps: int = MAX_STEPS, screen: str = "160x120", flashes: bool = False, start_tic: int = 1):
+        """screen, flashes, start_tic: see experiment.schema.Env."""
+        self.max_steps, self.options = max_steps, (screen, flashes, start_tic)
+        width, height = map(int, screen.split("x"))
+        self.rows = height * 5 // 6
+        """Below them is the status bar."""
+        self.screen = np.zeros((height, width, 3), np.uint8)
         """The whole screen as last seen. After the last tic of an episode there is no new one."""
         self.seed = 0
         self.actions: list[int] = []
         """The episode's discrete actions so far."""
-        self.dead = False
+        self.dead = self.hit = False
+        """Whether the last tic killed the player; whether it hurt."""
+        self.health = 0.0
         self.engine: Engine | None = None
-        self.shrink = Shrink((VIEW_ROWS, SCREEN[1]), FRAME[:2])
+        self.shrink = Shrink((self.rows, width), FRAME[:2])
 
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
@@ -74,7 +83,7 @@ class Game:
 
     def view(self, frame: np.ndarray) -> None:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
-        self.shrink(self.screen[:VIEW_ROWS], frame)
+        self.shrink(self.screen[: self.rows], frame)
 
     def close(self) -> None:
         """End the game's process."""
@@ -100,9 +109,10 @@ class Game:
 
     def _begin(self) -> None:
         if self.engine is None:
-            self.engine = Engine(new_game())
+            self.engine = Engine(new_game(*self.options))
         self.engine.game.set_seed(self.seed)  # without it an episode would depend on those before it
         self.engine.game.new_episode()
+        self.health = np.inf
         self._look()
 
     def _advance(self, action: int) -> None:
@@ -114,6 +124,8 @@ class Game:
         assert self.engine is not None
         state = self.engine.game.get_state()
         self.dead = state is None
+        health = 0.0 if state is None else float(state.game_variables[0])  # the scenario's only one
+        self.hit, self.health = health < min(self.health, START_HEALTH), health
         if state is not None:
             self.screen = state.screen_buffer
 
@@ -125,9 +137,10 @@ class DoomBlind:
     every tic that could be done for many.
     """
 
-    def __init__(self, max_steps: int = MAX_STEPS):
-        self.game = Game(max_steps)
-        self._screens = np.empty((BLOCK, VIEW_ROWS, *SCREEN[1:]), np.uint8)
+    def __init__(self, max_steps: int = MAX_STEPS, **options: Any):
+        """options: those of Game."""
+        self.game = Game(max_steps, **options)
+        self._screens = np.empty((BLOCK, self.game.rows, *self.game.screen.shape[1:]), np.uint8)
 
     def play(self, seed: int, actions: Iterable[int]) -> tuple[np.ndarray, np.ndarray, bool]:
         """The episode of that seed, of T tics, under the first T of the discrete actions.
@@ -138,7 +151,7 @@ class DoomBlind:
         game, blocks, waiting = self.game, [], 0
         game.reset(seed)
         for action in actions:
-            self._screens[waiting] = game.screen[:VIEW_ROWS]
+            self._screens[waiting] = game.screen[: game.rows]
             waiting += 1
             if waiting == BLOCK:
                 blocks.append(self._shrunk(waiting))
@@ -161,12 +174,14 @@ class DoomBlind:
         self.game.close()
 
 
-def new_game() -> vizdoom.DoomGame:
-    """ViZDoom set up as in the paper, not yet running."""
+def new_game(screen: str = "160x120", flashes: bool = False, start_tic: int = 1) -> vizdoom.DoomGame:
+    """ViZDoom set up as in the paper, not yet running; see Game."""
     game = vizdoom.DoomGame()
     game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
     game.set_doom_skill(4)
-    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    game.set_screen_resolution(getattr(vizdoom.ScreenResolution, f"RES_{screen.upper()}"))
+    game.set_render_screen_flashes(flashes)
+    game.set_episode_start_time(start_tic)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_render_hud(True)
     game.set_mode(vizdoom.Mode.PLAYER)
@@ -179,32 +194,33 @@ class DoomEnv(gymnasium.Env[np.ndarray, Any]):
     """DoomTakeCover-v0: one game as a Gymnasium environment.
 
     Observation (64, 64, 3) uint8 RGB; actions 0 stay, 1 left, 2 right; reward 1 a tic; terminated by death,
-    truncated after max_steps tics. `render` gives the whole screen, (120, 160, 3) uint8.
+    truncated after max_steps tics. `render` gives the whole screen, (120, 160, 3) uint8 unless another is asked for.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
 
-    def __init__(self, max_steps: int = MAX_STEPS, render_mode: str | None = None):
+    def __init__(self, max_steps: int = MAX_STEPS, render_mode: str | None = None, **options: Any):
+        """options: those of Game."""
         self.observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
         self.action_space = gymnasium.spaces.Discrete(3)
         self.render_mode = render_mode
-        self.game = Game(max_steps)
+        self.game = Game(max_steps, **options)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
-        super().reset(seed=seed)
-        self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
+        self.game.reset(int(self.np_random.integers(SEEDS)) if seed is None else check_seed(seed) % ALL_SEEDS)
         return self._observation(), {"seed": self.game.seed}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Play one tic. After the last the observation is still the one before."""
-        self.game.step(int(action))
-        return self._observation(), 1.0, self.game.dead, self.game.truncated, {}
+        self.game.step(int(check_actions(action, self.action_space)))
+        return self._observation(), 1.0, self.game.dead, self.game.truncated, {"hit": self.game.hit}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
-        """The whole screen as last seen, (120, 160, 3) uint8."""
+        """The whole screen as last seen."""
         return self.game.screen.copy()
 
     def close(self) -> None:
@@ -226,17 +242,26 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     metadata = DoomEnv.metadata | {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
 
-    def __init__(self, num_envs: int, max_steps: int = MAX_STEPS, threads: int = 0, render_mode: str | None = None):
+    def __init__(
+        self,
+        num_envs: int,
+        max_steps: int = MAX_STEPS,
+        threads: int = 0,
+        render_mode: str | None = None,
+        **options: Any,
+    ):
+        """options: those of Game."""
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
         self.single_action_space = gymnasium.spaces.Discrete(3)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.games = [Game(max_steps) for _ in range(num_envs)]
+        self.games = [Game(max_steps, **options) for _ in range(num_envs)]
         self.threads = threads or core_count()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
         self._frames = np.zeros((num_envs, *FRAME), np.uint8)
+        self._process = os.getpid()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -246,23 +271,31 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
         or None for seeds drawn at random. Returns the observations of all games and their seeds.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        check_process(self._process)
+        seeds = each_seed(seed, self.num_envs)
+        super().reset(seed=seeds[0] if isinstance(seed, int | np.integer) else None)
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        chosen = [int(drawn[i]) if value is None else int(value) for i, value in enumerate(seeds)]
-        self._each(np.flatnonzero(mask).tolist(), lambda i: self.games[i].reset(chosen[i]))
+        chosen = {
+            i: int(drawn[i]) if seeds[i] is None else check_seed(seeds[i]) % ALL_SEEDS
+            for i in np.flatnonzero(mask).tolist()
+        }
+        self._each(list(chosen), lambda i: self.games[i].reset(chosen[i]))
         return self._frames.copy(), {"seed": np.array([game.seed for game in self.games])}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Play one tic in every game that is not over."""
+        check_process(self._process)
         live = [i for i, game in enumerate(self.games) if not game.over]
-        self._each(live, lambda i: self.games[i].step(int(actions[i])))
+        checked = check_actions(actions, self.single_action_space, self.num_envs, live).tolist()
+        self._each(live, lambda i: self.games[i].step(checked[i]))
         rewards = np.zeros(self.num_envs)
         rewards[live] = 1
         dead = np.array([game.dead for game in self.games])
         truncated = np.array([game.truncated for game in self.games])
-        return self._frames.copy(), rewards, dead, truncated, {}
+        hit = np.zeros(self.num_envs, bool)
+        hit[live] = [self.games[i].hit for i in live]
+        return self._frames.copy(), rewards, dead, truncated, {"hit": hit}
 
     def _each(self, numbers: list[int], act: Callable[[int], None]) -> None:
         """Do something with some games and look at them, each thread taking the next game that is left."""
@@ -280,7 +313,7 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
             list(self._pool.map(work, [left] * threads))
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """The whole screens as last seen, each (120, 160, 3) uint8."""
+        """The whole screens as last seen."""
         return tuple(game.screen.copy() for game in self.games)
 
     def close_extras(self, **kwargs: Any) -> None:

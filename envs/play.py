@@ -28,13 +28,16 @@ class Moment(NamedTuple):
     rewards: np.ndarray  # (N,)
     terminated: np.ndarray  # (N,) bool
     truncated: np.ndarray  # (N,) bool
+    hit: np.ndarray  # (N,) bool, whether it hurt; never where a world does not tell
 
 
 class Played(NamedTuple):
-    """What n episodes gave: returns (n,) float64 and lengths (n,) in steps."""
+    """What n episodes gave: returns (n,) float64, lengths (n,) in steps, and the steps after which they were first hit, (n,)."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    first_hits: np.ndarray
+    """The length where there was none."""
 
 
 def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:
@@ -45,7 +48,7 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
     """
     games = vector.num_envs
     episode, begun, more = np.full(games, -1), 0, True  # which episode each game plays, -1 for none
-    ended = np.ones(games, bool)
+    ended, unhurt = np.ones(games, bool), np.zeros(games, bool)
     while True:
         if ended.any():  # else the same games play on, and each step is as cheap as can be: Doom is stepped one by one
             if more and (idle := np.flatnonzero(episode < 0)).size:
@@ -67,9 +70,9 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
             raise Problem(f"{np.sum(~np.isfinite(acted))} actions are not numbers: check V, M and C for NaN")
         raw = np.zeros((games, *acted.shape[1:]), np.float32)
         raw[rows] = acted
-        frames, rewards, terminated, truncated, _ = vector.step(world.to_env(world.execute(raw)))
-        ended = (terminated | truncated)[rows]
-        yield Moment(numbers, seen, acted, rewards[rows], terminated[rows], truncated[rows])
+        frames, rewards, terminated, truncated, info = vector.step(world.to_env(world.execute(raw)))
+        ended, hit = (terminated | truncated)[rows], info.get("hit", unhurt)[rows]
+        yield Moment(numbers, seen, acted, rewards[rows], terminated[rows], truncated[rows], hit)
         episode[live[ended]] = -1
 
 
@@ -84,14 +87,17 @@ def play(
 
     vector: with at most as many games as seeds, unless all of its games were begun before.
     """
-    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
+    returns, hurt = np.zeros(len(seeds)), np.zeros(len(seeds), bool)
+    lengths, first_hits = np.zeros((2, len(seeds)), np.int64)
     for moment in moments(world, vector, player, iter(seeds)):
         returns[moment.episodes] += moment.rewards
         lengths[moment.episodes] += 1
+        first_hits[moment.episodes] += ~hurt[moment.episodes]
+        hurt[moment.episodes] |= moment.hit
         ended = int((moment.terminated | moment.truncated).sum())
         if progress is not None and ended:
             progress(ended)
-    return Played(returns, lengths)
+    return Played(returns, lengths, first_hits)
 
 
 def start(vector: Vector, games: np.ndarray, seeds: Sequence[int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What games side by side have in common, whatever simulates them: seeds, masks, and games that are over."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
-from experiment.problem import Problem
+from envs.checks import check_actions, check_process, check_seed, each_seed
 
-SEEDS = 2**31  # EnvPool's are int32
+SEEDS = 2**31  # EnvPool's are int32; larger ones are folded into these
 
 
 class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -51,6 +52,7 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """Games that have begun and are not over."""
         self._seeds, self._steps, self._unrewarded = np.zeros((3, num_envs), np.int64)
         self._terminated, self._truncated = np.zeros((2, num_envs), bool)
+        self._process = os.getpid()
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
         """Start the episodes of these seeds in these games, and look at them."""
@@ -71,11 +73,12 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
         or None for seeds drawn at random. Returns the observations of all games and their seeds.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        check_process(self._process)
+        seeds = each_seed(seed, self.num_envs)
+        super().reset(seed=seeds[0] if isinstance(seed, int | np.integer) else None)
         rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        chosen = [int(drawn[i]) if seeds[i] is None else check_seed(seeds[i], self.title) for i in rows.tolist()]
+        chosen = [int(drawn[i]) if seeds[i] is None else check_seed(seeds[i]) % SEEDS for i in rows.tolist()]
         self._seeds[rows] = chosen
         if chosen:
             self.begin(rows, chosen)
@@ -86,8 +89,10 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step in every game that is not over."""
+        check_process(self._process)
         rows = np.flatnonzero(self.live)
-        rewards, terminated = self.drive(rows, np.asarray(actions, self.single_action_space.dtype))
+        checked = check_actions(actions, self.single_action_space, self.num_envs, rows)
+        rewards, terminated = self.drive(rows, checked)
         self._steps[rows] += 1
         if self.time_limit:
             out_of_time = terminated & (self._steps >= self.time_limit) & (rewards <= 0)
@@ -101,10 +106,3 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self._truncated |= self.live & cut & ~self._terminated
         self.live &= ~(self._terminated | self._truncated)
         return self.frames.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
-
-
-def check_seed(seed: Any, title: str) -> int:
-    """The seed, if EnvPool takes it."""
-    if not 0 <= seed < SEEDS:
-        raise Problem(f"seed {seed}: {title} takes seeds from 0 to {SEEDS - 1}")
-    return int(seed)

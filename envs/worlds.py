@@ -92,14 +92,19 @@ def doom(env: Env, games: int, patience: int = 0) -> Vector:
     """Games of DoomTakeCover."""
     from envs.doom import DoomVector
 
-    return DoomVector(games, env.max_steps)
+    return DoomVector(games, env.max_steps, **doom_options(env))
 
 
 def doom_blind(env: Env) -> Any:
     """A game of DoomTakeCover for players who do not look."""
     from envs.doom import DoomBlind
 
-    return DoomBlind(env.max_steps)
+    return DoomBlind(env.max_steps, **doom_options(env))
+
+
+def doom_options(env: Env) -> dict[str, Any]:
+    """The settings of the game, as envs.doom.Game takes them."""
+    return {"screen": env.screen, "flashes": env.flashes, "start_tic": env.start_tic}
 
 
 def doom_version() -> str:

@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import shlex
 import sys
-import textwrap
 from pathlib import Path
 
 from experiment.config import DEFAULT_PRESET, load_config
@@ -15,7 +14,7 @@ from experiment.hardware import core_count, processor_name
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
-from experiment.stage import Stage, add_arguments, default_run, guard, run_stage, settings_help
+from experiment.stage import Stage, default_run, guard, new_parser, run_stage
 
 AGENT = {
     "extract": "extract.__main__",
@@ -44,15 +43,8 @@ python -m """ + "|".join(MODULES)
 
 def main() -> None:
     """Run every stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiment",
-        description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help([entry.name for entry in dataclasses.fields(Experiment)]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    arguments = parser.parse_intermixed_args()
-    run_pipeline(arguments)
+    sections = [entry.name for entry in dataclasses.fields(Experiment)]
+    run_pipeline(new_parser("experiment", TEXT, sections).parse_intermixed_args())
 
 
 def run_pipeline(arguments: argparse.Namespace) -> None:

@@ -1,20 +1,33 @@
-"""Reading an experiment's YAML file, its presets and the command line's overrides into typed settings."""
+"""Reading an experiment's YAML file, its presets and the command line's overrides into typed settings.
+
+YAML gives the form alone; what a text means is for the schema to say. So `0200` is 200 where a number is expected, `no` is
+false where true or false is, and both are themselves where a text is, whatever they are in YAML 1.1.
+"""
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem
 from experiment.schema import OFFLINE, Experiment, limits_text
 
 DEFAULT_PRESET = "laptop"
+LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
+DEEPEST = 8  # levels; presets have four
+SHOWN = 60  # characters of a value in a message
+MOST_NUMBERS = 2**31
+"""Numbers in what has to be in memory at once, 8 GB: what has more cannot be meant."""
+
+WHOLE = r"[-+]?[0-9]+(_[0-9]+)*"
+NUMBER = r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def load_config(path: Path | str, preset: str | None = None, overrides: Sequence[str] = ()) -> Experiment:
@@ -22,34 +35,7 @@ def load_config(path: Path | str, preset: str | None = None, overrides: Sequence
 
     Raises UsageProblem, naming the key, the value and what was expected.
     """
-    return resolve(read_yaml(path), preset, overrides, str(path))
-
-
-def resolve(content: dict[str, Any], preset: str | None, overrides: Sequence[str], path: str) -> Experiment:
-    """The settings of a YAML file's content; see load_config."""
-    presets = content.pop("presets", None) or {}
-    if not isinstance(presets, dict):
-        raise UsageProblem(f"wrong value for presets (in {path}): expected names, each with settings, not {presets}")
-    presets = {str(name): changes for name, changes in presets.items()}
-    preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
-    if preset is not None and preset not in presets:
-        raise UsageProblem(f"{path} has no preset '{preset}': choose one of {', '.join(presets) or '(it has none)'}")
-    merged = OmegaConf.structured(Experiment)
-    merged = merge(merged, content, path)
-    if preset is not None:
-        merged = merge(merged, presets[preset] or {}, f"{path}, preset {preset}")
-    for override in overrides:
-        merged = merge(merged, parse_override(override), override)
-    try:
-        settings = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:  # what is taken from elsewhere, as in vae.steps=${rnn.steps}, is found here
-        raise UsageProblem(
-            f"wrong value for {error.full_key}: {first_line(error)}; expected a value, or ${{section.key}} for that of "
-            "another setting"
-        ) from None
-    assert isinstance(settings, Experiment)
-    check(settings)
-    return settings
+    return resolve(str(path), preset, overrides)
 
 
 def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
@@ -58,17 +44,42 @@ def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str
     What this version does not know is left out, except in `sections`, where it would matter.
     Raises UsageProblem as load_config does.
     """
+    return resolve(str(path), None, overrides, sections)
+
+
+def resolve(path: str, preset: str | None, overrides: Sequence[str], strict: Sequence[str] | None = None) -> Experiment:
+    """See load_config, and load_made for `strict`."""
     content = read_yaml(path)
-    known = {key for key, _, _ in flatten(Experiment())}
-    for section, values in content.items():
-        if isinstance(values, dict) and section not in sections:
-            content[section] = {name: value for name, value in values.items() if f"{section}.{name}" in known}
-    return resolve(content, None, overrides, str(path))
+    presets: dict[str, yaml.Node] = {}
+    for name, node in content.value:
+        if name.value == "presets" and not is_empty(node):
+            if not isinstance(node, yaml.MappingNode):
+                raise UsageProblem(
+                    f"wrong value for presets (in {place(node)}): expected names, each with settings, not {source(node)}"
+                )
+            presets = {name.value: changes for name, changes in node.value}
+    content.value = [(name, node) for name, node in content.value if name.value != "presets"]
+    preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
+    if preset is not None and preset not in presets:
+        raise UsageProblem(f"{path} has no preset '{preset}': choose one of {', '.join(presets) or '(it has none)'}")
+    values = read_settings(content, strict=strict)
+    if preset is not None and not is_empty(presets[preset]):
+        values |= read_settings(presets[preset])
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise UsageProblem(
+                f"'{cut(override)}' is not a setting: write section.key=value, for example vae.steps=100"
+            )
+        values |= read_settings(compose(text, cut(override)), key.strip())
+    settings = build(values)
+    check(settings)
+    return settings
 
 
 def to_yaml(settings: Experiment) -> str:
-    """The whole settings as YAML that `load_config` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+    """The whole settings as YAML that `load_config` reads back, in ASCII."""
+    return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, "dataclasses.Field[Any]"]]:
@@ -81,82 +92,194 @@ def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, "datacl
             yield prefix + entry.name, value, entry
 
 
-def read_yaml(path: Path | str) -> dict[str, Any]:
+@cache
+def known() -> dict[str, "dataclasses.Field[Any]"]:
+    """Dotted key -> field of every setting."""
+    return {key: entry for key, _, entry in flatten(Experiment())}
+
+
+def build(values: Mapping[str, Any]) -> Experiment:
+    """The settings with these values, by dotted key, and the defaults of the others."""
+    settings = Experiment()
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        if section:
+            value, name = dataclasses.replace(getattr(settings, section), **{name: value}), section
+        settings = dataclasses.replace(settings, **{name: value})
+    return settings
+
+
+class Form(yaml.BaseLoader):
+    """The form of a YAML text: nodes of mappings, lists and texts, without what could multiply or stand for something else."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if event.anchor or event.tag:
+            self.refuse("anchors (&), aliases (*) and tags (!) are not for settings: write the value itself", event)
+        if self.depth > DEEPEST:
+            self.refuse("brackets in brackets so deep are not for settings", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            first: dict[str, yaml.Node] = {}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    self.refuse("a name is expected before the colon", key)
+                if key.value in first:
+                    line = first[key.value].start_mark.line + 1
+                    self.refuse(f"{source(key)} is given twice, the first time in line {line}", key)
+                first[key.value] = key
+        return node
+
+    def refuse(self, problem: str, at: yaml.Event | yaml.Node) -> None:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+
+
+def compose(text: str, name: str) -> yaml.Node:
+    """The nodes of a YAML text, an empty text if there is nothing. Raises UsageProblem if it is none.
+
+    name: of the file, or the override, for messages.
+    """
+    try:
+        loader = Form(text)
+        loader.name = name
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise UsageProblem(f"{name} is not valid YAML{line}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the others of numbers in directives and escapes
+        raise UsageProblem(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    return node or compose("''", name)
+
+
+def read_yaml(path: str) -> yaml.MappingNode:
     """The mapping in a YAML file. Raises UsageProblem if there is none."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        content = data.decode()
     except FileNotFoundError:
         raise UsageProblem(f"there is no config {path}: give a YAML file such as configs/doom.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # also a name with a NUL in it, and what is not UTF-8
         raise UsageProblem(f"cannot read the config {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageProblem(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
+    if len(data) > LARGEST_FILE:
+        raise UsageProblem(f"{path} is not an experiment: it has more than {LARGEST_FILE:,} bytes")
+    node = compose(content, path)
+    if not isinstance(node, yaml.MappingNode):
         raise UsageProblem(f"{path} is not an experiment: expected sections such as 'vae:' and 'presets:'")
-    return content
+    return node
 
 
-def parse_override(override: str) -> Any:
-    """`vae.batch=50` as nested dictionaries. Raises UsageProblem if it is not of that form."""
-    key, equals, _ = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise UsageProblem(f"'{override}' is not a setting: write section.key=value, for example vae.steps=100")
+def read_settings(node: yaml.Node, key: str = "", strict: Sequence[str] | None = None) -> dict[str, Any]:
+    """The values of all settings in a node, by dotted key. Raises UsageProblem for what is unknown or wrong.
+
+    key: of the node, "" for the whole. strict: sections in which unknown settings are refused; None for everywhere.
+    """
+    if key in known():
+        return {key: read_value(node, key)}
+    inside = [name for name in known() if not key or name.startswith(f"{key}.")]
+    if not inside:
+        if strict is not None and key.partition(".")[0] not in strict:
+            return {}
+        close = difflib.get_close_matches(key[:SHOWN], known(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "`python -m experiment --help` lists them all"
+        raise UsageProblem(f"unknown setting {cut(key)} (in {place(node)}): {hint}")
+    if not isinstance(node, yaml.MappingNode):
+        what, such = (f" for {key}", f"settings such as {inside[0]}") if key else ("", "sections such as vae")
+        raise UsageProblem(f"wrong value{what} (in {place(node)}): expected {such}, not {source(node)}")
+    values: dict[str, Any] = {}
+    for name, child in node.value:
+        found = read_settings(child, f"{key}.{name.value}" if key else name.value, strict)
+        if twice := values.keys() & found:
+            raise UsageProblem(f"{min(twice)} is given twice (in {place(name)}): leave one of them out")
+        values |= found
+    return values
+
+
+def read_value(node: yaml.Node, key: str) -> Any:
+    """The value of a setting. Raises UsageProblem if it is not of its type, or outside its limits."""
+    entry, written = known()[key], source(node)
+    if "${" in written:
+        raise UsageProblem(
+            f"wrong value for {key} (in {place(node)}): {written} is not looked up anywhere, write the value itself"
+        )
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([override]))
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise UsageProblem(f"cannot read '{override}': {first_line(error)}") from None
-
-
-def merge(base: DictConfig, changes: Any, source: str) -> DictConfig:
-    """`base` with `changes`, type-checked against the schema. Raises UsageProblem naming the source and the key."""
-    check_form(changes, source)
-    try:
-        result = OmegaConf.merge(base, changes)
-    except OmegaConfBaseException as error:
-        key = error.full_key or str(error.key)
-        if "not in" in str(error) or type(error).__name__ == "ConfigKeyError":
-            known = [name for name, _, _ in flatten(Experiment())]
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "`python -m experiment --help` lists them all"
-            raise UsageProblem(f"unknown setting {key} (in {source}): {hint}") from None
-        raise UsageProblem(f"wrong value for {key} (in {source}): {first_line(error)}") from None
-    except (TypeError, ValueError) as error:
-        raise UsageProblem(f"wrong value (in {source}): {first_line(error)}") from None
-    assert isinstance(result, DictConfig)
-    return result
-
-
-def check_form(changes: Any, source: str) -> None:
-    """Raise UsageProblem for what OmegaConf would not see, or would not name: sections and lists that are none, and ???."""
-    if not isinstance(changes, Mapping):
-        raise UsageProblem(f"wrong value (in {source}): expected sections such as vae, not {changes}")
-    for key, default, _ in flatten(Experiment()):
-        section, _, name = key.rpartition(".")
-        values = changes.get(section, {}) if section else changes
-        if not isinstance(values, Mapping):
+        value = typed(node, entry.type)
+    except ValueError:
+        raise UsageProblem(
+            f"wrong value for {key} (in {place(node)}): expected {expected(entry)}, not {written}"
+        ) from None
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int | float) and not isinstance(number, bool) and not within(number, entry.metadata):
             raise UsageProblem(
-                f"wrong value for {section} (in {source}): expected settings such as {key}, not {values}"
+                f"impossible value {key}={cut(str(number))} (in {place(node)}): expected a number {limits_text(entry)}"
             )
-        value = values.get(name, default)
-        if value == "???":  # in OmegaConf, a value still to be given
-            raise UsageProblem(f"wrong value for {key} (in {source}): expected a value, not ???")
-        if isinstance(default, list) and not isinstance(value, list) and not str(value).startswith("${"):
-            raise UsageProblem(f"wrong value for {key} (in {source}): expected a list such as {default}, not {value}")
+    return value
+
+
+def typed(node: yaml.Node, kind: Any) -> Any:
+    """A node's value as that type of the schema. Raises ValueError if it is none."""
+    if get_origin(kind) is list and isinstance(node, yaml.SequenceNode):
+        return [typed(item, get_args(kind)[0]) for item in node.value]
+    if isinstance(node, yaml.ScalarNode):
+        text = node.value
+        if get_origin(kind) is Literal and text in get_args(kind):
+            return text
+        if kind is bool and text.lower() in TRUTH:
+            return TRUTH[text.lower()]
+        if kind is int and re.fullmatch(WHOLE, text):
+            return int(text)  # ValueError from 4,300 digits on
+        if kind is float and re.fullmatch(NUMBER, text):
+            return float(text)
+        if kind is str and text.isprintable() and (node.style or text.lower() not in ("null", "~")):
+            return text
+    raise ValueError
+
+
+def expected(entry: "dataclasses.Field[Any]") -> str:
+    """In words, what a setting takes."""
+    if get_origin(entry.type) is Literal:
+        return f"one of {', '.join(get_args(entry.type))}"
+    if get_origin(entry.type) is list:
+        assert callable(entry.default_factory)
+        return f"a list such as {entry.default_factory()}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return f"{words[entry.type]} {limits_text(entry)}".rstrip()  # type: ignore[index]
+
+
+def is_empty(node: yaml.Node) -> bool:
+    """Whether nothing is written there."""
+    return isinstance(node, yaml.ScalarNode) and not node.style and node.value in ("", "~", "null")
+
+
+def source(node: yaml.Node) -> str:
+    """A node as it is written, as far as a message shows it."""
+    first, last = node.start_mark, node.end_mark
+    return cut(" ".join(first.buffer[first.pointer : last.pointer].split())) or "nothing"
+
+
+def place(node: yaml.Node) -> str:
+    """Where a node stands: the file, and the line if it has several; or the override."""
+    mark = node.start_mark
+    return f"{mark.name}, line {mark.line + 1}" if "\n" in mark.buffer.strip("\n\0") else mark.name
+
+
+def cut(text: str) -> str:
+    """The beginning of a text that may be long, without line breaks and other signs that cannot be seen."""
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:SHOWN])
+    return shown if len(text) <= SHOWN else f"{shown}..."
 
 
 def check(settings: Experiment) -> None:
     """Raise UsageProblem if a value is impossible, alone or together with another."""
-    for key, value, entry in flatten(settings):
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not isinstance(number, bool) and not within(number, entry.metadata):
-                raise UsageProblem(f"impossible value {key}={number}: expected a number {limits_text(entry)}".rstrip())
     inputs = settings.controller.inputs
     if not inputs or len(set(inputs)) != len(inputs) or not set(inputs) <= {"z", "c", "h"}:
         raise UsageProblem(f"impossible value controller.inputs={inputs}: expected some of z, c, h, each once")
-    if not settings.evaluate.temperatures or min(settings.evaluate.temperatures) <= 0:
-        raise UsageProblem(
-            f"impossible value evaluate.temperatures={settings.evaluate.temperatures}: expected numbers above 0"
-        )
+    if not settings.evaluate.temperatures:
+        raise UsageProblem("impossible value evaluate.temperatures=[]: expected numbers above 0")
     if not settings.controller.generations and not settings.controller.real_generations:
         raise UsageProblem(
             "impossible value controller.generations=0 with controller.real_generations=0: C has to be evolved somewhere"
@@ -222,8 +345,38 @@ def check(settings: Experiment) -> None:
             raise UsageProblem(
                 f"impossible value {key}.max_steps={cut}: no episode is longer than env.max_steps={settings.env.max_steps}"
             )
+    check_sizes(settings)
     for number in range(1, min(settings.iterations, 2) + 1):  # later ones are like the second
         check_recording(for_iteration(settings, number), "extract" if number == 1 else "repeat")
+
+
+def check_sizes(settings: Experiment) -> None:
+    """Raise UsageProblem if something has more numbers than can be meant, though each setting alone is within its limits."""
+    env, vae, rnn, dream, c = settings.env, settings.vae, settings.rnn, settings.dream, settings.controller
+    model, train, openloop = settings.model, settings.train, settings.openloop
+    seen = sum({"z": vae.z, "c": rnn.hidden, "h": rnn.hidden}[letter] for letter in c.inputs)
+    weights = (seen + 1) * (c.hidden or 1) + (c.hidden + 1) * 3
+    candidates, state = max(c.population, c.real_population), vae.z + 2 * rnn.hidden
+    predicted = 3 * rnn.mixtures * vae.z
+    places, frame = (env.size // model.patch) ** 2, env.size**2 * 3
+    layers = model.blocks * model.channels
+    for what, keys, numbers in (
+        ("M's weights", "vae.z, rnn.hidden, rnn.mixtures", rnn.hidden * (4 * (vae.z + rnn.hidden) + predicted)),
+        ("a batch of M's", "rnn.streams, rnn.window", rnn.streams * rnn.window * (4 * rnn.hidden + predicted)),
+        ("the dreams' beginnings", "dream.starts, rnn.hidden", dream.starts * state),
+        ("CMA-ES's covariance matrix", "controller.inputs, controller.hidden, rnn.hidden", weights**2),
+        ("a generation", "controller.population, controller.hidden", candidates * weights),
+        ("a generation's dreams", "controller.population, controller.episodes", c.population * c.episodes * state),
+        ("the dreams", "evaluate.dreams, rnn.hidden", settings.evaluate.dreams * state),
+        ("the next-frame model's weights", "model.channels, model.blocks", 180 * layers * model.channels),
+        ("a batch of frames", "train.batch, train.unroll, env.size", train.batch * (model.context + train.unroll) * frame),
+        ("a batch's layers", "train.batch, model.channels, env.size", train.batch * train.unroll * places * layers),
+        ("a window's frames", "openloop.batch, openloop.horizon", openloop.batch * (openloop.context + openloop.horizon) * frame),
+    ):  # fmt: skip
+        if numbers > MOST_NUMBERS:
+            raise UsageProblem(
+                f"impossible values {keys}: {what} would have {numbers:,} numbers, more than {MOST_NUMBERS:,}"
+            )
 
 
 def check_recording(settings: Experiment, section: str) -> None:
@@ -248,17 +401,11 @@ def check_recording(settings: Experiment, section: str) -> None:
 
 
 def within(value: float, limits: Mapping[str, float | None]) -> bool:
-    """Whether least <= value <= most and above < value < below, for those limits that are set (NaN never is)."""
-    least, most, above, below = (limits.get(name) for name in ("least", "most", "above", "below"))
+    """Whether least <= value <= most and above < value < below, for those limits that are set."""
+    least, most, above, below = (limits[name] for name in ("least", "most", "above", "below"))
     return (
-        value == value
-        and (least is None or value >= least)
+        (least is None or value >= least)
         and (most is None or value <= most)
         and (above is None or value > above)
         and (below is None or value < below)
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, without the lines of context below it."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -18,8 +18,9 @@ def setting(
     below: float | None = None,
     extendable: bool = False,
 ) -> Any:
-    """A field with its meaning and limits: least <= value <= most, above < value < below.
+    """A field with its meaning and limits: least <= value <= most, above < value < below; of a list, of each in it.
 
+    A number has a limit at either end: what is beyond cannot be meant, only mistyped.
     extendable: may differ from what a run folder was begun with (more generations of the same run).
     """
     metadata = {"text": text, "least": least, "most": most, "above": above, "below": below, "extendable": extendable}
@@ -28,6 +29,13 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+SEED = 2**32 - 1  # what libraries draw seeds from
+STEPS = 1_000_000_000
+BATCH = 16_384
+LONGEST = 27_000  # steps of an episode, in the world with the longest
+WEIGHT = 1_000_000
+TEMPERATURE = 100
+"""The most that settings of these kinds can be."""
 OFFLINE = ("breakout", "coinrun")
 """The worlds of the next-frame model, in which neither V, M nor C learns."""
 
@@ -46,10 +54,18 @@ class Env:
         "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing and coinrun 1,000, "
         "breakout 27,000)",
         least=1,
+        most=LONGEST,
     )
-    games: int = setting(50, "games that one process steps side by side when C plays", least=1)
+    games: int = setting(50, "games that one process steps side by side when C plays", least=1, most=4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
-    size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", least=16)
+    screen: Literal["160x120", "320x240", "640x480"] = setting(
+        "160x120",
+        "doom: the game's own picture before it is shrunk; from 320x240 on what is far away is not aliased; the original's "
+        "is 640x480, which is several times slower",
+    )
+    flashes: bool = setting(False, "doom: the picture turns red for some two seconds after a hit, as in the original")
+    start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", least=1, most=1000)
+    size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", least=16, most=1024)
     grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
 
 
@@ -58,10 +74,14 @@ class Extract:
     """Recording rollouts of a random policy."""
 
     episodes: int = setting(5000, "episodes to record", least=2, most=200_000)
-    steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", least=0)
-    min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", least=1)
+    steps: int = setting(
+        0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", least=0, most=STEPS
+    )
+    min_steps: int = setting(
+        100, "shorter episodes are not kept; others are recorded in their place", least=1, most=LONGEST
+    )
     max_steps: int = setting(
-        0, "episodes are cut after this many steps while they are recorded (0: env.max_steps)", least=0
+        0, "episodes are cut after this many steps while they are recorded (0: env.max_steps)", least=0, most=LONGEST
     )
     policy: Literal["held", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
         "held",
@@ -69,19 +89,28 @@ class Extract:
         "probability stickiness, the last one again; brownian: actions that wander; "
         "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
     )
-    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1)
+    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1, most=LONGEST)
     stickiness: float = setting(0.25, "sticky policy: probability of the last action again", least=0, below=1)
     brownian_centre: list[float] = setting(
-        [0.0], "brownian policy: where each number of the action wanders about; one for all, or as many"
+        [0.0],
+        "brownian policy: where each number of the action wanders about; one for all, or as many",
+        least=-1,
+        most=1,
     )
     brownian_spread: list[float] = setting(
-        [0.5], "brownian policy: standard deviation of each number; one for all, or as many"
+        [0.5], "brownian policy: standard deviation of each number; one for all, or as many", least=0, most=10
     )
-    brownian_memory: float = setting(10.0, "brownian policy: steps for which a number is remembered", above=0)
-    noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0)
-    shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1)
-    shard_steps: int = setting(10_000, "steps in one HDF5 shard, at least, where extract.steps counts", least=1)
-    seed: int = setting(0, "seed of the episodes and of the policy", least=0)
+    brownian_memory: float = setting(
+        10.0, "brownian policy: steps for which a number is remembered", above=0, most=LONGEST
+    )
+    noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0, most=10)
+    shard_episodes: int = setting(
+        100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1, most=200_000
+    )
+    shard_steps: int = setting(
+        10_000, "steps in one HDF5 shard, at least, where extract.steps counts", least=1, most=STEPS
+    )
+    seed: int = setting(0, "seed of the episodes and of the policy", least=0, most=SEED)
 
     @property
     def shards(self) -> int:
@@ -100,66 +129,85 @@ class Data:
 class Vae:
     """V, the convolutional variational autoencoder."""
 
-    z: int = setting(64, "latent dimensions", least=1)
-    steps: int = setting(6000, "training steps (batches)", least=1)
-    batch: int = setting(100, "frames in a batch", least=1)
-    frame_stride: int = setting(4, "train on every n-th frame of an episode", least=1)
-    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0)
+    z: int = setting(64, "latent dimensions", least=1, most=4096)
+    steps: int = setting(6000, "training steps (batches)", least=1, most=STEPS)
+    batch: int = setting(100, "frames in a batch", least=1, most=BATCH)
+    frame_stride: int = setting(4, "train on every n-th frame of an episode", least=1, most=LONGEST)
+    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0, most=1)
     schedule: Literal["constant", "cosine"] = setting(
         "cosine", "constant, or warm-up, flat, then cosine down to final_rate"
     )
-    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0)
-    kl_floor: float = setting(0.5, "the KL term counts as at least this much per latent dimension (nats)", least=0)
-    epochs: int = setting(
-        5, "parts the steps are divided into; each ends with validation, a checkpoint and a picture", least=1
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0, most=1)
+    kl_floor: float = setting(
+        0.5, "the KL term counts as at least this much per latent dimension (nats)", least=0, most=1000
     )
-    seed: int = setting(0, "seed of the weights, the batches and the noise", least=0)
+    epochs: int = setting(
+        5,
+        "parts the steps are divided into; each ends with validation, a checkpoint and a picture",
+        least=1,
+        most=100_000,
+    )
+    seed: int = setting(0, "seed of the weights, the batches and the noise", least=0, most=SEED)
 
 
 @dataclass(frozen=True)
 class Rnn:
     """M, the LSTM with a mixture-density output."""
 
-    hidden: int = setting(512, "LSTM units", least=1)
-    mixtures: int = setting(5, "Gaussians per latent dimension", least=1)
+    hidden: int = setting(512, "LSTM units", least=1, most=16_384)
+    mixtures: int = setting(5, "Gaussians per latent dimension", least=1, most=100)
     train: bool = setting(True, "false: M keeps its random weights (the paper's question what an untrained M is worth)")
     action: Literal["executed", "raw"] = setting(
         "executed", "the action M sees: as the world executes it (doom: -1, 0, 1), or the raw tanh as in the original"
     )
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
-    done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0)
+    done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0, most=WEIGHT)
     predict_reward: bool = setting(
         False, "M also predicts the reward of its action, so that C can be trained in its dream"
     )
-    reward_weight: float = setting(0.3, "weight of the reward's squared error in the loss", least=0)
-    reward_limits: list[float] = setting([-2.0, 8.0], "M learns rewards clipped to these limits")
-    steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", least=1)
-    streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1)
-    window: int = setting(100, "time steps in a batch", least=1)
-    learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0)
+    reward_weight: float = setting(0.3, "weight of the reward's squared error in the loss", least=0, most=WEIGHT)
+    reward_limits: list[float] = setting(
+        [-2.0, 8.0], "M learns rewards clipped to these limits", least=-WEIGHT, most=WEIGHT
+    )
+    steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", least=1, most=STEPS)
+    streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1, most=BATCH)
+    window: int = setting(100, "time steps in a batch", least=1, most=LONGEST)
+    learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0, most=1)
     schedule: Literal["constant", "cosine"] = setting("cosine", "constant, or warm-up, then cosine down to final_rate")
-    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0)
-    clip: float = setting(1.0, "gradients are clipped to this", above=0)
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0, most=1)
+    clip: float = setting(1.0, "gradients are clipped to this", above=0, most=WEIGHT)
     clip_by: Literal["norm", "value"] = setting(
         "norm", "norm: by the global norm; value: each element to +-clip, as in the paper"
     )
-    epochs: int = setting(10, "parts the steps are divided into; each ends with validation and a checkpoint", least=1)
-    seed: int = setting(0, "seed of the weights, the batches and the latents drawn", least=0)
+    epochs: int = setting(
+        10, "parts the steps are divided into; each ends with validation and a checkpoint", least=1, most=100_000
+    )
+    seed: int = setting(0, "seed of the weights, the batches and the latents drawn", least=0, most=SEED)
 
 
 @dataclass(frozen=True)
 class Dream:
     """M as a world."""
 
-    temperature: float = setting(1.15, "above 1 the dream is less certain, so harder to exploit", above=0)
-    max_steps: int = setting(2100, "steps after which a dream is cut", least=1)
+    temperature: float = setting(
+        1.15, "above 1 the dream is less certain, so harder to exploit", above=0, most=TEMPERATURE
+    )
+    max_steps: int = setting(2100, "steps after which a dream is cut", least=1, most=1_000_000)
+    done: Literal["threshold", "drawn"] = setting(
+        "threshold",
+        "when a dream ends: where M's logit is above 0, as in the original (with rnn.done_weight=10 that is a probability "
+        "above 1 in 11); or drawn with M's probability, the weight taken out",
+    )
     start_steps: list[int] = setting(
         [0, 0],
         "dreams begin between these steps of recorded episodes, with M's memory of what came before; "
         "[0,0]: at their first frames, without any",
         least=0,
+        most=LONGEST,
     )
-    starts: int = setting(4000, "recorded moments that dreams can begin at, where that is not at first frames", least=1)
+    starts: int = setting(
+        4000, "recorded moments that dreams can begin at, where that is not at first frames", least=1, most=1_000_000
+    )
 
 
 @dataclass(frozen=True)
@@ -168,41 +216,56 @@ class Controller:
 
     inputs: list[str] = setting(["z", "c", "h"], "what C sees, in this order: z, and M's c and h")
     bias: bool = setting(False, "whether C has a bias")
-    hidden: int = setting(0, "tanh units between what C sees and what it does (0: none, C is linear)", least=0)
-    population: int = setting(64, "candidates a generation", least=2)
-    episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", least=1)
-    generations: int = setting(20, "generations to evolve in the dream", least=0, extendable=True)
-    real_generations: int = setting(
-        0, "generations to evolve after that in the real world, from where the dream left C", least=0, extendable=True
+    hidden: int = setting(
+        0, "tanh units between what C sees and what it does (0: none, C is linear)", least=0, most=4096
     )
-    sigma: float = setting(0.1, "CMA-ES's first step size", above=0)
-    real_population: int = setting(64, "candidates a generation in the real world", least=2)
-    real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", least=1)
+    population: int = setting(64, "candidates a generation", least=2, most=100_000)
+    episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", least=1, most=10_000)
+    generations: int = setting(20, "generations to evolve in the dream", least=0, most=1_000_000, extendable=True)
+    real_generations: int = setting(
+        0,
+        "generations to evolve after that in the real world, from where the dream left C",
+        least=0,
+        most=1_000_000,
+        extendable=True,
+    )
+    sigma: float = setting(0.1, "CMA-ES's first step size", above=0, most=100)
+    real_population: int = setting(64, "candidates a generation in the real world", least=2, most=100_000)
+    real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", least=1, most=10_000)
     real_sigma: float = setting(
-        0.1, "CMA-ES's first step size in the real world, where it begins with what the dream left", above=0
+        0.1, "CMA-ES's first step size in the real world, where it begins with what the dream left", above=0, most=100
     )
     patience: int = setting(
-        0, "real world, while learning: an episode is cut after this many steps without reward (0: never)", least=0
+        0,
+        "real world, while learning: an episode is cut after this many steps without reward (0: never)",
+        least=0,
+        most=LONGEST,
     )
-    weight_decay: float = setting(0.0, "subtracted from the fitness: this times the mean squared weight", least=0)
+    weight_decay: float = setting(
+        0.0, "subtracted from the fitness: this times the mean squared weight", least=0, most=WEIGHT
+    )
     adaptive_cap: bool = setting(
         True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
     )
-    cap_min: int = setting(400, "the lowest adaptive cap", least=1)
+    cap_min: int = setting(400, "the lowest adaptive cap", least=1, most=1_000_000)
     trial_every: int = setting(
-        5, "generations between trials of the CMA mean in the real world (0: never)", least=0, extendable=True
+        5,
+        "generations between trials of the CMA mean in the real world (0: never)",
+        least=0,
+        most=1_000_000,
+        extendable=True,
     )
-    trial_episodes: int = setting(20, "real episodes of such a trial", least=1, extendable=True)
-    seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0)
+    trial_episodes: int = setting(20, "real episodes of such a trial", least=1, most=50_000, extendable=True)
+    seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0, most=SEED)
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """The final figures."""
 
-    episodes: int = setting(100, "real episodes", least=2, extendable=True)
-    dreams: int = setting(100, "dreams", least=2, extendable=True)
-    random_episodes: int = setting(100, "real episodes of the random policy", least=2, extendable=True)
+    episodes: int = setting(100, "real episodes", least=2, most=100_000, extendable=True)
+    dreams: int = setting(100, "dreams", least=2, most=100_000, extendable=True)
+    random_episodes: int = setting(100, "real episodes of the random policy", least=2, most=100_000, extendable=True)
     seed: int = setting(
         1_000_000,
         "the first of the held-out seeds; extraction and trials never use seeds from here on",
@@ -210,7 +273,9 @@ class Evaluate:
         most=2_000_000_000,
         extendable=True,
     )
-    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", extendable=True)
+    temperatures: list[float] = setting(
+        [0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", above=0, most=TEMPERATURE, extendable=True
+    )
     videos: bool = setting(True, "whether to record videos", extendable=True)
 
 
@@ -218,13 +283,15 @@ class Evaluate:
 class Repeat:
     """What each iteration after the first does (paper, section 5): play with C, learn from that too, evolve C on."""
 
-    episodes: int = setting(100, "episodes to record with the last controller", least=2)
-    max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", least=0)
-    noise: float = setting(0.3, "standard deviation of the noise added to its output", least=0)
-    rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0)
-    vae_steps: int = setting(2000, "steps that V is trained on, on all data", least=1)
-    rnn_steps: int = setting(1500, "steps that M is trained on, on all data", least=1)
-    generations: int = setting(20, "generations that C is evolved on in the dream", least=1, extendable=True)
+    episodes: int = setting(100, "episodes to record with the last controller", least=2, most=200_000)
+    max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", least=0, most=LONGEST)
+    noise: float = setting(0.3, "standard deviation of the noise added to its output", least=0, most=10)
+    rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0, most=100)
+    vae_steps: int = setting(2000, "steps that V is trained on, on all data", least=1, most=STEPS)
+    rnn_steps: int = setting(1500, "steps that M is trained on, on all data", least=1, most=STEPS)
+    generations: int = setting(
+        20, "generations that C is evolved on in the dream", least=1, most=1_000_000, extendable=True
+    )
 
 
 Architecture = Literal["unet", "plain"]
@@ -236,47 +303,62 @@ class Model:
     """The next-frame model (nextframe/)."""
 
     name: Architecture = setting("unet", "its architecture: nextframe/unet.py or nextframe/plain.py")
-    context: int = setting(4, "K, frames that it sees, the last one included, each with the action then taken", least=1)
-    patch: int = setting(4, "pixels a side that are one place of the network; the frame's size is a multiple", least=1)
-    channels: int = setting(64, "channels of its convolutions (unet: twice as many at half the resolution)", least=1)
-    blocks: int = setting(1, "residual blocks on the way down, as many on the way up, and twice as many below", least=1)
+    context: int = setting(
+        4, "K, frames that it sees, the last one included, each with the action then taken", least=1, most=256
+    )
+    patch: int = setting(
+        4, "pixels a side that are one place of the network; the frame's size is a multiple", least=1, most=256
+    )
+    channels: int = setting(
+        64, "channels of its convolutions (unet: twice as many at half the resolution)", least=1, most=4096
+    )
+    blocks: int = setting(
+        1, "residual blocks on the way down, as many on the way up, and twice as many below", least=1, most=100
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     """Training the next-frame model."""
 
-    max_steps: int = setting(20_000, "training steps (batches)", least=1)
-    batch: int = setting(32, "windows in a batch", least=1)
-    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0)
+    max_steps: int = setting(20_000, "training steps (batches)", least=1, most=STEPS)
+    batch: int = setting(32, "windows in a batch", least=1, most=BATCH)
+    learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0, most=1)
     schedule: Literal["constant", "cosine", "onecycle"] = setting(
         "cosine",
         "constant; cosine: a short warm-up, then cosine down to final_rate; onecycle: cosine up over the first 30 % of "
         "the steps from a 25th of the height, then down",
     )
-    final_rate: float = setting(1e-5, "learning rate at the end", least=0)
-    clip: float = setting(1.0, "gradients are clipped to this global norm", above=0)
+    final_rate: float = setting(1e-5, "learning rate at the end", least=0, most=1)
+    clip: float = setting(1.0, "gradients are clipped to this global norm", above=0, most=WEIGHT)
     loss: Literal["huber", "mse"] = setting("huber", "of pixels in [0, 1]")
-    huber_delta: float = setting(0.1, "huber: where it turns from square to line", above=0)
-    motion_weight: float = setting(0.0, "a pixel that moves counts for this much more than one that does not", least=0)
-    motion_threshold: float = setting(
-        0.05, "a pixel moves if it changes by more than this from the last frame", least=0
+    huber_delta: float = setting(0.1, "huber: where it turns from square to line", above=0, most=1000)
+    motion_weight: float = setting(
+        0.0, "a pixel that moves counts for this much more than one that does not", least=0, most=WEIGHT
     )
-    unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", least=1)
+    motion_threshold: float = setting(
+        0.05, "a pixel moves if it changes by more than this from the last frame", least=0, most=1
+    )
+    unroll: int = setting(
+        1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", least=1, most=1000
+    )
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", least=0, below=1)
     log_every: int = setting(
         50,
         "steps between rows of metrics.csv, each the mean since the one before, or since what came after that: a "
         "validation, or the beginning of unrolling",
         least=1,
+        most=STEPS,
     )
     val_every_steps: int = setting(
-        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", least=1
+        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", least=1, most=STEPS
     )
-    val_windows: int = setting(512, "held-out windows that the figures are measured on", least=1)
-    video_steps: int = setting(64, "steps predicted open loop in the videos of a validation (0: no videos)", least=0)
-    checkpoint_every: int = setting(500, "steps between checkpoints", least=1)
-    seed: int = setting(0, "seed of the weights and of the order of the windows", least=0)
+    val_windows: int = setting(512, "held-out windows that the figures are measured on", least=1, most=100_000)
+    video_steps: int = setting(
+        64, "steps predicted open loop in the videos of a validation (0: no videos)", least=0, most=10_000
+    )
+    checkpoint_every: int = setting(500, "steps between checkpoints", least=1, most=STEPS)
+    seed: int = setting(0, "seed of the weights and of the order of the windows", least=0, most=SEED)
 
 
 @dataclass(frozen=True)
@@ -293,15 +375,23 @@ class Wandb:
 class Openloop:
     """How prediction errors compound when a model is fed its own output (`python -m openloop`)."""
 
-    windows: int = setting(100, "windows of held-out episodes, the same ones every time", least=2, extendable=True)
-    context: int = setting(32, "recorded frames that a prediction begins with", least=1, extendable=True)
-    horizon: int = setting(64, "steps to predict after them, or fewer where the episode ends", least=1, extendable=True)
-    dreams: int = setting(8, "V+M: predictions of each window, since they are drawn", least=1, extendable=True)
-    temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, extendable=True)
-    seed: int = setting(0, "seed of the windows, the dreams and the bands", least=0, extendable=True)
-    batch: int = setting(16, "windows that are predicted at once", least=1, extendable=True)
+    windows: int = setting(
+        100, "windows of held-out episodes, the same ones every time", least=2, most=100_000, extendable=True
+    )
+    context: int = setting(32, "recorded frames that a prediction begins with", least=1, most=LONGEST, extendable=True)
+    horizon: int = setting(
+        64, "steps to predict after them, or fewer where the episode ends", least=1, most=LONGEST, extendable=True
+    )
+    dreams: int = setting(
+        8, "V+M: predictions of each window, since they are drawn", least=1, most=10_000, extendable=True
+    )
+    temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, most=TEMPERATURE, extendable=True)
+    seed: int = setting(0, "seed of the windows, the dreams and the bands", least=0, most=SEED, extendable=True)
+    batch: int = setting(16, "windows that are predicted at once", least=1, most=BATCH, extendable=True)
     confidence: float = setting(0.95, "what the bands around the means should cover", above=0, below=1, extendable=True)
-    resamples: int = setting(1000, "times that the episodes are drawn anew for the bands", least=10, extendable=True)
+    resamples: int = setting(
+        1000, "times that the episodes are drawn anew for the bands", least=10, most=1_000_000, extendable=True
+    )
 
 
 @dataclass(frozen=True)
@@ -309,7 +399,9 @@ class Workers:
     """Who does the tasks of extraction and evaluation; does not change any result."""
 
     backend: Literal["local", "ray"] = setting("local", "local: processes of this machine; ray: tasks on a Ray cluster")
-    processes: int = setting(0, "local: worker processes, or 0 for one per core where that is faster", least=0)
+    processes: int = setting(
+        0, "local: worker processes, or 0 for one per core where that is faster", least=0, most=4096
+    )
     address: str = setting("", "ray: 'auto' or host:port of a running cluster; empty starts one on this machine")
 
 
@@ -317,12 +409,12 @@ class Workers:
 class Hardware:
     """What the machine is asked for; changes rounding at most."""
 
-    threads: int = setting(0, "threads for computing, or 0 for all cores", least=0)
+    threads: int = setting(0, "threads for computing, or 0 for all cores", least=0, most=4096)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the machine multiplies it faster"
     )
     encode_batch: int = setting(
-        512, "frames that V encodes at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1
+        512, "frames that V encodes at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1, most=BATCH
     )
 
 
@@ -342,6 +434,7 @@ class Experiment:
         1,
         "how often to go through everything; each after the first plays with the last one's controller",
         least=1,
+        most=1000,
         extendable=True,
     )
     repeat: Repeat = field(default_factory=Repeat)
@@ -354,7 +447,9 @@ class Experiment:
 
 
 def limits_text(entry: "Field[Any]") -> str:
-    """The limits of a setting in words, such as 'at least 1' or 'above 0 and below 1'."""
-    words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
-    parts = [f"{word} {entry.metadata[name]:,}" for name, word in words.items() if entry.metadata.get(name) is not None]
-    return " and ".join(parts)
+    """The limits of a setting in words, such as 'from 1 to 100' or 'above 0 and below 1'."""
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    given = {name: f"{entry.metadata[name]:,}" for name in words if entry.metadata.get(name) is not None}
+    if given.keys() == {"least", "most"}:
+        return f"from {given['least']} to {given['most']}"
+    return " and ".join(f"{words[name]} {limit}" for name, limit in given.items())

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import math
 import signal
 import sys
@@ -25,6 +26,7 @@ from experiment.surroundings import drop_variables, own_streams
 SETTING_COLUMN, HELP_WIDTH = 40, 120
 DEAF = 10.0
 """Seconds after Ctrl-C in which another one is not heard."""
+HELP = {"-h", "--help"}
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,33 @@ def default_run(config: str, preset: str | None) -> Path:
 
 def parse(stage: Stage, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of a stage; argparse answers --help and exits 2 on a mistake."""
+    return new_parser(stage.name, stage.text, stage.sections, arguments).parse_intermixed_args(arguments)
+
+
+def new_parser(
+    name: str, text: str, sections: Sequence[str], arguments: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """A parser for `python -m NAME CONFIG ...`, whose --help shows the settings of these sections as the arguments say."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked = HELP & set(arguments)
     parser = argparse.ArgumentParser(
-        prog=f"python -m {stage.name}",
-        description=textwrap.dedent(stage.text).strip(),
-        epilog=settings_help(stage.sections),
+        prog=f"python -m {name}",
+        description=textwrap.dedent(text).strip(),
+        epilog=settings_help(sections, settings=asked_about(arguments) if asked else None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
-    return parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def asked_about(arguments: Sequence[str]) -> Experiment | None:
+    """The settings of the CONFIG, preset and overrides in these arguments; None if there is no CONFIG, or it is wrong."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    with contextlib.suppress(SystemExit, Problem), contextlib.redirect_stderr(io.StringIO()):
+        given, _ = parser.parse_known_intermixed_args([text for text in arguments if text not in HELP])
+        return load_config(given.config, given.preset, given.overrides)
+    return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,10 +202,17 @@ def folder_name(text: str) -> str:
     return text
 
 
-def settings_help(sections: Sequence[str], common: Sequence[str] = ("workers", "hardware")) -> str:
-    """The settings of these sections, with defaults, limits and meaning; common: sections that every stage has."""
+def settings_help(
+    sections: Sequence[str], common: Sequence[str] = ("workers", "hardware"), settings: Experiment | None = None
+) -> str:
+    """The settings of these sections, with values, limits and meaning; common: sections that every stage has.
+
+    settings: whose values are shown; the schema's defaults if not given.
+    """
     lines = ["settings (defaults of experiment/schema.py; CONFIG and its presets may say otherwise):"]
-    for key, value, entry in flatten(Experiment()):
+    if settings is not None:
+        lines = ["settings (as CONFIG, its preset and what follows them say):"]
+    for key, value, entry in flatten(settings or Experiment()):
         if key.split(".")[0] in (*sections, *common):
             shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
             limits = limits_text(entry)

@@ -9,7 +9,7 @@ from controller.agent import Recording
 from controller.report import decode
 from experiment.problem import Problem
 from gallery.exhibit import Exhibit
-from rnn.dream import Act, Dream
+from rnn.dream import Act, Dream, drawn_weight
 from rnn.starts import Starts
 
 Tensor = Any
@@ -41,7 +41,8 @@ class Branch:
         self.exhibit, self.recording, self.at = exhibit, recording, at
         here = slice(at, at + 1)
         z, h, c = recording.z[here], recording.h[here], recording.c[here]
-        self.dream = Dream(exhibit.agent.rnn, Starts(z, np.full_like(z, CERTAIN), h, c), exhibit.agent.seen)
+        start, drawn = Starts(z, np.full_like(z, CERTAIN), h, c), drawn_weight(exhibit.settings)
+        self.dream = Dream(exhibit.agent.rnn, start, exhibit.agent.seen, drawn)
         taken = tf.constant(recording.raw[at:])  # (T,) or (T, A)
 
         def again(parameters: Tensor, z: Tensor, h: Tensor, c: Tensor, step: Tensor) -> Tensor:

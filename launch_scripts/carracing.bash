@@ -34,6 +34,6 @@ environment:
 HELP
 }
 
-source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/experiment.bash"
 read_arguments "" "$@"
 launch experiment carracing

@@ -11,7 +11,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     echo "experiment.bash: is a part of wm_doom.bash, carracing.bash and nextframe.bash; run one of them" >&2
     exit 2
 fi
-source "$(dirname "${BASH_SOURCE[0]}")/setup.bash"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.bash"
 
 read_arguments() {
     local words=$1
@@ -44,11 +44,6 @@ read_word() {
     mistake "unknown preset '$1': choose quick, laptop or paper${2:+, and ${2// / or }}"
 }
 
-mistake() {
-    echo "$(basename "$0"): $1; --help says more" >&2
-    exit 2
-}
-
 launch() {
     local module=$1 name=$2 extras=""
     # A folder given by the user is meant from where the user is; the default lies in the project.
@@ -59,6 +54,7 @@ launch() {
     esac
     [ ! -e /dev/nvidiactl ] || extras=gpu
     setup "${EXTRAS-$extras}"
+    clean_environment
     cd "$PROJECT" || exit
     exec .venv/bin/python -m "$module" "configs/$name.yaml" --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}
 }

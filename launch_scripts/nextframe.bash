@@ -36,6 +36,6 @@ environment:
 HELP
 }
 
-source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/experiment.bash"
 read_arguments "breakout coinrun" "$@"
 launch experiment "${word:-breakout}"

@@ -5,11 +5,13 @@ import contextlib
 import ipaddress
 import sys
 import textwrap
+from collections.abc import Sequence
 
 from experiment.hardware import import_tensorflow
 from experiment.pretrained import find_run
-from experiment.problem import Problem, UsageProblem
+from experiment.problem import Problem, UsageProblem, one_line
 from experiment.stage import guard
+from play.hosts import Hosts, is_local
 
 TEXT = """
 Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction
@@ -30,30 +32,37 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", default="doom", help="what to play in (doom)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others in the network play too (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes one that is free (8000)")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name that browsers know the player by behind a proxy (none; may be repeated)",
+    )
     parser.add_argument("--sessions", type=int, default=4, help="tabs that may play at once (4)")
     arguments = parser.parse_args()
-    serve(arguments.name, arguments.host, arguments.port, arguments.sessions)
+    serve(**vars(arguments))
 
 
-def serve(name: str, host: str, port: int, sessions: int) -> None:
+def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[str] = ()) -> None:
     """Load a run's models and serve the page. Raises Problem where that cannot be."""
     if sessions < 1:
         raise UsageProblem(f"--sessions {sessions}: expected at least 1")
-    run = find_run(name)
+    hosts, run = Hosts(host, allow_host), find_run(name)
     import_tensorflow()
     try:
-        from play.server import Player, allowed_hosts, is_local, listen_on, make_server, reachable_at
+        from play.server import Player, listen_on, make_server, reachable_at
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: bash launch_scripts/setup.bash play") from error
     from play.models import load_models
 
     with listen_on(host, port) as listening:
-        print(f"play: loading {run.path}", flush=True)
+        print(f"play: loading {one_line(str(run.path))}", flush=True)
         models = load_models(run)
         for what, reason in models.missing.items():
-            print(f"play: without the {what} ({reason})", flush=True)
+            print(f"play: without the {what} ({one_line(reason)})", flush=True)
         models.warm_up()
-        player = Player(models, run.at(1).path.resolve().name, sessions, allowed_hosts(host))
+        player = Player(models, run.at(1).path.resolve().name, sessions, hosts)
         address, port = listening.getsockname()[:2]
         shown = reachable_at(address)
         shown = f"[{shown}]" if ":" in shown else shown

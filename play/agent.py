@@ -15,7 +15,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from play.places import DreamPlace, Place, RealPlace
-from rnn.dream import Dream, State, seen_by
+from rnn.dream import Dream, State, drawn_weight, seen_by
 from rnn.model import load_rnn
 from rnn.starts import load_starts
 from vae.model import load_vae
@@ -55,7 +55,8 @@ class Agent:
         self.rnn, self.dream, self.parameters = None, None, None
         try:
             self.rnn = load_rnn(run, self.settings)
-            self.dream = Dream(self.rnn, load_starts(self.settings, run, self.rnn), self.seen)
+            starts = load_starts(self.settings, run, self.rnn)
+            self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
             self.weights = self.dream.weights()
         except Problem as problem:
             self.missing["dream"] = str(problem)
@@ -138,15 +139,17 @@ class Agent:
 
     def dream_on(
         self, state: State, raw: np.ndarray, restart: float, temperature: float, generator: np.random.Generator
-    ) -> tuple[State, float, float, Mind]:
-        """A dream's next state after a raw action, the done logit and the reward, and what is made of it."""
+    ) -> tuple[State, bool, float, Mind]:
+        """A dream's next state after a raw action, whether it ends there, the reward, and what is made of it."""
+        assert self.dream is not None
         uniform = generator.random((1, self.settings.vae.z), "float32")
         normal = generator.standard_normal((1, self.settings.vae.z), "float32")
         restarts = np.full(1, restart, "float32")
         state, done_logit, reward, mind = self._imagine(
             state, raw[None], restarts, np.float32(temperature), uniform, normal
         )
-        return state, float(done_logit[0]), float(reward[0]), self._mind(mind)
+        luck = np.float32(0) if self.dream.drawn is None else generator.random(dtype="float32")
+        return state, bool(self.dream.ends(done_logit[0], luck)), float(reward[0]), self._mind(mind)
 
     def _mind(self, parts: Any) -> Mind:
         z, advice, picture = (part.numpy()[0] for part in parts)

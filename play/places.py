@@ -69,12 +69,9 @@ class DreamPlace:
     def step(self, raw: np.ndarray, temperature: float) -> Happened:
         """One step of M."""
         restart = float(self.steps == 0 and self.starts.fresh)
-        self.state, done_logit, reward, mind = self.models.dream_on(
-            self.state, raw, restart, temperature, self.generator
-        )
+        self.state, died, reward, mind = self.models.dream_on(self.state, raw, restart, temperature, self.generator)
         self.steps += 1
         self._show(mind)
-        died = done_logit > 0
         return Happened(reward, died, not died and self.steps >= self.longest)
 
     def _show(self, mind: "Mind") -> None:

@@ -1,7 +1,7 @@
 """The server: the page, a WebSocket for each session, and the recordings.
 
 Nothing here computes: sessions do, in threads of their own. Who sends what is no message is told so once and closed
-if it goes on; nobody else notices.
+if it goes on; so is who does not answer, or whose session fails; nobody else notices.
 """
 
 import asyncio
@@ -9,35 +9,43 @@ import contextlib
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers as RequestHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request as Handshake
 
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem, one_line
+from play.hosts import Hosts, Terminal
 from play.messages import FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, axes_of, parse
 from play.models import Models
 from play.recorder import Recordings
-from play.session import Session
+from play.session import Session, reason_of
 
 STATIC = Path(__file__).parent / "static"
-SESSIONS = 4
 IN_FLIGHT = 12
 """Frames that may be under way: a page that is behind by more gets none until it says what it has seen."""
 LARGEST = 64 * 1024
 """Bytes of a message beyond which it is not even read."""
-POLICY, TOO_BIG, BUSY = 1008, 1009, 1013
+ANSWER = 60.0
+"""Seconds that a page has to answer what it was sent; it may be in the background, or its network slow."""
+PING = 20.0
+"""Seconds between two questions whether it is still there, which its browser answers by itself."""
+CHECK = 1.0
+"""Seconds after which it is looked at again whether it has."""
+POLICY, TOO_BIG, FAILED, BUSY = 1008, 1009, 1011, 1013
 """Codes with which a WebSocket is closed."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -49,17 +57,19 @@ HEADERS = {
 class Player:
     """The application, `app`, for the models of a run. sessions: how many there may be at once."""
 
-    def __init__(self, models: Models, title: str, sessions: int = SESSIONS, hosts: list[str] | None = None):
-        self.models, self.title, self.most = models, title, sessions
+    def __init__(self, models: Models, title: str, sessions: int, hosts: Hosts):
+        self.models, self.title, self.most = models, one_line(title), sessions
+        self.terminal = Terminal()
         self.sessions: set[Session] = set()
         self.recordings = Recordings()
         self.app = Starlette(
             routes=[
                 WebSocketRoute("/socket", self.socket),
+                Route("/socket", self.unopened, methods=["POST"]),
                 Route("/recordings/{name}", self.recording),
                 Mount("/", StaticFiles(directory=STATIC, html=True)),
             ],
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"]), Middleware(Headers)],
+            middleware=[Middleware(Headers), Middleware(Door, hosts=hosts, terminal=self.terminal)],
             lifespan=self.lifespan,
         )
 
@@ -83,11 +93,13 @@ class Player:
             return PlainTextResponse("there is no such recording any more", 404)
         return FileResponse(path, media_type="video/mp4", filename=f"{self.title}.mp4")
 
+    async def unopened(self, request: Request) -> Response:
+        """What a page asks whose WebSocket did not open. Where that was refused, this is too, and says why."""
+        self.terminal.tell("a page came without its WebSocket: a proxy must pass the headers Upgrade and Connection on")
+        return Response(status_code=204)
+
     async def socket(self, page: WebSocket) -> None:
         """One page."""
-        if not same_origin(page):  # another web site, in the user's browser, has no business here
-            await page.close(POLICY)
-            return
         await page.accept()
         if len(self.sessions) >= self.most:
             await refuse(
@@ -102,7 +114,7 @@ class Player:
 
         session = Session(self.models, self.recordings, wake)
         self.sessions.add(session)
-        flow = Flow(session, ready)
+        flow = Flow(session, ready, self.terminal)
         try:
             await page.send_json(self.hello())
             session.start()
@@ -135,7 +147,7 @@ class Player:
             "axes": [axis._asdict() for axis in axes_of(world)],
             "choices": [name.split() for name in world.action_names] if world.choices else None,
             "rest": world.rest,
-            "missing": self.models.missing,
+            "missing": {what: one_line(reason) for what, reason in self.models.missing.items()},
             "temperatures": TEMPERATURES,
         }
 
@@ -164,47 +176,114 @@ class Player:
                     return
                 await page.send_json({"type": "error", "message": str(refused), "closed": False})
                 continue
+            flow.heard = True
             if heard["type"] == "input":
                 flow.saw(heard["seen"])
             session.hear(heard)
 
 
 class Flow:
-    """Sends a session's frames and news to its page, no faster than it takes them."""
+    """Sends a session's frames and news to its page, no faster than it takes them, and ends with either of the two."""
 
-    def __init__(self, session: Session, ready: asyncio.Event):
-        self.session, self.ready = session, ready
+    def __init__(self, session: Session, ready: asyncio.Event, terminal: Terminal):
+        self.session, self.ready, self.terminal = session, ready, terminal
         self.sent = self.seen = 0
+        self.heard = False
+        """Whether the page has said anything yet."""
+        self.since = time.monotonic()
+        """When the page last answered, or was sent something that was not answered yet."""
 
     def saw(self, number: int) -> None:
-        """The page has had so many frames."""
-        self.seen = min(max(self.seen, number), self.sent)
-        self.ready.set()
+        """The page has had so many frames. What was never sent is not believed."""
+        if self.seen < number <= self.sent:
+            self.seen, self.since = number, time.monotonic()
+            self.ready.set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the page owes an answer for too long."""
+        return (self.seen < self.sent or not self.heard) and time.monotonic() - self.since > ANSWER
 
     async def show(self, page: WebSocket) -> None:
-        """Until cancelled, or the session has come to an end by itself."""
+        """Until cancelled, the session has come to an end by itself, or the page does not answer."""
         session = self.session
-        while True:
-            await self.ready.wait()
+        while not self.silent:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK):
+                    await self.ready.wait()
             self.ready.clear()
+            failure = session.failure
             while session.news:
                 await page.send_json(session.news.popleft())
+            if failure is not None:
+                self.terminal.tell(f"a session has ended: {failure}")
+                await refuse(page, f"the session has ended: {failure}", FAILED)
+                return
             if self.sent - self.seen < IN_FLIGHT and (frame := session.take()) is not None:
+                if self.seen == self.sent:
+                    self.since = time.monotonic()
                 self.sent += 1
                 await page.send_bytes(self.sent.to_bytes(4, "big") + frame)
+        await refuse(
+            page, f"nothing was heard of this page for {ANSWER:g} seconds: its place is given to others", POLICY
+        )
 
 
 async def refuse(page: WebSocket, reason: str, code: int) -> None:
     """Say why, and close."""
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await page.send_json({"type": "error", "message": reason, "closed": True})
-        await page.close(code, reason)
+        await page.close(code)
 
 
-def same_origin(page: WebSocket) -> bool:
-    """Whether a browser asks for a page of this very server; what is no browser sends no origin."""
-    origin = page.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == page.headers.get("host")
+class Door:
+    """Refuses requests that are for other hosts or of other web sites' pages; tells of them, and of faults."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, terminal: Terminal):
+        self.app, self.hosts, self.terminal = app, hosts, terminal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = RequestHeaders(scope=scope)
+        origins = headers.getlist("origin")
+        refusal = self.hosts.refusal(headers.get("host", ""), ", ".join(origins) if origins else None)
+        if refusal is None:
+            try:
+                await self.app(scope, receive, send)
+            except WebSocketDisconnect:
+                pass
+            except Exception as error:
+                self.terminal.tell(reason_of(error))
+                raise
+            return
+        self.terminal.tell(f"refused: {refusal.reason}")
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": POLICY})  # 403, of which no page learns the reason
+        else:
+            await PlainTextResponse(f"{refusal.reason}\n", refusal.status)(scope, receive, send)
+
+
+class Connection(WebSocketsSansIOProtocol):
+    """uvicorn's, which must not leave handshakes unanswered, nor wait for a page that takes nothing any more."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # headers that no browser sends: too long, too many, control characters
+            self.transport.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.transport.close()
+
+    def handle_connect(self, event: Handshake) -> None:
+        origins = event.headers.get_all("Origin")
+        if len(origins) > 1:  # is none, which Door says
+            del event.headers["Origin"]
+            event.headers["origin"] = ", ".join(origins)
+        super().handle_connect(event)
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()  # to close would wait until it takes what was sent
 
 
 class Headers:
@@ -226,7 +305,7 @@ class Headers:
 def listen_on(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises Problem if it cannot."""
     if not 0 <= port < 2**16:
-        raise Problem(f"--port {port}: expected a number from 0 to {2**16 - 1}")
+        raise UsageProblem(f"--port {port}: expected a number from 0 to {2**16 - 1}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -234,20 +313,11 @@ def listen_on(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise Problem(
             f"cannot listen on {host}, port {port} ({error}): choose another with --host or --port"
         ) from error
     return listening
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def reachable_at(host: str) -> str:
@@ -264,18 +334,16 @@ def reachable_at(host: str) -> str:
     return socket.gethostname()
 
 
-def allowed_hosts(host: str) -> list[str]:
-    """The names that a browser may know this server by: a web site's own name, pointed at this machine, is none."""
-    return ["localhost", "127.0.0.1", "[::1]", "::1", host] if is_local(host) else ["*"]
-
-
 def make_server(player: Player) -> uvicorn.Server:
     """An ASGI server for a player."""
     config = uvicorn.Config(
         player.app,
-        log_level="error",
+        log_level="critical",  # clients' mistakes have tracebacks there; Door tells of the server's
         access_log=False,
-        ws="websockets-sansio",
+        proxy_headers=False,
+        ws=Connection,
+        ws_ping_interval=PING,
+        ws_ping_timeout=ANSWER,
         ws_max_size=LARGEST,
         ws_per_message_deflate=False,
         lifespan="on",

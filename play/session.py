@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment.problem import Problem
+from experiment.problem import Problem, one_line
 from play.messages import SEEDS, axes_of
 from play.models import Models
 from play.places import Happened, Place
@@ -28,6 +28,8 @@ PAUSE_BETWEEN = 2.0
 """Seconds that C waits before it plays again."""
 RATE_OVER = 50
 """Steps that the rate is measured over."""
+LONGEST = 500
+"""Characters of what went wrong; TensorFlow has more to say."""
 NEWS = 100
 """Messages that are kept for a page that does not take them."""
 
@@ -48,7 +50,7 @@ class Wishes:
 
 
 class Session(threading.Thread):
-    """Begins when started, ends after `stop`. wake: called, in this thread, when there is something for the page.
+    """Begins when started, ends after `stop` or a failure. wake: called, in this thread, when there is something for the page.
 
     The other methods may be called by any thread.
     """
@@ -72,6 +74,8 @@ class Session(threading.Thread):
         self.times: deque[float] = deque(maxlen=RATE_OVER)
         self.over: str | None = None
         self.raw = self._raw(self.neutral)
+        self.failure: str | None = None
+        """Why the session has ended by itself, once its world is freed."""
 
     # For the server.
 
@@ -120,15 +124,14 @@ class Session(threading.Thread):
     # What the thread does.
 
     def run(self) -> None:
-        try:
-            self._live()
-        except Exception as error:
-            self._fail(error)
-            if not isinstance(error, Problem):
-                raise
-        finally:
-            self._record(False)
-            self._leave()
+        failure = None
+        for part in (self._live, lambda: self._record(False), self._leave):
+            try:
+                part()
+            except Exception as error:
+                failure = failure or reason_of(error)
+        self.failure = failure
+        self.wake()
 
     def _live(self) -> None:
         fulfilled: Wishes | None = None
@@ -264,7 +267,7 @@ class Session(threading.Thread):
             try:
                 url, seconds = self.recordings.finish(recorder)
             except Problem as problem:
-                self._fail(problem)
+                self._tell({"type": "error", "message": reason_of(problem), "closed": False})
             else:
                 self._tell({"type": "recorded", "url": url, "seconds": round(seconds, 1)})
 
@@ -283,9 +286,6 @@ class Session(threading.Thread):
             }
         )
 
-    def _fail(self, error: Exception) -> None:
-        self._tell({"type": "error", "message": reason_of(error), "closed": False})
-
     def _tell(self, message: dict[str, Any]) -> None:
         with self.changed:
             self.news.append(message)
@@ -303,8 +303,9 @@ def chosen(seed: int | None) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, for the page."""
-    return str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
+    """What went wrong, for the page and the terminal."""
+    reason = str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
+    return one_line(reason, LONGEST)
 
 
 def vars_but_action(wishes: Wishes) -> dict[str, Any]:

@@ -1,6 +1,13 @@
 """M: an LSTM with a mixture-density output, its training, and the dream; importing this registers the dream by id."""
 
+import os
+import sys
+
 import gymnasium
+
+LOST: set[str] = set()
+"""Libraries that are of no use in this process, since it was forked from one that had loaded them: their threads are gone."""
+os.register_at_fork(after_in_child=lambda: LOST.update({"tensorflow"} & sys.modules.keys()))
 
 for name in ("DoomDream-v0", "CarRacingDream-v0"):  # the run says which world it is a dream of
     gymnasium.register(

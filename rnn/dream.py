@@ -2,8 +2,8 @@
 
 Every dream starts at a moment of a real episode: at its first frame with M's state at zero, or further on with M's
 memory of what came before. In each step C sees z[t], h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture
-at a temperature. Where M predicts done, the dream ends when the done logit is above 0; where it predicts reward, that
-is what a step brings, else 1.
+at a temperature. Where M predicts done, the dream ends when the done logit is above 0, or with the probability that M
+gives (dream.done); where it predicts reward, that is what a step brings, else 1.
 
 How it is fast: the products of a step run as they are (oneDNN, bfloat16 where M computes in it), with the
 weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes, so the
@@ -16,6 +16,7 @@ concatenations are several times slower inside XLA than outside; XLA's own produ
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -45,7 +46,12 @@ TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is comp
 def load_dream(settings: Experiment, run: Run) -> "Dream":
     """The dream of a run's M, starting at recorded moments (dream.start_steps). Raises Problem if either is missing."""
     model = load_rnn(run, settings)
-    return Dream(model, load_starts(settings, run, model), seen_by(settings))
+    return Dream(model, load_starts(settings, run, model), seen_by(settings), drawn_weight(settings))
+
+
+def drawn_weight(settings: Experiment) -> float | None:
+    """The weight that endings had in M's loss where they are drawn; None where they are not."""
+    return settings.rnn.done_weight if settings.dream.done == "drawn" else None
 
 
 def seen_by(settings: Experiment) -> Callable[[Tensor], Tensor]:
@@ -130,6 +136,11 @@ def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tup
     return tf.random.stateless_uniform(shape, [seed, step]), tf.random.stateless_normal(shape, [seed, step + 1])
 
 
+def luck(seed: Tensor, step: Tensor, episodes: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), (E,) float32, that a step's endings are drawn with; independent of `noise`."""
+    return tf.random.stateless_uniform((episodes,), [tf.cast(seed, tf.int64), -3 - tf.cast(step, tf.int64)])
+
+
 def pad(values: Tensor, axis: int) -> Tensor:
     """Zeros added at the end of an axis, to a multiple of PADDING."""
     return tf.pad(values, [[0, -values.shape[axis] % PADDING if i == axis else 0] for i in range(len(values.shape))])
@@ -164,15 +175,22 @@ class Dream:
 
     model: with a done head or a reward head, for something must tell good dreams from bad. starts: where dreams begin.
     seen: what M is given of the raw actions, as it was trained; Doom's executed action unless told otherwise.
+    drawn: see drawn_weight.
     """
 
-    def __init__(self, model: MDNRNN, starts: Starts, seen: Callable[[Tensor], Tensor] | None = None):
+    def __init__(
+        self,
+        model: MDNRNN,
+        starts: Starts,
+        seen: Callable[[Tensor], Tensor] | None = None,
+        drawn: float | None = None,
+    ):
         if not (model.predict_done or model.predict_reward):
             raise Problem(
                 "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
                 "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
-        self.model, self.starts = model, starts
+        self.model, self.starts, self.drawn = model, starts, drawn
         self.seen = seen or functools.partial(move, xp=keras.ops)
         self._remember = tf.function(self.remember, jit_compile=True)
         self._imagine = tf.function(self.imagine, jit_compile=True)
@@ -239,6 +257,15 @@ class Dream:
         imagined = Imagined(*self._imagine(product, weights.output_bias, temperature, uniform, normal))
         return State(imagined.z, h, c), imagined
 
+    def ends(self, done_logit: Tensor, luck: Tensor) -> Tensor:
+        """Which of N dreams end, (N,) bool: done_logit (N,); luck (N,), uniform in [0, 1), for endings that are drawn.
+
+        An ending that counts w times in the loss shifts M's logit by log w.
+        """
+        if self.drawn is None or not self.model.predict_done:
+            return done_logit > 0
+        return luck < tf.sigmoid(done_logit - math.log(self.drawn))
+
     def _signature(self) -> tuple[Any, ...]:
         """The arguments of a block, for any number of rows, candidates, parameters and steps."""
 
@@ -288,7 +315,7 @@ class Dream:
                 moments = tuple(array.write(i, part) for array, part in zip(moments, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)
                 returns += tf.where(alive, imagined.reward, 0.0)
-                alive &= imagined.done_logit <= 0
+                alive &= ~self.ends(imagined.done_logit, tf.gather(luck(seed, steps[i], episodes), episode))
                 state = following
             return Live(state, alive, lengths, returns, row), tuple(array.stack() for array in moments)
 

@@ -16,10 +16,12 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from envs.checks import SPAWN, check_actions, check_seed, each_seed
 from envs.worlds import world_of
 from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
+from rnn import LOST
 from rnn.dream import State, load_dream
 from vae.model import load_vae
 
@@ -36,6 +38,7 @@ class Dreams:
     ):
         if not observation or set(observation) - set("zch"):
             raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
+        check_tensorflow()
         self.run = Run(run)
         self.settings = load_config(self.run.config)
         self.world = world_of(self.settings)
@@ -75,6 +78,7 @@ class Dreams:
 
     def begin(self, rows: np.ndarray) -> None:
         """Start some dreams (their numbers) at the first frames of real episodes, drawn by their generators."""
+        check_tensorflow()
         starts = self.dream.starts
         for row in rows:
             generator = self.generators[row]
@@ -90,10 +94,14 @@ class Dreams:
         All N are computed, so that the shapes stay the same. One is computed twice, because a product with one
         row is rounded differently from a product with more.
         """
+        check_tensorflow()
         uniform, normal = np.zeros((2, *self.state.z.shape), "float32")  # (N, Z)
+        luck = np.zeros(len(self.steps), "float32")
         for row in rows:
             self.generators[row].random(out=uniform[row], dtype="float32")
             self.generators[row].standard_normal(out=normal[row], dtype="float32")
+            if self.dream.drawn is not None:
+                luck[row] = self.generators[row].random(dtype="float32")
         restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
         executed = np.asarray(self.world.from_env(actions), "float32")
         given = executed if self.settings.rnn.action == "executed" else self.world.unexecute(executed)
@@ -104,7 +112,7 @@ class Dreams:
         state, imagined = self._step(self.weights, State(z, h, c), seen, restart, temperature, uniform, normal)
         for kept, new in zip(self.state, state, strict=True):
             kept[rows] = new.numpy()[rows]
-        self.died[rows] = imagined.done_logit.numpy()[rows] > 0
+        self.died[rows] = self.dream.ends(imagined.done_logit[: len(luck)], luck).numpy()[rows]
         self.rewards[:] = 0
         self.rewards[rows] = imagined.reward.numpy()[rows]
         self.steps[rows] += 1
@@ -120,6 +128,15 @@ class Dreams:
     @cached_property
     def _vae(self) -> Any:
         return load_vae(self.run, self.settings)
+
+
+def check_tensorflow() -> None:
+    """Raise Problem where TensorFlow would wait for ever, for threads that did not survive a fork."""
+    if LOST:
+        raise Problem(
+            f"no dream can be dreamed in a process that was forked from one with TensorFlow in it: {SPAWN}, or dream "
+            "many in one process, with gymnasium.make_vec(...) alone"
+        )
 
 
 class DreamEnv(gymnasium.Env[np.ndarray, Any]):
@@ -150,7 +167,7 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a dream."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
         self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
         self.dreams.generators = [self.np_random]
         self.dreams.begin(np.arange(1))
@@ -159,7 +176,7 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Dream one step."""
         dreams = self.dreams
-        dreams.advance(np.asarray(action)[None], np.arange(1))
+        dreams.advance(check_actions(action, self.action_space)[None], np.arange(1))
         return dreams.observe()[0], float(dreams.rewards[0]), bool(dreams.died[0]), bool(dreams.truncated[0]), {}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -207,10 +224,10 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         """
         self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
         rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        seeds = each_seed(seed, self.num_envs)
         for row in rows.tolist():
             if seeds[row] is not None:
-                self.dreams.generators[row] = seeding.np_random(seeds[row])[0]
+                self.dreams.generators[row] = seeding.np_random(check_seed(seeds[row]))[0]
         self.dreams.begin(rows)
         return self.dreams.observe(), {}
 
@@ -219,8 +236,10 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         over = self.dreams.over
         info: dict[str, Any] = {}
         rewards = np.zeros(self.num_envs)
-        if not over.all():
-            self.dreams.advance(np.asarray(actions), np.flatnonzero(~over))
+        live = np.flatnonzero(~over)
+        checked = check_actions(actions, self.single_action_space, self.num_envs, live)
+        if len(live):
+            self.dreams.advance(checked, live)
             rewards = self.dreams.rewards.copy()
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self.dreams.begin(np.flatnonzero(over))

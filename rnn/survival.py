@@ -16,7 +16,7 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.policies import describe_policy, make_policy
-from rnn.dream import Dream, seen_by
+from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
@@ -44,14 +44,17 @@ def compare(settings: Experiment, run: Run) -> None:
     longest = min(settings.dream.max_steps, settings.env.max_steps)
     scripts = fixed_scripts(settings, world, longest)
     model = load_rnn(run, settings)
-    dream = Dream(model, first_frames(Latents.load(run.latents), model.hidden), seen_by(settings))
+    starts = first_frames(Latents.load(run.latents), model.hidden)
+    dream = Dream(model, starts, seen_by(settings), drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
-    in_world = world_returns(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
-    print("\n".join(table(in_dream, in_world, settings.dream.temperature, world.score)), flush=True)
+    in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
+    print("\n".join(table(in_dream, in_world, first_hits, settings.dream.temperature, world.score)), flush=True)
+    places = {"dream": in_dream, "game": in_world, "first hits": first_hits}
     figures = {
         name: {
             place: {"mean": float(fared[name].mean()), "returns": fared[name].tolist()}
-            for place, fared in (("dream", in_dream), ("game", in_world))
+            for place, fared in places.items()
+            if fared
         }
         for name in scripts
     }
@@ -89,8 +92,11 @@ def dream_returns(dream: Dream, scripts: Fared, temperature: float) -> Fared:
     return dict(zip(scripts, outcome.returns, strict=True))
 
 
-def world_returns(settings: Experiment, world: World, scripts: Fared) -> Fared:
-    """Returns of as many real episodes as there are scripts of each policy, the same seeds for each policy."""
+def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fared, Fared]:
+    """Returns of as many real episodes as there are scripts of each policy, the same seeds for each policy.
+
+    And the steps after which they were first hit; nothing where a world does not tell.
+    """
     total = sum(len(script) for script in scripts.values())
     games = min(settings.env.games, total)
     seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
@@ -98,21 +104,29 @@ def world_returns(settings: Experiment, world: World, scripts: Fared) -> Fared:
     try:
         with Progress("fixed policies", total, "episodes") as bar:
             player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
-            returns = play(world, vector, player, seeds, bar.update).returns
+            played = play(world, vector, player, seeds, bar.update)
     finally:
         vector.close()
-    return dict(zip(scripts, np.split(returns, len(scripts)), strict=True))
+    returns, hits = (
+        dict(zip(scripts, np.split(part, len(scripts)), strict=True)) for part in (played.returns, played.first_hits)
+    )
+    return returns, hits if (played.first_hits < played.lengths).any() else {}
 
 
-def table(in_dream: Fared, in_world: Fared, temperature: float, score: str) -> list[str]:
-    """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off."""
+def table(in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: float, score: str) -> list[str]:
+    """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off.
+
+    first_hits: if there are any, they are shown too, and are what the dream is compared with: it ends at a hit, since M
+    is not shown how much the player can still bear.
+    """
     lines = [f"fixed policies, {score}, mean ± standard error (dream at temperature {temperature:g}):"]
-    lines.append(f"  {'':42s} {'dream':>14s} {'world':>14s}")
+    lines.append(f"  {'':42s} {'dream':>11s} {'world':>11s}" + (f" {'first hit':>11s}" if first_hits else ""))
     far_off = []
     for name, returns in in_dream.items():
-        both = (returns, in_world[name])
-        texts = [f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in both]
-        lines.append(f"  {name:42s} {texts[0]:>14s} {texts[1]:>14s}")
+        columns = [fared[name] for fared in (in_dream, in_world, first_hits) if fared]
+        texts = [f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in columns]
+        lines.append(f"  {name:42s} " + " ".join(f"{text:>11s}" for text in texts))
+        both = (returns, columns[-1])
         low, high = sorted(float(x.mean()) for x in both)
         if high > FAR_OFF * low and high - low > NOTABLE * max(x.std() for x in both):
             far_off.append(name)

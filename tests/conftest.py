@@ -6,11 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import optional
 
-def pytest_configure() -> None:
+pytest_plugins = ["pytester"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """What tests start can be interrupted, also where a shell runs them in the background, deaf to Ctrl-C."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "needs(name): is skipped where tests/optional.py finds that this is lacking")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Here, and not in a fixture, so that pytest counts all that are skipped for one reason in one line."""
+    for mark in item.iter_markers("needs"):
+        if said := optional.lacking(*mark.args):
+            pytest.skip(said)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ class FakeGames:
     """Vector games whose episode of seed s lasts s % 7 + 1 steps, and is cut there where s is odd.
 
     A frame shows the seed (its last byte) and the step everywhere; the reward is the seed's last digit plus the action
-    that came (its first number). A game that is over waits, with reward 0. `seeds`: all that were begun, in order.
+    that came (its first number). Where s is a multiple of 3, each step from the third on hurts. A game that is over waits,
+    with reward 0. `seeds`: all that were begun, in order.
     max_steps: longer episodes are cut.
     """
 
@@ -37,10 +38,11 @@ class FakeGames:
         first = actions if self.actions == 1 else actions[:, 0]
         rewards = np.where(self.live, self.seed % 10 + first, 0.0)
         self.step_number += self.live
+        hit = self.live & (self.seed % 3 == 0) & (self.step_number >= 3)
         ended = (self.step_number >= length(self.seed)) & (self.seed % 2 == 0)
         over = self.step_number >= np.minimum(length(self.seed), self.max_steps)
         self.live &= ~over
-        return self.frames(), rewards, ended, over & ~ended, {}
+        return self.frames(), rewards, ended, over & ~ended, {"hit": hit}
 
     def frames(self) -> np.ndarray:
         shown = np.stack([self.seed, self.step_number, self.seed], axis=1).astype(np.uint8)  # (N, 3)
@@ -53,6 +55,11 @@ class FakeGames:
 def length(seed: Any) -> Any:
     """Steps of the episode of a seed."""
     return seed % 7 + 1
+
+
+def first_hit(seed: Any) -> Any:
+    """Steps of the episode of a seed until it hurts; all of them where it never does."""
+    return np.where(seed % 3 == 0, np.minimum(length(seed), 3), length(seed))
 
 
 def fake_world(name: str = "doom", **changes: Any) -> World:

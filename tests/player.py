@@ -18,8 +18,9 @@ from controller.policy import policy_from
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
+from play.hosts import Hosts
 from play.models import Models, load_models
-from play.server import Player, allowed_hosts, listen_on, make_server
+from play.server import Player, listen_on, make_server
 from play.wire import unpack_frame
 from tests.fake import save_next_frames
 from tests.test_dream_environment import untrained
@@ -81,9 +82,9 @@ def models(name: str) -> Models:
 
 
 @contextlib.contextmanager
-def serving(models: Models, sessions: int = 3) -> Iterator[Serving]:
-    """A server until the block ends."""
-    player = Player(models, models.settings.env.name, sessions, allowed_hosts("127.0.0.1"))
+def serving(models: Models, sessions: int = 3, hosts: Hosts | None = None) -> Iterator[Serving]:
+    """A server until the block ends. hosts: of this machine alone, unless said otherwise."""
+    player = Player(models, models.settings.env.name, sessions, hosts or Hosts("127.0.0.1"))
     server = make_server(player)
     with listen_on("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -111,15 +112,16 @@ class Page:
         self.action: list[float] = []
         self.news: list[dict[str, Any]] = []
         self.hello = self.hear("hello")
+        self.say("input", seen=0, action=[self.hello["rest"]] * len(self.hello["axes"]))
         self.action = [self.hello["rest"]] * len(self.hello["axes"])
         self.episode = self.frame()[0]["episode"]
 
     def say(self, kind: str, **rest: Any) -> None:
         self.socket.send(json.dumps({"type": kind, **rest}))
 
-    def take(self) -> tuple[dict[str, Any], list[np.ndarray]] | None:
+    def take(self, patience: float = PATIENCE) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         """The next message; a frame is returned, and answered, news are kept."""
-        message = self.socket.recv(timeout=PATIENCE)
+        message = self.socket.recv(timeout=patience)
         if isinstance(message, str):
             self.news.append(json.loads(message))
             return None

@@ -26,15 +26,6 @@ BREAKOUT = PROJECT / "configs" / "breakout.yaml"
 TINY = ["extract.steps=300", "extract.shard_steps=150", "extract.min_steps=10", "env.max_steps=60"]
 
 
-def qt_is_there() -> bool:
-    """Whether CoinRun can be played on this machine."""
-    try:
-        CoinRunVector(1).reset(seed=0)
-    except Problem:
-        return False
-    return True
-
-
 def tiny(*overrides: str) -> Experiment:
     return load_config(BREAKOUT, "quick", [*TINY, "workers.processes=1", *overrides])
 
@@ -201,7 +192,7 @@ def test_coinrun_without_qt_says_in_one_line_what_to_install(tmp_path, monkeypat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not qt_is_there(), reason="CoinRun needs the system's Qt 5")
+@pytest.mark.needs("qt")
 @pytest.mark.parametrize(("grey", "size"), [(True, 84), (False, 64)])
 def test_coinrun_side_by_side_is_coinrun_one_by_one(grey, size):
     actions = np.random.default_rng(0).integers(0, 15, (10, 2))
@@ -217,7 +208,7 @@ def test_coinrun_side_by_side_is_coinrun_one_by_one(grey, size):
     alone.close()
 
 
-@pytest.mark.skipif(not qt_is_there(), reason="CoinRun needs the system's Qt 5")
+@pytest.mark.needs("qt")
 def test_time_that_runs_out_in_coinrun_is_a_truncation():
     """The game ends itself after 1,000 steps, and calls it an end like any other."""
     vector = CoinRunVector(2, max_steps=1000, threads=1)

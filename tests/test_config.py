@@ -1,13 +1,17 @@
 """Settings: presets and overrides take effect; every mistake is one line that names it."""
 
+import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from experiment.config import flatten, load_config, to_yaml
+from experiment.config import flatten, load_config, load_made, to_yaml, within
 from experiment.problem import UsageProblem
+from experiment.schema import Experiment
+from experiment.stage import Stage, parse
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
@@ -40,11 +44,12 @@ def test_resolved_config_reads_back(tmp_path):
     [
         ("vae.step=1", ["vae.step", "did you mean vae.steps"]),
         ("nothing.like.it=1", ["nothing", "--help"]),
-        ("vae.steps=many", ["vae.steps", "many", "Integer"]),
-        ("vae.steps=-3", ["vae.steps=-3", "at least 1"]),
+        ("vae.steps=many", ["vae.steps", "many", "whole number"]),
+        ("vae.steps=-3", ["vae.steps=-3", "from 1 to 1,000,000,000"]),
         ("data.val_ratio=1", ["data.val_ratio=1", "below 1"]),
         ("data.val_ratio=0.00001", ["data.val_ratio", "no episode"]),
-        ("controller.sigma=nan", ["controller.sigma=nan", "above 0"]),
+        ("controller.sigma=nan", ["controller.sigma", "above 0", "not nan"]),
+        ("controller.sigma=1e999", ["controller.sigma=inf", "at most 100"]),
         ("controller.inputs=[z,q]", ["controller.inputs", "z, c, h"]),
         ("controller.inputs=[]", ["controller.inputs", "z, c, h"]),
         ("evaluate.temperatures=[1.0,0]", ["evaluate.temperatures", "above 0"]),
@@ -60,23 +65,30 @@ def test_resolved_config_reads_back(tmp_path):
         ("dream.start_steps=[5]", ["dream.start_steps=[5]", "two steps"]),
         ("dream.start_steps=[]", ["dream.start_steps=[]", "two steps"]),
         ("dream.start_steps=[1,2,3]", ["dream.start_steps=[1, 2, 3]", "two steps"]),
-        ("dream.start_steps=[-1,5]", ["dream.start_steps", "at least 0"]),
+        ("dream.start_steps=[-1,5]", ["dream.start_steps", "from 0 to"]),
         ("dream.start_steps=[0,5]", ["dream.start_steps=[0, 5]", "[0,0]", "rnn.predict_done"]),
         ("rnn.reward_limits=[3,3]", ["rnn.reward_limits=[3.0, 3.0]", "the first below the second"]),
         ("rnn.reward_limits=[3]", ["rnn.reward_limits=[3.0]", "two numbers"]),
         ("rnn.predict_done=false", ["controller.generations=20", "rnn.predict_done", "rnn.predict_reward"]),
-        ("iterations=0", ["iterations=0", "at least 1"]),
+        ("iterations=0", ["iterations=0", "from 1 to"]),
         ("nothing.like.it=1", ["python -m experiment --help"]),
         ("vae=3", ["for vae (in vae=3)", "settings such as vae.z", "not 3"]),
         ("vae=", ["for vae (in vae=)", "settings such as vae.z"]),
         ("vae=???", ["for vae", "settings such as vae.z"]),
-        ("vae.steps=???", ["for vae.steps", "expected a value"]),
-        ("iterations=???", ["for iterations", "expected a value"]),
-        ("vae.steps=${foo.bar}", ["for vae.steps", "foo.bar", "expected a value"]),
-        ("vae.steps=${env.name}", ["for vae.steps", "doom", "Integer"]),
-        ("vae.steps=${vae.steps}", ["for vae.steps", "Recursive", "expected a value"]),
+        ("vae.steps=???", ["for vae.steps", "expected a whole number", "not ???"]),
+        ("vae.steps=${rnn.steps}", ["for vae.steps", "${rnn.steps} is not looked up"]),
+        ("wandb.project=${oc.env:HOME}", ["for wandb.project", "${oc.env:HOME} is not looked up"]),
+        ("controller.inputs=['${oc.env:HOME}']", ["for controller.inputs", "is not looked up"]),
+        ("vae.steps=1:30", ["for vae.steps", "not 1:30"]),
+        ("vae.steps=0x10", ["for vae.steps", "not 0x10"]),
+        ("vae.steps=2020-13-45", ["for vae.steps", "not 2020-13-45"]),
+        pytest.param(f"vae.steps={'9' * 5000}", ["for vae.steps", "not 99", "9..."], id="5000 digits"),
+        ("vae.steps=!!int abc", ["vae.steps=!!int abc", "tags"]),
+        ("vae={z: 3, z: 4}", ["z is given twice"]),
+        ("wandb.project=~", ["for wandb.project", "expected a text"]),
+        ('wandb.project="\\e[31m"', ["for wandb.project", r'not "\e[31m"']),
         ("extract.brownian_centre=5", ["for extract.brownian_centre", "a list such as [0.0]", "not 5"]),
-        ("controller.inputs[0]=q", ["for controller.inputs", "a list such as ['z', 'c', 'h']"]),
+        ("controller.inputs[0]=q", ["controller.inputs[0]", "did you mean controller.inputs?"]),
         ("workers.address=auto", ["workers.address=auto", "set workers.backend=ray"]),
         ("vae..steps=1", ["vae..steps=1", "section.key=value"]),
         ("vae.steps", ["vae.steps", "section.key=value"]),
@@ -112,15 +124,30 @@ def test_what_is_possible_is_not_refused(overrides):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("vae: {steps: 5", ["not valid YAML"]),
+        ("vae: {steps: 5", ["not valid YAML (line 1)"]),
+        ("vae: {z: 32}\nvae: {steps: 5}", ["bad.yaml", "(line 2)", "vae is given twice, the first time in line 1"]),
+        ("presets: {quick: {vae: {z: 1, z: 2}}}", ["z is given twice"]),
+        ("vae: {z: 3}\nvae.z: 4", ["vae.z is given twice", "bad.yaml, line 2"]),
+        ("rnn: {hidden: 4}\nvae:\n  z: 1:30\n", ["for vae.z", "bad.yaml, line 3", "whole number", "not 1:30"]),
+        ("vae: {z: 5}\nrnn: {hidden: 1_000_000}", ["rnn.hidden=1000000", "bad.yaml, line 2", "from 1 to"]),
+        ("vae: {<<: {z: 5}}", ["vae.<<"]),
+        ("vae: &v {z: 5}\nrnn: *v", ["(line 1)", "anchors"]),
+        ("vae: {z: !!binary abc}", ["tags"]),
+        ("vae:\n\tz: 5", ["(line 2)"]),
+        ("? [1]\n: 2", ["a name is expected before the colon"]),
+        ("'\\e[31m': 2\n\"\\e[31m\": 2", ["[31m"]),
+        ('vae: {z: "\\UFFFFFFFF"}', ["not valid YAML"]),
+        pytest.param("[" * 100_000, ["brackets in brackets"], id="deep"),
+        pytest.param("#" * 300_000, ["more than 262,144 bytes"], id="large"),
+        ("vae: {z: 5}\n---\nvae: {z: 6}", ["another document"]),
         ("- a list", ["not an experiment"]),
         ("vae: {stepz: 5}", ["vae.stepz", "did you mean"]),
         ("vae: [1]", ["for vae (in", "bad.yaml", "settings such as vae.z", "not [1]"]),
         ("vae:", ["for vae (in", "settings such as vae.z"]),
         ("controller: {inputs: {z: 1}}", ["for controller.inputs", "a list such as"]),
         ("presets: {quick: {vae: {steps: 0}}}", ["vae.steps=0"]),
-        ("presets: {quick: 5}", ["bad.yaml, preset quick", "sections such as vae", "not 5"]),
-        ("presets: [quick]", ["for presets", "names", "['quick']"]),
+        ("presets: {quick: 5}", ["bad.yaml", "sections such as vae", "not 5"]),
+        ("presets: [quick]", ["for presets", "names", "not [quick]"]),
         ("presets: 5", ["for presets", "names", "not 5"]),
     ],
 )
@@ -133,14 +160,71 @@ def test_wrong_file_is_one_line_naming_it(tmp_path, content, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_a_number_that_is_none_is_refused_where_there_are_no_limits():
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("extract.episodes=0200", 200),
+        ("vae.steps=1_000", 1000),
+        ("vae.learning_rate=1e-3", 0.001),
+        ("vae.kl_floor=1", 1.0),
+        ("rnn.predict_reward=yes", True),
+        ("evaluate.videos=OFF", False),
+        ("wandb.project=no", "no"),
+        ("wandb.project=010", "010"),
+        ("wandb.project=2020-01-01", "2020-01-01"),
+        ("wandb.project='~'", "~"),
+        ("train.seed=4294967295", 2**32 - 1),
+    ],
+)
+def test_a_value_is_read_as_it_is_written_in_files_and_overrides(tmp_path, override, value):
+    key, _, text = override.partition("=")
+    section, _, name = key.partition(".")
+    (tmp_path / "some.yaml").write_text(f"{section}:\n  {name}: {text}\n")
+    for settings in (load_config(DOOM, None, [override]), load_config(tmp_path / "some.yaml")):
+        read = getattr(getattr(settings, section), name)
+        assert read == value and type(read) is type(value)
+
+
+def test_texts_that_could_be_something_else_read_back(tmp_path):
+    for project in ("no", "1e3", "~", "0200", "a: b", "τ", ""):
+        settings = dataclasses.replace(Experiment(), wandb=dataclasses.replace(Experiment().wandb, project=project))
+        (tmp_path / "config.yaml").write_text(to_yaml(settings), encoding="ascii")
+        assert load_config(tmp_path / "config.yaml") == settings
+
+
+def test_anchors_that_multiply_are_refused(tmp_path):
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in itertools.pairwise("abcdefghij")]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(UsageProblem, match="anchors"):
+        load_made(tmp_path / "config.yaml", ())
+
+
+def test_every_number_has_limits_at_both_ends_and_its_default_within_them():
+    for key, value, entry in flatten(Experiment()):
+        numbers = value if isinstance(value, list) else [value]
+        if key != "controller.inputs" and not isinstance(numbers[0], bool | str):
+            limits = entry.metadata
+            for ends in (("least", "above"), ("most", "below")):
+                assert sum(limits[end] is not None for end in ends) == 1, key
+            assert all(within(number, limits) for number in numbers), key
+            assert not within(float("nan"), limits)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["vae.z=4096", "rnn.mixtures=100", "rnn.hidden=16384"], "M's weights"),
+        (["controller.population=100000", "controller.episodes=10000"], "a generation's dreams"),
+        (["controller.hidden=4096"], "covariance matrix"),
+        (["model.channels=4096", "model.blocks=100"], "the next-frame model's weights"),
+        (["train.batch=16384", "env.size=1024"], "a batch of frames"),
+    ],
+)
+def test_what_cannot_fit_together_is_refused(overrides, words):
     with pytest.raises(UsageProblem) as caught:
-        load_config(DOOM, None, ["extract.brownian_centre=[nan]"])
-    assert str(caught.value) == "impossible value extract.brownian_centre=nan: expected a number"
-
-
-def test_a_value_may_be_that_of_another_setting():
-    assert load_config(DOOM, None, ["vae.steps=${rnn.steps}", "rnn.steps=7"]).vae.steps == 7
+        load_config(DOOM, None, overrides)
+    assert words in str(caught.value) and overrides[0].split("=")[0] in str(caught.value)
 
 
 def test_a_preset_may_be_a_number(tmp_path):
@@ -158,6 +242,24 @@ def test_every_setting_is_in_the_help_of_the_whole_experiment():
     )
     listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], ["(defaults of experiment/schema.py", "vae.steps=6000 ", "vae.batch=100 "]),
+        ([str(DOOM), "--help"], ["(as CONFIG", "vae.steps=10000 ", "vae.batch=100 "]),
+        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=200 ", "vae.batch=7 "]),
+        ([str(DOOM), "vae.batch=0", "--help"], ["(defaults of", "vae.steps=6000 ", "vae.batch=100 "]),
+        (["nothing.yaml", "--help"], ["(defaults of", "vae.steps=6000 "]),
+    ],
+)
+def test_help_shows_the_values_of_the_config_that_is_given(capsys, arguments, shown):
+    with pytest.raises(SystemExit) as end:
+        parse(Stage("vae", "", sections=("vae",)), arguments)
+    printed = capsys.readouterr()
+    assert end.value.code == 0 and not printed.err
+    assert all(text in printed.out for text in shown), printed.out
 
 
 def test_missing_file_and_unknown_preset(tmp_path):

@@ -72,6 +72,42 @@ def test_the_observation_is_the_screen_without_its_status_bar(env):
     assert change[100:].mean() < 3 < change[:100].mean()
 
 
+def test_the_screen_can_be_the_originals():
+    """Larger, red after a hit, and later in the game; the same game for all that."""
+    plain, original = DoomEnv(), DoomEnv(screen="640x480", flashes=True, start_tic=14, render_mode="rgb_array")
+    frames = play(plain, 3, np.zeros(13, int)), play(original, 3, [])
+    screen = original.render()
+    assert screen.shape == (480, 640, 3)
+    np.testing.assert_array_equal(frames[1][0], cv2.resize(screen[:400], (64, 64), interpolation=cv2.INTER_AREA))
+    difference = np.abs(frames[0].astype(int) - frames[1][0].astype(int)).mean(axis=(1, 2, 3))
+    assert difference[-1] == difference[2:].min() < 8  # 13 tics on: the same moment, but for aliasing
+    hit, (red, before) = False, [frame.astype(int).mean(axis=(0, 1)) for frame in (frames[1][0], frames[1][0])]
+    while not hit:
+        before = red
+        frame, _, dead, _, info = original.step(0)
+        red, hit = frame.astype(int).mean(axis=(0, 1)), info["hit"]
+    assert not dead and red[0] - red[1] > before[0] - before[1] + 20
+    for env in (plain, original):
+        env.close()
+
+
+def test_hits_are_told(vector):
+    """Every death is a hit, and a hit need not be one: with each step, in one game or many, for the same episode."""
+    vector.games[0].max_steps = 2100
+    vector.reset(seed=[3, 4, 5])
+    env, told = DoomEnv(), []
+    env.reset(seed=3)
+    while True:
+        told.append(bool(vector.step(np.zeros(3, int))[-1]["hit"][0]))
+        _, _, dead, _, about = env.step(0)
+        assert told[-1] == about["hit"]
+        if dead:
+            break
+    env.close()
+    assert told[-1] and sum(told) > 1 and not any(told[:30])
+    assert not vector.step(np.zeros(3, int))[-1]["hit"].any()  # a game that is over hurts no more
+
+
 def test_an_idle_player_dies_and_a_long_episode_is_cut(env, vector):
     env.reset(seed=3)
     steps, terminated = 0, False

@@ -9,8 +9,9 @@ from envs.actions import drive, move
 from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.problem import Problem
+from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn
-from rnn.dream import Dream, noise, seen_by, tile_sizes
+from rnn.dream import Dream, drawn_weight, luck, noise, seen_by, tile_sizes
 from rnn.model import MDNRNN
 from rnn.starts import Starts
 
@@ -188,6 +189,31 @@ def test_all_dreams_end_at_once_or_never(done_bias, length):
     lengths = dream.rollout(linear, population(2), 2, 0, 1.0, 37).lengths
     np.testing.assert_array_equal(lengths, np.full((2, 2), length))
     assert lengths.dtype == np.int32
+
+
+def test_endings_can_be_drawn_with_their_probability():
+    """A logit that is never above 0 means a probability all the same: here, of a weight of 10, 0.05 a step."""
+    model, weight, probability = small_model(), 10.0, 0.05
+    model.output_kernel.assign(model.output_kernel.numpy() * [*np.ones(3 * K * Z), 0.0])
+    logit = np.log(probability / (1 - probability)) + np.log(weight)
+    model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], logit))
+    assert logit < 0 and (Dream(model, FIRST_FRAMES).rollout(linear, population(1), 9, 0, 1.0, 50).lengths == 50).all()
+    dream = Dream(model, FIRST_FRAMES, drawn=weight)
+    lengths = dream.rollout(linear, population(2), 4000, 0, 1.0, 400).lengths
+    np.testing.assert_array_equal(lengths[0], lengths[1])  # candidates share their luck
+    assert abs(lengths[0].mean() - 1 / probability) < 4 * 20 / np.sqrt(
+        4000
+    )  # geometric: its deviation is about its mean
+    np.testing.assert_allclose((lengths[0] > 20).mean(), (1 - probability) ** 20, atol=0.03)
+    assert np.abs(np.corrcoef(luck(0, 3, 4000), noise(0, 3, 4000, 1)[0][:, 0])[0, 1]) < 0.06
+
+
+def test_what_the_weight_is_of_endings_that_are_drawn():
+    rnn = Rnn(done_weight=3)
+    assert drawn_weight(Experiment(rnn=rnn)) is None
+    assert drawn_weight(Experiment(rnn=rnn, dream=DreamSettings(done="drawn"))) == 3
+    certain = Dream(MDNRNN(Z, 1, H, K, predict_done=False, predict_reward=True), FIRST_FRAMES, drawn=3.0)
+    assert (certain.rollout(linear, population(1), 9, 0, 1.0, 30).lengths == 30).all()  # of an M without done
 
 
 def test_one_dream(dream):

@@ -1,6 +1,7 @@
 """The dream as Gymnasium environments, made from a small run folder of untrained models."""
 
 import dataclasses
+import os
 
 import gymnasium
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import rnn  # noqa: F401 (registers the dream)
+import rnn  # (also registers the dream)
 from envs.worlds import WORLDS
 from experiment.config import load_config, to_yaml
 from experiment.problem import Problem
@@ -217,6 +218,33 @@ def test_vector_renders_every_dream(run):
 def test_impossible_arguments_are_problems(run, kwargs, text):
     with pytest.raises(Problem, match=text):
         make(run, **kwargs)
+
+
+def test_any_seed_is_taken_and_actions_out_of_range_are_refused(run, env):
+    vector = make_vector(run, 2)
+    for dreams, wrong in ((env, (-1, 3, 1.0, [1])), (vector, ([0, -1], [0.0, 1.0], [0]))):
+        first, _ = dreams.reset(seed=2**100)
+        np.testing.assert_array_equal(first, dreams.reset(seed=2**100)[0])
+        np.testing.assert_array_equal(dreams.reset(seed=np.uint32(7))[0], dreams.reset(seed=7)[0])
+        with pytest.raises(Problem, match="seed -1"):
+            dreams.reset(seed=-1)
+        for action in wrong:
+            with pytest.raises(Problem, match="expected whole numbers from 0 to 2"):
+                dreams.step(action)
+    vector.reset(seed=np.array([1, 2]))
+
+
+def test_no_dream_is_dreamed_after_a_fork_with_tensorflow(run, env, monkeypatch):
+    """It would wait for ever, for threads that are not there."""
+    child = os.fork()
+    if child == 0:
+        os._exit("tensorflow" not in rnn.LOST)
+    assert os.waitpid(child, 0)[1] == 0 and not rnn.LOST
+    env.reset(seed=0)
+    monkeypatch.setattr("rnn.environment.LOST", {"tensorflow"})
+    for act in (lambda: make(run), env.reset, lambda: env.step(0)):
+        with pytest.raises(Problem, match=r'forked.*"context": "spawn"'):
+            act()
 
 
 def test_a_run_without_m_is_a_problem(run, tmp_path):

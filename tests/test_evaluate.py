@@ -111,14 +111,14 @@ def test_what_was_not_published_is_empty():
 
 def test_measured_once_for_the_same_thing_only(tmp_path):
     run = Run(tmp_path)
-    first = once(run, ["game"], {"controller": "a", "seeds": [1, 2]}, lambda: np.array([3.0, 5.0]))
+    first = once(run, ["game"], {"controller": "a", "seeds": [1, 2]}, lambda: summary(np.array([3.0, 5.0])))
     assert first["mean"] == 4
 
     def never():
         raise AssertionError("measured again")
 
     assert once(run, ["game"], {"controller": "a", "seeds": [1, 2]}, never) == first
-    other = once(run, ["game"], {"controller": "b", "seeds": [1, 2]}, lambda: np.array([7.0, 9.0]))
+    other = once(run, ["game"], {"controller": "b", "seeds": [1, 2]}, lambda: summary(np.array([7.0, 9.0])))
     assert other["mean"] == 8
     assert read_json(run.results)["evaluations"]["game"]["controller"] == "b"
 
@@ -297,7 +297,7 @@ def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, fina
     def run_tasks(function, slices, *_, **__):
         for index, task in enumerate(slices):
             elsewhere.append(len(task.seeds))
-            yield index, Played(*np.zeros((2, len(task.seeds))))
+            yield index, Played(*np.zeros((3, len(task.seeds))))
 
     monkeypatch.setattr("controller.real.run_tasks", run_tasks)
     RealWorld(settings, Run(tmp_path), final).play(None, range(episodes))
@@ -339,7 +339,7 @@ def test_an_episode_or_its_first_steps_are_recorded(tmp_path, monkeypatch):
 def test_trials_are_on_the_seeds_below_the_held_out_ones(tmp_path, monkeypatch):
     played = []
     monkeypatch.setattr(
-        RealWorld, "play", lambda self, parameters, seeds: played.append(list(seeds)) or Played(np.ones(2), np.ones(2))
+        RealWorld, "play", lambda self, parameters, seeds: played.append(list(seeds)) or Played(*np.ones((3, 2)))
     )
     settings = dataclasses.replace(CARRACING, controller=dataclasses.replace(CARRACING.controller, trial_episodes=2))
     RealWorld(settings, Run(tmp_path)).trial(np.zeros(3))

@@ -7,7 +7,7 @@ import pytest
 
 from envs.play import Moment, ScriptPlayer, moments, play
 from experiment.problem import Problem
-from tests.fake import FakeGames, fake_world, length
+from tests.fake import FakeGames, fake_world, first_hit, length
 
 WORLD = fake_world()
 
@@ -47,6 +47,7 @@ def test_every_seed_is_played_to_its_end_as_if_alone(games):
     played = play(WORLD, vector, player, seeds, ended.append)
     assert played.lengths.tolist() == [length(seed) for seed in seeds]
     assert played.returns.tolist() == [expected_return(seed) for seed in seeds]
+    assert played.first_hits.tolist() == [first_hit(seed) for seed in seeds] != played.lengths.tolist()
     assert sum(ended) == len(seeds) and 0 not in ended
     assert vector.seeds == seeds
     assert [(episode, seed) for _, episode, seed in player.begun] == list(enumerate(seeds))

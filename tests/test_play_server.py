@@ -1,5 +1,7 @@
 """The player without a browser: its protocol, what it refuses, its limits, and that worlds are freed."""
 
+import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -13,22 +15,23 @@ import types
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from envs.worlds import WORLDS
 from experiment.hardware import prepare
 from experiment.pretrained import find_run
-from experiment.problem import Problem, UsageProblem
+from experiment.problem import Problem, UsageProblem, one_line
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Hardware
 from play.__main__ import serve
 from play.agent import for_one
+from play.hosts import TOLD, Hosts, Terminal, is_local
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
 from play.models import load_models
 from play.places import DreamPlace
 from play.recorder import Recordings
-from play.server import IN_FLIGHT, LARGEST, allowed_hosts, is_local, listen_on, reachable_at
+from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
 from play.wire import pack_frame, unpack_frame
 from tests.player import Page, doom_run, models, next_frame_run, serving, wait
@@ -532,14 +535,253 @@ def test_short_recordings_do_not_drop_one_that_still_runs(monkeypatch):
         assert {path.name for path in long.path.parent.iterdir()} == {short[-1], long.path.name}
 
 
-def test_other_web_sites_have_no_business_here(doom):
-    for origin in ("http://example.com", f"http://{doom.address}.example.com", "null"):
+def test_other_web_sites_have_no_business_here(doom, capsys):
+    for origin in (
+        "http://example.com",
+        f"http://{doom.address}.example.com",
+        "null",
+        "http://[::1",
+        "",
+        "http://\xe9",
+    ):
         with pytest.raises(InvalidStatus, match="403"):
             connect(f"ws://{doom.address}/socket", legacy=True, origin=origin)
     with Page(doom, origin=f"http://{doom.address}") as page:
         assert page.hello["type"] == "hello"
-    assert get(doom, "/", Host="example.com")[0] == 400  # a name that was pointed here
-    assert allowed_hosts("0.0.0.0") == ["*"] and is_local("::1") and not is_local("192.168.0.1")
+    status, _, body = get(doom, "/", Host="Evil.example:8000")  # a name that was pointed here
+    assert status == 400 and b"start the player with --allow-host evil.example" in body
+    said = capsys.readouterr().out
+    assert f"refused: a page of http://example.com asked for {doom.address}; if that is yours" in said
+    assert "refused: evil.example is not a name of this machine; if that is yours" in said
+
+
+HEADERS = [
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+]
+
+
+def knock(server, *headers):
+    """A WebSocket that is asked for by hand: the connection, and what it is answered."""
+    host, port = server.address.split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(30)
+    connection.connect((host, int(port)))
+    lines = ["GET /socket HTTP/1.1", f"Host: {server.address}", *HEADERS, *headers]
+    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    return connection, connection.recv(100).decode().split("\r\n")[0]
+
+
+def test_what_no_browser_sends_is_refused_too_and_answered(doom, capfd):
+    own = f"Origin: http://{doom.address}"
+    for headers in ([own, own], [own, "Origin: http://evil"], ["Origin: http://" + "a" * 10_000], [own, "X: \x1b[1m"]):
+        connection, answer = knock(doom, *headers)
+        assert "403" in answer, headers
+        connection.close()
+    connection, answer = knock(doom, own, *(f"X-{i}: 1" for i in range(99)))
+    assert "101" in answer
+    connection.sendall(bytes([0x81, 0x82, 0, 0, 0, 0, 0xFF, 0xFE]))  # text that is no UTF-8
+    wait(lambda: not doom.player.sessions)
+    connection.close()
+    said = "".join(capfd.readouterr())
+    assert "Traceback" not in said and "\x1b" not in said
+
+
+def test_a_page_that_cannot_connect_learns_why(doom, capsys):
+    for origin, status, why in (
+        ("https://play.example.org", 403, "--allow-host play.example.org"),
+        (f"http://{doom.address}", 204, ""),
+    ):
+        connection = http.client.HTTPConnection(doom.address, timeout=30)
+        connection.request("POST", "/socket", headers={"Origin": origin})
+        answer = connection.getresponse()
+        assert answer.status == status and why in answer.read().decode()
+    assert "a page came without its WebSocket: a proxy must pass the headers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("localhost:8000", "http://localhost:8000", None),
+        ("LocalHost.:8000", "http://localhost:8000", None),
+        ("127.0.0.1", "http://127.0.0.1:80", None),
+        ("[::1]:8000", "http://[0:0::1]:8000", None),
+        ("192.168.0.7:8000", "http://192.168.0.7:8000", None),
+        ("localhost:8000", "http://127.0.0.1:8000", 403),
+        ("localhost:8000", "http://localhost:8001", 403),
+        ("localhost:8000", "http://localhost", 403),
+        # A proxy that ends TLS, or writes the usual port out; a name that points here has neither.
+        ("play.example.org", "https://play.example.org", None),
+        ("play.example.org:443", "https://play.example.org", None),
+        ("play.example.org:80", "http://play.example.org", None),
+        ("play.example.org", "https://evil.example", 403),
+        ("play.example.org:80", "https://play.example.org", 403),
+        ("evil.example", "http://evil.example", 400),
+        ("evil.example:8000", "http://evil.example:8000", 400),
+        # A proxy that asks for the player by another name.
+        ("127.0.0.1:8000", "https://play.example.org", 403),
+        ("127.0.0.1:8000", "https://known.example", None),
+        ("player:8000", "http://known.example:8080", None),
+        ("known.example:8000", "http://known.example:8000", None),
+        ("known.example:8000", "http://evil.example", 403),
+        *((host, None, None) for host in ("localhost", "KNOWN.example.:1", "10.0.0.1:8000", "[fe80::1]:8000")),
+        *((host, None, 400) for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "1.2.3")),
+        *(
+            (host, None, 400)
+            for host in ("", ".", ":8000", "localhost:", "localhost:x", "localhost:65536", "[::1", "::1")
+        ),
+        *((host, None, 400) for host in ("a@localhost", "localhost/", "localhost, localhost", "loc\x1balhost", "½")),
+        *(
+            ("localhost", origin, 403)
+            for origin in ("", "null", "localhost", "http:", "http://", "http://[::1", "http://localhost:x", "file://")
+        ),
+        *(
+            ("localhost", origin, 403)
+            for origin in ("http://localhost/", "http://a@localhost", "http://localhost, http://localhost", "http://½")
+        ),
+    ],
+)
+def test_who_is_served(host, origin, status):
+    refusal = Hosts("127.0.0.1", ["Known.example"]).refusal(host, origin)
+    assert (refusal and refusal.status) == status
+    assert refusal is None or (refusal.reason.isprintable() and refusal.reason == one_line(refusal.reason))
+
+
+def test_a_server_for_all_is_known_by_the_names_of_this_machine(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "Mine.lan")
+    monkeypatch.setattr("socket.getfqdn", lambda: "mine.example.org")
+    hosts = Hosts("0.0.0.0")
+    for name in ("mine.lan", "MINE.example.org", "mine.local:8000", "localhost", "0.0.0.0", "10.0.0.2:8000"):
+        assert hosts.refusal(name, None) is None
+    assert hosts.refusal("mine.evil.example", None).status == 400 == Hosts("::1").refusal("mine.lan", None).status
+    assert is_local("::1") and is_local("LOCALHOST") and not is_local("192.168.0.1") and not is_local("mine.lan")
+
+
+def test_names_to_allow_are_checked():
+    assert Hosts("::", ["::1", "[fe80::1]", "10.0.0.1", "A.example."]).allowed == {
+        "::1",
+        "fe80::1",
+        "10.0.0.1",
+        "a.example",
+    }
+    for text in ("", "*", "https://play.example.org", "play.example.org:443", "a b", "-x", "\x1b[1m"):
+        with pytest.raises(UsageProblem, match="expected a host's name alone") as mistake:
+            Hosts("::", [text])
+        assert str(mistake.value).isprintable()
+
+
+def test_the_terminal_is_not_flooded(capsys, monkeypatch):
+    terminal = Terminal()
+    for i in range(2 * TOLD):
+        terminal.tell("the same")
+        terminal.tell(f"number {i}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["play: the same", "play: number 0"] and lines[-1] == "play: no more of this is told"
+    assert len(lines) == len(set(lines)) == TOLD + 1
+    with open(os.devnull) as unwritable:
+        monkeypatch.setattr("sys.stdout", unwritable)
+        Terminal().tell("nobody hears it")
+
+
+def test_texts_from_elsewhere_are_shown_in_one_line():
+    assert one_line("run\x1b[31m\n of\tGödel  \udcff\u202e\n") == "run\\x1b[31m of\\tGödel  \\udcff\\u202e"
+    assert one_line("a" * 1000, 7) == "aaaaaaa..." and len(one_line("a" * 1000)) == 1000
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A server that waits 1.5 seconds for an answer, and whose network takes little that is not read."""
+
+    def listen(host, port):
+        listening = listen_on(host, port)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return listening
+
+    monkeypatch.setattr("tests.player.listen_on", listen)
+    monkeypatch.setattr("play.server.ANSWER", 1.5)
+    monkeypatch.setattr("play.server.PING", 0.5)
+    with serving(models("doom")) as server:
+        yield server
+
+
+def text(message):
+    """A message of a page as it is on the wire; shorter than 126 bytes."""
+    content = json.dumps(message).encode()
+    return bytes([0x81, 0x80 | len(content), 0, 0, 0, 0]) + content
+
+
+@pytest.mark.parametrize("seen", [lambda count: 2**53 - 1, lambda count: count], ids=["all", "guessed"])
+def test_who_reads_nothing_loses_the_place_whatever_it_says(hasty, seen):
+    connection, _ = knock(hasty)
+    connection.sendall(text({"type": "pause", "on": False}))
+    wait(lambda: hasty.player.sessions)
+    count, end = 0, time.monotonic() + 30
+    while hasty.player.sessions and time.monotonic() < end:
+        count += 1
+        with contextlib.suppress(OSError):
+            connection.sendall(text({"type": "input", "seen": seen(count), "action": [0]}))
+        time.sleep(0.04)  # guesses that run ahead of what is sent would not be believed
+    assert not hasty.player.sessions
+    connection.close()
+
+
+def test_what_was_never_sent_was_never_seen():
+    flow = Flow(None, asyncio.Event(), None)
+    flow.sent = 3
+    for number, seen in ((4, 0), (2**53 - 1, 0), (2, 2), (1, 2), (3, 3)):
+        flow.saw(number)
+        assert flow.seen == seen
+
+
+def test_who_says_nothing_loses_the_place_and_is_told(hasty):
+    page, told = connect(f"ws://{hasty.address}/socket", legacy=True), ""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            message = page.recv(timeout=30)
+            told = message if isinstance(message, str) else told
+    assert closed.value.rcvd.code == 1008 and "nothing was heard of this page" in json.loads(told)["message"]
+    wait(lambda: not hasty.player.sessions)
+
+
+def test_who_is_slow_or_only_looks_keeps_the_place(hasty):
+    with Page(hasty) as page:
+        page.say("pause", on=False)
+        for _ in range(4):
+            time.sleep(0.5)  # too long in all, never between two answers
+            page.frame()
+        page.say("pause", on=True)
+        page.hear("state", lambda state: state["paused"])
+        with pytest.raises(TimeoutError):
+            while True:  # what is still under way
+                page.take(patience=0.3)
+        time.sleep(3)
+        page.say("pause", on=False)
+        step = page.frame()[0]["step"]
+        assert page.frame(lambda about: about["step"] > step)
+
+
+@pytest.mark.parametrize("method", ["step", "close"])
+def test_a_world_that_fails_gives_its_place_back_and_says_why(doom, monkeypatch, capfd, method):
+    with Page(doom) as page:
+        page.drive(1, 3)
+
+        def fail(*_):
+            raise RuntimeError(f"the {method}\n died")
+
+        (session,) = doom.player.sessions
+        monkeypatch.setattr(session.place, method, fail)
+        if method == "close":
+            page.say("world", name="real")
+        assert page.closed() == 1011
+    reason = f"the session has ended: something went wrong: RuntimeError: the {method} died"
+    assert page.news[-1] == {"type": "error", "message": reason, "closed": True}
+    wait(lambda: not doom.player.sessions)
+    assert not session.is_alive()
+    said = "".join(capfd.readouterr())
+    assert said.count(reason.removeprefix("the ")) == 1 and "Traceback" not in said
 
 
 def test_a_run_without_m_can_still_be_looked_at(doom, tmp_path):
@@ -584,12 +826,19 @@ def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
 
 
 def test_mistakes_in_the_command_are_one_line():
-    for arguments, reason in ((["nothing"], "nothing is neither shipped ("), (["--sessions", "0"], "--sessions 0: ")):
+    for arguments, reason in (
+        (["no\x1bthing"], "no\\x1bthing is neither shipped ("),
+        (["--sessions", "0"], "--sessions 0: "),
+    ):
         command = [sys.executable, "-m", "play", "--port", "0", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: {reason}") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):
         listen_on("127.0.0.1", first.getsockname()[1])
-    with pytest.raises(Problem, match="--port 70000"):
-        listen_on("127.0.0.1", 70000)
+    for port in (-1, 70000):
+        with pytest.raises(UsageProblem, match=f"--port {port}"):
+            listen_on("127.0.0.1", port)
+    for host in ("203.0.113.1", "a..b", "a" * 70):
+        with pytest.raises(Problem, match=r"^cannot listen on .* with --host or --port$"):
+            listen_on(host, 0)

@@ -3,19 +3,20 @@
 Screenshots are kept in the folder of pytest's temporary files (--basetemp, else the system's).
 """
 
-import os
-import shutil
-
 import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from playwright.sync_api import Error, expect, sync_playwright
 
 from experiment.problem import Problem
+from play.hosts import Hosts, Refusal
+from tests.optional import installed
 from tests.player import PATIENCE, models, serving, wait
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+api = pytest.importorskip("playwright.sync_api", reason="no Playwright: bash launch_scripts/setup.bash dev")
+expect = api.expect
+pytestmark = pytest.mark.needs("browser")
+
 PHONE = {"viewport": {"width": 390, "height": 664}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 OUT_OF_REACH = """() => {
   const shown = [...document.querySelectorAll("h1, button, input, canvas, figcaption, #total, #unit, #rate, #axes > *")]
@@ -41,19 +42,10 @@ LISTEN = """() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    """What is installed, or what Playwright has installed itself."""
-    installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    """The system's, or the one that Playwright has installed."""
     expect.set_options(timeout=PATIENCE * 1000)
-    with sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=installed, args=arguments)
-        except Error as error:
-            if installed:
-                raise
-            pytest.skip(
-                f"no Chromium is installed, neither the system's nor Playwright's ({str(error).splitlines()[0]})"
-            )
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=installed())
         yield opened
         opened.close()
 
@@ -224,10 +216,19 @@ def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
     assert (width, height) == (390, 664), "something lies outside of the screen"
 
 
-@pytest.mark.parametrize("server", ["doom", "racing", "breakout", "coinrun"])
-def test_nothing_is_out_of_reach_on_a_small_phone_or_one_on_its_side(server, open_page, request, tmp_path):
+@pytest.mark.parametrize(
+    "server, worlds",
+    [
+        ("doom", ["dream", "real"]),
+        ("racing", ["dream", "real"]),
+        ("breakout", ["dream", "real"]),
+        ("coinrun", ["dream"]),
+        pytest.param("coinrun", ["real"], marks=pytest.mark.needs("qt")),
+    ],
+)
+def test_nothing_is_out_of_reach_on_a_small_phone_or_one_on_its_side(server, worlds, open_page, request, tmp_path):
     page = open_page(request.getfixturevalue(server), **PHONE)
-    for world in ("dream", "real"):
+    for world in worlds:
         page.tap(f"#world [data-world={world}]")
         expect(page.locator("figcaption")).to_have_count(1 if world == "dream" else 2)
         page.tap("#overlay")
@@ -452,3 +453,56 @@ def test_one_too_many_is_told_so(racing, open_page):
     wait(lambda: len(racing.player.sessions) == 2)
     late.click("#overlay")
     expect(late.locator("#overlay")).to_contain_text("Drive in the dream")
+
+
+def test_a_page_that_cannot_connect_says_why_in_words_that_can_be_copied(doom, browser, monkeypatch, tmp_path):
+    reason = "if that is yours, as behind a proxy, start the player with --allow-host play.example.org"
+    refusal = Hosts.refusal
+    monkeypatch.setattr(Hosts, "refusal", lambda self, host, origin: origin and Refusal(403, reason))
+    context = browser.new_context(viewport={"width": 390, "height": 664})
+    page = context.new_page()
+    page.goto(f"http://{doom.address}/")
+    overlay, said = page.locator("#overlay"), page.locator("#overlay span")
+    expect(overlay).to_contain_text("Cannot connect")
+    expect(said).to_contain_text(reason)
+    page.screenshot(path=tmp_path / "refused.png")
+    page.evaluate("window.same = true")
+    box = said.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + box["height"] - 2, steps=5)
+    page.mouse.up()
+    assert "--allow-host play.example.org" in page.evaluate("getSelection().toString()").replace("\n", " ")
+    assert page.evaluate("window.same")
+    monkeypatch.setattr(Hosts, "refusal", refusal)
+    overlay.click()
+    expect(overlay).to_contain_text("Drive in the dream")
+    context.close()
+
+
+def test_a_proxy_that_passes_no_websocket_on_is_told_of(doom, browser):
+    context = browser.new_context()
+    context.add_init_script(
+        "const Real = WebSocket; WebSocket = class extends Real { constructor(url) { super(url + '/'); } }"
+    )
+    page = context.new_page()
+    page.goto(f"http://{doom.address}/")
+    expect(page.locator("#overlay")).to_contain_text("must pass WebSockets on (the headers Upgrade and Connection)")
+    context.close()
+
+
+def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
+    page = open_page(doom)
+    page.click("#overlay")
+    reach(page, 3)
+    (session,) = doom.player.sessions
+
+    def fail(*_):
+        raise RuntimeError("the game\n died")
+
+    monkeypatch.setattr(session.place, "step", fail)
+    expect(page.locator("#overlay")).to_contain_text("Closed")
+    expect(page.locator("#overlay")).to_contain_text("RuntimeError: the game died · tap to connect again")
+    wait(lambda: not doom.player.sessions)
+    page.click("#overlay")
+    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")

@@ -16,7 +16,7 @@ from rnn import survival
 from rnn.dream import Dream
 from rnn.model import MDNRNN, build_rnn
 from rnn.starts import Starts
-from tests.fake import fake_world, length
+from tests.fake import fake_world, first_hit, length
 from vae.latents import write_latents
 
 
@@ -76,12 +76,13 @@ def test_world_plays_every_script_in_its_episode(games):
     settings = Experiment(env=Env(games=games))
     scripts = {name: np.full((4, 7), raw, "f") for name, raw in (("left", -1), ("stay", 0), ("right", 1))}
     scripts["right"][2] = -1
-    returns = survival.world_returns(settings, fake_world(), scripts)
-    assert list(returns) == list(scripts)
+    returns, hits = survival.in_the_world(settings, fake_world(), scripts)
+    assert list(returns) == list(hits) == list(scripts)
     for name, script in scripts.items():
         for episode, raw in enumerate(script[:, 0]):
             seed = survival.SEED + episode
             assert returns[name][episode] == length(seed) * (seed % 10 + to_discrete(move(raw)))
+            assert hits[name][episode] == first_hit(seed)
 
 
 def test_comparison_warns_and_is_recorded(
@@ -119,9 +120,16 @@ def test_comparison_warns_and_is_recorded(
     ],
 )
 def test_only_what_is_clearly_far_off_is_warned_of(dream, world, warned):
-    lines = survival.table({"idle": np.array(dream)}, {"idle": np.array(world)}, 1.0, "return")
+    lines = survival.table({"idle": np.array(dream)}, {"idle": np.array(world)}, {}, 1.0, "return")
     assert ("warning" in lines[-1]) == warned
     assert lines[2].split()[0] == "idle" and lines[2].split()[1] == f"{np.mean(dream):.0f}"
+
+
+def test_a_dream_is_compared_with_the_first_hits_where_these_are_known():
+    dream, world, hits = ({"idle": np.array(values)} for values in ([100, 120], [300, 320], [110, 130]))
+    lines = survival.table(dream, world, hits, 1.0, "tics")
+    assert lines[-1].split() == ["idle", "110", "±", "10", "310", "±", "10", "120", "±", "10"]
+    assert "first hit" in lines[1] and "warning" in survival.table(dream, world, world, 1.0, "tics")[-1]
 
 
 @pytest.mark.parametrize(

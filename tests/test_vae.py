@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controller.evolution import generation_seed
 from envs.worlds import WORLDS, burning
 from experiment.backend import keras, save_weights
+from experiment.config import flatten
 from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Data, Experiment, Hardware, Vae
+from experiment.schema import Data, Experiment, Hardware, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from rnn.model import build_rnn
 from vae import training
 from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae
@@ -75,6 +78,18 @@ def start_and_kill(run: Run, patch: str, call: str) -> subprocess.Popen:
 @pytest.mark.parametrize(("latent_size", "parameters"), [(64, 4_446_915), (32, 4_348_547)])
 def test_has_the_published_number_of_parameters(latent_size, parameters):
     assert VAE(latent_size).count_params() == parameters
+
+
+def test_every_training_seed_that_the_schema_takes_makes_a_model():
+    """In every place that multiplies or adds to it; the next-frame model's is given to Keras as it is."""
+    largest = {key: entry.metadata["most"] for key, _, entry in flatten(Experiment()) if key.endswith(".seed")}
+    model = VAE(2, seed=largest["vae.seed"])
+    model.noise.state.assign([largest["vae.seed"], 1])
+    assert np.isfinite(model(np.zeros((1, 64, 64, 3), np.uint8))[0]).all()
+    build_rnn(Experiment(vae=Vae(z=2), rnn=Rnn(hidden=4, seed=largest["rnn.seed"])))
+    keras.utils.set_random_seed(largest["train.seed"])
+    assert generation_seed(largest["controller.seed"] + 999, 10**6) < 2**31
+    np.random.default_rng([largest["extract.seed"] + 999, 1])
 
 
 def test_loss_is_the_papers_with_the_floor_under_each_frames_kl():

@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
 from experiment.workers import run_tasks
 
-BACKENDS = [Workers(), Workers(processes=2), Workers(backend="ray")]
+BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=pytest.mark.needs("ray"))]
 
 
 def square(number: int) -> int:
@@ -129,7 +128,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
-@pytest.mark.parametrize("backend", ["local", "ray"])
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.needs("ray"))])
 def test_nothing_goes_on_after_ctrl_c(backend, tmp_path):
     """As a user has it: the terminal sends SIGINT to the command and to the processes that it has started."""
     noted = tmp_path / "noted"
@@ -180,7 +179,10 @@ def test_a_process_for_each_core_stays_on_one():
         assert all(used == every for _, used in loose)
 
 
+@pytest.mark.needs("ray")
 def test_unreachable_ray_cluster_is_named():
+    import ray
+
     ray.shutdown()
     with pytest.raises(Problem, match=r"workers.address=127\.0\.0\.1:1"):
         list(run_tasks(square, [1], Workers(backend="ray", address="127.0.0.1:1")))

@@ -43,10 +43,24 @@ function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data)) : receive(data));
-  socket.onclose = () => {
-    overlay(state.refused ? "Closed" : "Connection lost", state.refused || "tap to connect again", () => location.reload());
+  socket.onclose = async () => {
     document.body.dataset.connected = "false";
+    const title = state.refused ? "Closed" : hello ? "Connection lost" : "Cannot connect";
+    const why = state.refused || (hello ? "" : await unopenedWhy());
+    overlay(title, `${why}${why && " · "}tap to connect again`, () => location.reload());
   };
+}
+
+// Why the WebSocket did not open: a browser does not tell, but the server does when it is asked like this.
+async function unopenedWhy() {
+  try {
+    const answer = await fetch("socket", { method: "POST" });
+    if (answer.status === 204) return "a proxy on the way must pass WebSockets on (the headers Upgrade and Connection)";
+    const plain = (answer.headers.get("content-type") || "").startsWith("text/plain");
+    return plain ? await answer.text() : `the server, or a proxy on the way, answers with ${answer.status}`;
+  } catch {
+    return "the server does not answer: does it still run?";
+  }
 }
 
 function say(type, rest = {}) {
@@ -98,6 +112,7 @@ function greet(message) {
     `${key("R")} restart`, `${key("P")} pause`, `${key("V")} record`, "or a gamepad",
   ].join(" · ");
   document.body.dataset.connected = "true";
+  say("input", { seen: 0, action }); // there is somebody here
 }
 
 function bar(axis) {
@@ -218,7 +233,9 @@ function overlay(title, text, act) {
   const [big, small] = $("overlay").children;
   [big.textContent, small.textContent] = [title, text];
   $("overlay").hidden = false;
-  $("overlay").onclick = act;
+  $("overlay").onpointerdown = ({ button }) => { if (!button) getSelection().removeAllRanges(); };
+  $("overlay").onclick = () => { if (getSelection().isCollapsed) act(); }; // who selects what is said wants to copy it
+  $("overlay").onkeydown = ({ code }) => { if (code === "Enter") act(); };
 }
 
 const restart = () => say("restart", { seed });
