@@ -40,7 +40,7 @@ def best_rate(action: Callable[[], float], repeats: int = REPEATS) -> float:
 @contextmanager
 def in_float32() -> Iterator[None]:
     """Networks that are made in the block compute in float32, as plain baselines do; those made after it as before."""
-    import keras
+    from experiment.backend import keras
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

@@ -4,12 +4,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
 from benchmarks.measure import Measurement, best_rate, in_float32
+from experiment.backend import keras, layers
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Experiment

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
 from envs.worlds import world_of
+from experiment.backend import keras
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Experiment

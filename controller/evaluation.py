@@ -36,7 +36,7 @@ def measure_game(world: RealWorld, controller: Controller, run: Run, *keys: str)
     of = {**described(controller), "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
     def measure() -> Record:
-        with Progress("playing in the real world", len(seeds), "episodes") as bar:
+        with Progress("real episodes", len(seeds), "episodes") as bar:
             return told(world.play(controller.mean, seeds, bar.update))
 
     return once(run, keys, of, measure)
@@ -48,7 +48,7 @@ def measure_random(world: RealWorld, run: Run, *keys: str) -> Record:
     of = {"policy": "random action every step", "max_steps": world.settings.env.max_steps, "seeds": seeds}
 
     def measure() -> Record:
-        with Progress("the random policy in the real world", len(seeds), "episodes") as bar:
+        with Progress("random policy", len(seeds), "episodes") as bar:
             return told(world.play(None, seeds, bar.update))
 
     return once(run, keys, of, measure)

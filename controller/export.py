@@ -31,13 +31,13 @@ The agent that is shipped plays evaluate.episodes real episodes first, so that t
 """
 
 
-def main() -> int:
-    """Export; returns the exit code."""
+def main() -> None:
+    """Export."""
     parser = argparse.ArgumentParser(prog="python -m controller.export", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", type=Path, help="the run folder")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()
-    return guard(lambda: export(Run(arguments.run), PRETRAINED / arguments.name))
+    export(Run(arguments.run), PRETRAINED / arguments.name)
 
 
 def export(run: Run, folder: Path) -> None:
@@ -100,4 +100,4 @@ def keep_metrics(run: Run, shipped: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -141,7 +141,7 @@ def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | N
 
 def measured(hardware: Hardware) -> Hardware:
     """With the precision of this process, so that no worker measures and chooses another."""
-    import keras
+    from experiment.backend import keras
 
     bfloat16 = "bfloat16" in keras.config.dtype_policy().name
     return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")

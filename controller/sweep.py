@@ -1,6 +1,7 @@
 """`python -m controller.sweep`: the paper's table of temperatures, with a controller evolved at each."""
 
 import dataclasses
+import sys
 from typing import Any
 
 from experiment.problem import Problem
@@ -87,12 +88,8 @@ def main() -> None:
         help="evolve nothing: only the run's own controller, in the dreams of all temperatures",
     )
     arguments = parser.parse_intermixed_args()
-    raise SystemExit(
-        guard(
-            lambda: run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
-        )
-    )
+    run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guard(main))

@@ -9,8 +9,8 @@ import numpy as np
 
 from controller.evolution import Evolution
 from controller.policy import Policy
-from experiment.files import atomic
 from experiment.problem import Problem
+from extract.hdf5 import written
 
 
 class Controller(NamedTuple):
@@ -30,7 +30,7 @@ class Controller(NamedTuple):
 
 def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
     """Write where an evolution stands."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with written(path) as (file, _):
         file["mean"], file["best"] = evolution.mean, evolution.best
         file.attrs.update(generation=evolution.before + evolution.generation, sigma=evolution.sigma)
         file.attrs.update(

@@ -318,6 +318,8 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the games' processes."""
+        self._pool.shutdown(
+            cancel_futures=True
+        )  # first: a game that is closed while a thread plays it crashes the program
         for game in self.games:
             game.close()
-        self._pool.shutdown()

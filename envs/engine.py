@@ -16,6 +16,7 @@ from pathlib import Path
 import vizdoom
 
 from experiment.problem import Problem
+from experiment.workers import without_interrupts
 
 DIED = (
     vizdoom.ViZDoomErrorException,
@@ -26,7 +27,6 @@ DIED = (
 )
 """What ViZDoom raises when the engine's process is gone."""
 
-# Ctrl-C is for this program to answer, not for the engine: `trap` makes it ignored there.
 LAUNCH = """#!/bin/sh
 cd {folder} || exit 1
 for argument; do
@@ -34,7 +34,6 @@ for argument; do
   previous=$argument
 done
 echo $$ > pid || exit 1
-trap '' INT
 exec {engine} "$@"
 """
 
@@ -81,7 +80,10 @@ class Engine:
                 raise Problem(
                     f"no program can be started from {folder.parent}, or it is full: set TMPDIR to another folder"
                 )
-            game.init()
+            # Ctrl-C is for this program to answer. The engine never sees it, nor the script from its first moment on: where
+            # that is interrupted, ViZDoom crashes this program.
+            with without_interrupts():
+                game.init()
             self.pid = int((folder / "pid").read_text())
         except BaseException:
             self.close()

@@ -3,7 +3,9 @@
 import argparse
 import dataclasses
 import importlib
+import shlex
 import sys
+from pathlib import Path
 
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
@@ -39,11 +41,10 @@ what was cut short goes on: run the same command again after an interruption. Ea
 python -m """ + "|".join(MODULES)
 
 
-def main() -> int:
-    """Run every stage; returns the exit code."""
+def main() -> None:
+    """Run every stage."""
     sections = [entry.name for entry in dataclasses.fields(Experiment)]
-    arguments = new_parser("experiment", TEXT, sections).parse_intermixed_args()
-    return guard(lambda: run_pipeline(arguments))
+    run_pipeline(new_parser("experiment", TEXT, sections).parse_intermixed_args())
 
 
 def run_pipeline(arguments: argparse.Namespace) -> None:
@@ -86,18 +87,25 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
     weights, notebooks = [run.vae_weights, run.rnn_weights, run.controller], "notebooks"
     if settings.env.name in OFFLINE:
         weights, notebooks = [run.nextframe_weights], "notebooks/compounding_error.ipynb"
+
+    def quoted(path: Path) -> str:
+        return shlex.quote(str(path))
+
     lines = [
         ("figures", run.results),
         ("plots", run.plots),
         ("videos", run.videos),
         ("metrics", run.metrics),
         ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
-        ("TensorBoard", f".venv/bin/tensorboard --logdir {run.tensorboard}"),
-        ("notebooks", f"bash launch_scripts/setup.bash notebooks; RUNS={run.path} .venv/bin/jupyter lab {notebooks}"),
-        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {run.path}"),
+        ("TensorBoard", f".venv/bin/tensorboard --logdir {quoted(run.tensorboard)}"),
+        (
+            "notebooks",
+            f"bash launch_scripts/setup.bash notebooks; RUNS={quoted(run.path)} .venv/bin/jupyter lab {notebooks}",
+        ),
+        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {quoted(run.path)}"),
     ]
     return "\n".join(f"  {label:<12} {place}" for label, place in lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

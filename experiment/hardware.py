@@ -1,5 +1,7 @@
 """What the machine has, and how it is used: threads, precision, and the speed of its matrix products."""
 
+import contextlib
+import math
 import os
 import platform
 import time
@@ -31,7 +33,6 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     terminal = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
@@ -44,8 +45,9 @@ def import_tensorflow() -> None:
 
 def prepare(settings: Hardware) -> Machine:
     """Set TensorFlow's threads and Keras's precision for this process; call it before building a model."""
-    import keras
     import tensorflow as tf
+
+    from experiment.backend import keras
 
     threads = settings.threads or core_count()
     try:
@@ -61,8 +63,42 @@ def prepare(settings: Hardware) -> Machine:
 
 
 def core_count() -> int:
-    """Cores that this process may use (its affinity, not the machine's size)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: by its affinity, and by the processor time that its container has, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(cores, cpu_quota()))
+
+
+def cpu_quota(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
+    """Seconds of processor time a second that control groups leave this process, such as 1.5; inf where they do not say.
+
+    own: the groups that it is in, a line "number:controllers:path" each, of version 2 "0::path"; mounted: where they are.
+    The tightest limit of a group and those above it holds; a container may see no more than its own, at the top.
+    """
+    lines = ["0::/", "1:cpu:/"]
+    with contextlib.suppress(OSError, ValueError):
+        lines += own.read_text().splitlines()
+    quota = math.inf
+    for line in lines:
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for place in ("cpu", controllers) if controllers else ("", "unified"):
+            for depth in range(len(parts) + 1):
+                quota = min(quota, group_quota(mounted.joinpath(place, *parts[:depth])))
+    return quota
+
+
+def group_quota(group: Path) -> float:
+    """What one control group allows, of either version; inf where it has no limit, or does not say it."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = (int(number) for name in names for number in (group / name).read_text().split())
+        except (OSError, ValueError):  # "max", for one
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return math.inf
 
 
 def matmul_peak(dtype: str, size: int = 4096, seconds: float = 0.2) -> float:

@@ -1,68 +1,76 @@
 """Numbers over time: one CSV row a step, epoch or generation, and TensorBoard events beside them."""
 
+import contextlib
 import csv
+import itertools
+import math
 import os
-from collections.abc import Mapping
+import stat
+import time
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.plugins.scalar.metadata import create_summary_metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from experiment.files import atomic, writing
 from experiment.problem import Problem
+
+LIMIT = 100_000_000
+"""Bytes of the largest metrics file that is read: a million rows."""
 
 
 class Metrics:
     """A CSV file that survives being killed: `with Metrics(path, ...) as metrics: metrics.write(step, loss=0.3)`.
 
-    The first row fixes the columns; each row is on disk when `write` returns. Raises Problem when the disk is full.
+    The first row fixes the columns; each row is on disk when `write` returns. Raises Problem when the disk is full, or
+    where the file that is there is damaged.
     tensorboard: folder for events of the same numbers, or None.
     resume_from: keep the rows up to this step, drop later ones (they will be written again); None begins anew.
     """
 
     def __init__(self, path: Path, tensorboard: Path | None = None, resume_from: float | None = None):
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = (
-            [row for row in read_metrics_rows(path) if float(row["step"]) <= resume_from]
-            if resume_from is not None
-            else []
-        )
-        with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-            if kept:
-                writer = csv.DictWriter(file, fieldnames=list(kept[0]))
-                writer.writeheader()
-                writer.writerows(kept)
-        self.columns = list(kept[0]) if kept else None
-        self.file = open(path, "a", newline="")  # noqa: SIM115 (closed in __exit__)
+        last = -math.inf if resume_from is None else resume_from
+        kept = [row for row in ([] if resume_from is None else read_metrics_rows(path)) if float(row["step"]) <= last]
+        self.columns: list[str] | None = list(kept[0]) if kept else None
+        self.earlier = self.columns  # those that the file had, until they are compared
         self.events = None
-        if tensorboard is not None:
-            import tensorflow as tf
-
-            self.events = tf.summary.create_file_writer(str(tensorboard))
+        with writing(path):
+            with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+                if self.columns is not None:
+                    writer = csv.DictWriter(file, fieldnames=self.columns)
+                    writer.writeheader()
+                    writer.writerows(kept)
+            if tensorboard is not None:
+                self.events = Events(tensorboard, last)
+            self.file = open(path, "a", newline="")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, step: int, **numbers: float) -> None:
-        """Append one row. Raises ValueError if the columns differ from the first row's."""
+        """Append one row. Raises ValueError if the columns differ from the first row's; Problem if that was there before."""
         row = {"step": step, **numbers}
+        if self.earlier is not None and set(self.earlier) != set(row):
+            raise damaged(self.path, f"it has the columns {', '.join(self.earlier)} and not {', '.join(row)}")
+        self.earlier = None
         writer = csv.DictWriter(self.file, fieldnames=self.columns or list(row))
         text = {
             name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()
         }
         with writing(self.path):
+            if (
+                self.events is not None
+            ):  # before the row: one that a killed training leaves is dropped, one it lacks is lost
+                self.events.write(step, numbers)
             if self.columns is None:
                 self.columns = list(row)
                 writer.writeheader()
             writer.writerow(text)
             self.file.flush()
             os.fsync(self.file.fileno())
-            if self.events is not None:
-                import tensorflow as tf
-
-                with self.events.as_default(step=step):
-                    for name, value in numbers.items():
-                        tf.summary.scalar(name, float(value))
-                self.events.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -75,27 +83,96 @@ class Metrics:
                 self.file.close()
             finally:
                 if self.events is not None:
-                    self.events.close()
+                    self.events.file.close()
 
 
-def read_metrics_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file as text; none if there is no file. A last row cut short by a kill is left out."""
-    if not path.exists():
+class Events:
+    """Numbers as TensorBoard's events, in a file that replaces those of the folder; earlier ones up to step `last` are kept.
+
+    TensorFlow's own writer answers a full disk with messages and a traceback, and leaves what is to be dropped.
+    """
+
+    def __init__(self, folder: Path, last: float):
+        before = [path for path in folder.glob("*tfevents*") if path.is_file()]
+        path = folder / f"events.out.tfevents.{time.time_ns()}"
+        with atomic(path) as temporary, open(temporary, "wb") as self.file:
+            self.append(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+            for event in itertools.chain.from_iterable(map(read_events, before)):
+                if event.HasField("summary") and event.step <= last:
+                    self.append(event)
+        for earlier in before:
+            earlier.unlink()
+        self.file = open(path, "ab")  # noqa: SIM115 (closed by Metrics)
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Append an event with these numbers."""
+        values = [
+            summary_pb2.Summary.Value(
+                tag=name,
+                metadata=create_summary_metadata(display_name=None, description=None),
+                tensor=tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)]),
+            )
+            for name, number in numbers.items()
+        ]
+        self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=values)))
+
+    def append(self, event: event_pb2.Event) -> None:
+        """Append any event."""
+        RecordWriter(self.file).write(event.SerializeToString())
+        self.file.flush()
+
+
+def read_events(path: Path) -> Iterator[event_pb2.Event]:
+    """The events in a file, as far as it is whole: they are a copy of the metrics, and not worth an error."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    with contextlib.suppress(Exception):
+        yield from LegacyEventFileLoader(str(path)).Load()
+
+
+class MetricsRow(dict[str, str]):
+    """A row of a metrics file: column -> text. A column that it lacks is a Problem."""
+
+    def __init__(self, path: Path, row: Mapping[str, str]):
+        super().__init__(row)
+        self.path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise damaged(self.path, f"it has no column {name}")
+
+
+def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[MetricsRow]:
+    """The rows of a metrics file as text; none if there is no file. A last row cut short by a kill is left out.
+
+    Raises Problem if it is damaged: what is not in one of the columns `text` is to be a number.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise damaged(path, "it is not a file")
+        if path.stat().st_size > LIMIT:
+            raise damaged(path, f"it has more than {LIMIT:,} bytes")
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        rows = [row for row in rows if all(value not in (None, "") for value in row.values())]
+        for row in rows:
+            for name, value in row.items():
+                if name not in text:
+                    float(value)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if all(value not in (None, "") for value in row.values())]
+    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: of a list, what a row has too many
+        raise damaged(path, str(error)) from error
+    return [MetricsRow(path, row) for row in rows]
+
+
+def damaged(path: Path, reason: str) -> Problem:
+    """The Problem that a metrics file cannot be used."""
+    return Problem(f"{path} is damaged ({reason[:200]}): delete it, or run its stage again")
 
 
 def read_metrics(path: Path) -> Mapping[str, Any]:
-    """The columns of a metrics file as float arrays. Raises Problem if it is damaged."""
+    """The columns of a metrics file as float arrays; none if it has no rows. Raises Problem if it is damaged."""
     rows = read_metrics_rows(path)
-    try:
-        return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
-    except ValueError as error:
-        raise Problem(
-            f"{path} holds something that is not a number ({error}): delete it and run its stage again"
-        ) from error
+    return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
 
 
 def write_metrics(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """What is shipped: run folders in pretrained/, small enough to be kept with the code, and found by name."""
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ def copy_metrics(run: Run, shipped: Run, names: Sequence[str]) -> None:
 
 def copy_half(source: Path, target: Path) -> None:
     """Copy an HDF5 file of weights, its float32 arrays as float16."""
-    with atomic(target) as temporary, h5py.File(source) as old, h5py.File(temporary, "w") as new:
+    half = io.BytesIO()  # in memory, as experiment.backend.save_weights does
+    with h5py.File(source) as old, h5py.File(half, "w") as new:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
@@ -68,3 +70,5 @@ def copy_half(source: Path, target: Path) -> None:
 
         old.visititems(copy)
         new.attrs.update(old.attrs)
+    with atomic(target) as temporary:
+        temporary.write_bytes(half.getbuffer())

@@ -2,6 +2,13 @@
 
 import re
 
+CONTROL = {number: f"\\x{number:02x}" for number in (*range(0x20), *range(0x7F, 0xA0)) if chr(number) not in "\n\t"}
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text with control characters, but for line ends, tabs and those to keep, as numbers: a terminal obeys them."""
+    return text.translate({number: shown for number, shown in CONTROL.items() if chr(number) not in keep})
+
 
 class Problem(Exception):
     """A mistake or fault that the user can mend; a command shows it as one line, never as a traceback.
@@ -11,9 +18,13 @@ class Problem(Exception):
 
     exit_code = 1
 
+    def line(self) -> str:
+        """As it is shown."""
+        return f"error: {one_line(str(self))}"
+
     def _render_traceback_(self) -> list[str]:
         """As a notebook shows it: one line, as a command does."""
-        return [f"error: {self}"]
+        return [self.line()]
 
 
 class UsageProblem(Problem):

@@ -1,5 +1,6 @@
 """Progress with rate and time left: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -26,7 +27,7 @@ class Progress:
             total=total,
             initial=done,
             desc=title,
-            unit=f" {unit}",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
             unit_scale=total >= 100_000,
             dynamic_ncols=True,
             leave=True,
@@ -38,8 +39,8 @@ class Progress:
         self.done += amount
         self.note = note or self.note
         if self.terminal:
-            if note:
-                self.bar.set_postfix_str(note, refresh=False)
+            # The rate is last: where 80 columns are too few, the end is cut off.
+            self.bar.set_postfix_str(", ".join(filter(None, [self.left(), self.note, self.pace()])), refresh=False)
             self.bar.update(amount)
         elif time.monotonic() - self.printed >= PLAIN_INTERVAL:
             self.printed = time.monotonic()
@@ -56,12 +57,18 @@ class Progress:
         """Units a second since this run began."""
         return (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
 
+    def pace(self) -> str:
+        """The rate in words."""
+        return f"{self.rate():,.4g} {self.unit}/s"
+
+    def left(self) -> str:
+        """The time left in words."""
+        return f"{duration((self.total - self.done) / self.rate())} left" if self.rate() > 0 else "? left"
+
     def line(self) -> str:
         """What the bar would show, as plain text."""
-        rate = self.rate()
-        left = duration((self.total - self.done) / rate) if rate > 0 else "?"
         share = 100 * self.done / max(self.total, 1)
-        text = f"{self.title}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {rate:,.4g} {self.unit}/s, {left} left"
+        text = f"{self.title}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {self.pace()}, {self.left()}"
         return f"{text}, {self.note}" if self.note else text
 
     def __enter__(self) -> Self:
@@ -75,16 +82,23 @@ class Progress:
             spent = duration(time.monotonic() - self.began)
             note = f", {self.note}" if self.note else ""
             print(
-                f"{self.title}: {self.done:,} {self.unit} in {spent}, {self.rate():,.4g} {self.unit}/s{note}",
+                f"{self.title}: {self.done:,} {self.unit} in {spent}, {self.pace()}{note}",
                 flush=True,
             )
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: '45 s', '3 min 20 s', '2 h 5 min'."""
+    """Seconds in words: '45 s', '3 min 20 s', '2 h 5 min', '3 days 4 h'."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    if seconds < 2 * 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} days {seconds % 86400 // 3600} h"
+
+
+def percent(share: float) -> str:
+    """A share as '12%'; 'none' where it is NaN, as of nothing."""
+    return "none" if math.isnan(share) else f"{share:.0%}"

@@ -3,11 +3,12 @@
 import argparse
 import contextlib
 import io
-import os
+import math
+import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,12 +17,15 @@ from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow
 from experiment.iterations import for_iteration
-from experiment.problem import Problem, one_line
+from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import Experiment, limits_text
+from experiment.surroundings import drop_variables, own_streams
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120
+DEAF = 10.0
+"""Seconds after Ctrl-C in which another one is not heard."""
 HELP = {"-h", "--help"}
 
 
@@ -58,31 +62,50 @@ def main(stage: Stage, function: StageFunction) -> NoReturn:
 
 def guard(action: Callable[[], None]) -> int:
     """Do something for a user and return the exit code; what the user can mend is shown as one line."""
-    try:
-        action()
-        sys.stdout.flush()
-    except Problem as problem:
-        sys.unraisablehook = lambda _: None  # on a full disk, h5py goes on to complain of every object it cannot close
-        print(f"error: {one_line(str(problem))}", file=sys.stderr)
-        return problem.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        if not output_is_gone():
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
+    drop_variables()
+    with own_streams() as output, interrupted_once():
+        try:
+            action()
+            output.flush()
+        except Problem as problem:
+            print(problem.line(), file=sys.stderr)
+            return problem.exit_code
+        except OSError as error:
+            if error.filename is None:
+                raise
+            problem = Problem(f"cannot use {error.filename} ({error.strerror}): mend that, or name another place")
+            print(problem.line(), file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted: run the same command again to go on", file=sys.stderr)
+            return 130
+        if output.failure is None:
+            return 0
+        if not isinstance(output.failure, BrokenPipeError):  # which is no fault, as in `python -m STAGE ... | head`
+            print(f"error: not all could be printed ({output.failure}); the work itself is done", file=sys.stderr)
         return 1
-    return 0
 
 
-def output_is_gone() -> bool:
-    """Whether nobody reads what is printed any more, as in `python -m STAGE ... | head`."""
+@contextlib.contextmanager
+def interrupted_once() -> Iterator[None]:
+    """In the block Ctrl-C interrupts once; those of an impatient user would interrupt what is tidied up then."""
+    last = -math.inf
+
+    def interrupt(*_: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last > DEAF:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # it is ignored, or a program's of which this is a part
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        print(flush=True)
-    except BrokenPipeError:
-        return True
-    return False
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if last == -math.inf else signal.SIG_IGN)
 
 
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:

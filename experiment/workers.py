@@ -6,17 +6,17 @@ the results are the same however the tasks are spread and however often one has 
 
 import contextlib
 import logging
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from multiprocessing.context import SpawnProcess as Process
+from typing import Any, NamedTuple, TypeVar
 
 from experiment.hardware import import_tensorflow
 from experiment.problem import Problem
@@ -24,6 +24,19 @@ from experiment.schema import Workers
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class Done(NamedTuple):
+    """A worker process's answer to a task."""
+
+    result: Any
+
+
+class Failed(NamedTuple):
+    """Its answer to a task that raised an exception."""
+
+    error: Exception
+
 
 MAX_DEATHS = 3
 """How often in a row workers may die without any task ending."""
@@ -65,42 +78,86 @@ def run_in_processes(
     tensorflow: bool = False,
     pin: bool = False,
 ) -> Iterator[tuple[int, Result]]:
-    """`run_tasks` in a pool of processes that are started afresh (not forked) and die with this one."""
-    left = dict(enumerate(tasks))
-    deaths = 0
-    while left:
-        context = multiprocessing.get_context("spawn")
-        cores = own_cores() if pin and processes == len(own_cores()) else []
-        free = context.SimpleQueue()
+    """`run_tasks` in processes that are started afresh (not forked) and die with this one.
+
+    Each has a pipe: the queues of Python's own pools need semaphores, which the system keeps for good where this process
+    is killed together with those that it started.
+    """
+    cores = own_cores() if pin and processes == len(own_cores()) else [None] * processes
+    waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
+    running: dict[Any, tuple[Process, int | None, int]] = {}
+    """A pipe to a process, the process, its core if it has one to itself, and its task."""
+
+    def start(core: int | None) -> tuple[Any, Process]:
+        ours, theirs = multiprocessing.Pipe()
+        process = Process(target=work, args=(theirs, function, os.getpid(), tensorflow, core), daemon=True)
+        with without_interrupts():
+            process.start()
+        theirs.close()
+        return ours, process
+
+    def give(pipe: Any, process: Process, core: int | None, index: int) -> None:
+        running[pipe] = process, core, index
+        with contextlib.suppress(ConnectionError):  # it has died: that is found where its answer is waited for
+            pipe.send(tasks[index])
+
+    try:
         for core in cores:
-            free.put(core)
-        setup = (os.getpid(), tensorflow, free if cores else None)
-        pool = ProcessPoolExecutor(processes, context, follow_parent, setup)
-        try:
-            with without_interrupts():  # the workers start here; this must not stop half-way, nor they be interrupted
-                running: dict[Future[Result], int] = {
-                    pool.submit(function, task): index for index, task in left.items()
-                }
-            while running:
-                done = wait(running, return_when=FIRST_COMPLETED).done
-                for future in sorted(done, key=lambda future: future.exception() is not None):  # results are not lost
-                    index = running.pop(future)
-                    result = future.result()
-                    del left[index]
-                    deaths = 0
-                    yield index, result
-        except BrokenProcessPool:
-            deaths += 1
-            if deaths >= MAX_DEATHS:
-                raise Problem(
-                    f"worker processes died {deaths} times in a row while doing {function.__module__}.{function.__name__}: "
-                    "is the machine out of memory? Use fewer with workers.processes=1"
-                ) from None
-        finally:
-            if left:  # whatever the reason: shutdown alone would let the tasks that workers have, or have next, go on
-                for process in pool._processes.values():
-                    process.kill()
-            pool.shutdown(wait=bool(left), cancel_futures=True)
+            give(*start(core), core, waiting.popleft())
+        while running:
+            answers = {pipe: answer_of(pipe) for pipe in multiprocessing.connection.wait([*running])}
+            for pipe, answer in sorted(
+                answers.items(), key=lambda item: isinstance(item[1], Failed)
+            ):  # results are not lost
+                process, core, index = running[pipe]
+                if answer is None:
+                    deaths[index] += 1
+                    if deaths[index] >= MAX_DEATHS:
+                        raise Problem(
+                            f"worker processes died {MAX_DEATHS} times in a row while doing {function.__module__}.{function.__name__}: "
+                            "is the machine out of memory? Use fewer with workers.processes=1"
+                        ) from None
+                    del running[pipe]
+                    give(*start(core), core, index)
+                    continue
+                if isinstance(answer, Failed):
+                    raise answer.error
+                if waiting:
+                    give(pipe, process, core, waiting.popleft())
+                else:
+                    del running[pipe]
+                    pipe.close()  # which ends it
+                yield index, answer.result
+    finally:
+        for process, *_ in running.values():
+            process.kill()
+        for process, *_ in running.values():
+            process.join()
+
+
+def work(
+    pipe: Any, function: Callable[[Task], Any], parent: int, tensorflow: bool = False, core: int | None = None
+) -> None:
+    """What a worker process does: answer every task that comes."""
+    follow_parent(parent, tensorflow, core)
+    with contextlib.suppress(EOFError):
+        while True:
+            task = pipe.recv()
+            answer: Done | Failed
+            try:
+                answer = Done(function(task))
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                answer = Failed(error)
+            pipe.send(answer)
+
+
+def answer_of(pipe: Any) -> "Done | Failed | None":
+    """The answer of a worker process; None if it has died."""
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        return None
 
 
 @contextlib.contextmanager
@@ -118,13 +175,13 @@ def own_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def follow_parent(parent: int, tensorflow: bool, cores: Any = None) -> None:
+def follow_parent(parent: int, tensorflow: bool, core: int | None) -> None:
     """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone.
 
-    cores: a queue with a core for each worker, to stay on.
+    core: to stay on.
     """
-    if cores is not None:
-        os.sched_setaffinity(0, {cores.get()})
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -26,8 +27,8 @@ RUN is a shipped agent (doom) or a run folder (runs/doom).
 """
 
 
-def main() -> int:
-    """Draw everything; returns the exit code."""
+def main() -> None:
+    """Draw everything."""
     parser = argparse.ArgumentParser(
         prog="python -m gallery",
         description=textwrap.dedent(TEXT).strip(),
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("docs"), help="where the pictures go (docs)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the real episodes that are shown ({SEED})")
     arguments = parser.parse_args()
-    return guard(lambda: draw(arguments.runs, arguments.out, arguments.seed))
+    draw(arguments.runs, arguments.out, arguments.seed)
 
 
 def draw(names: list[str], out: Path, seed: int) -> None:
@@ -45,6 +46,8 @@ def draw(names: list[str], out: Path, seed: int) -> None:
     from gallery.runs import find
 
     runs = [find(name) for name in names]
+    out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out).close()  # where nothing can be written, that is found before minutes of work
     import_tensorflow()
     from experiment.schema import OFFLINE
     from gallery.exhibit import Exhibit
@@ -63,4 +66,4 @@ def draw(names: list[str], out: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from controller.agent import Recording
 from envs.worlds import world_of
 from experiment.files import read_json
-from experiment.metrics import read_metrics_rows
+from experiment.metrics import damaged, read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -56,14 +57,21 @@ def relative_panel(runs: Sequence[Run]) -> Curves:
 
 def _curves(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """metrics/openloop.csv: curve -> column -> (H,)."""
-    rows = read_metrics_rows(run.metrics / "openloop.csv")
+    path = run.metrics / "openloop.csv"
+    rows = read_metrics_rows(path, text=["curve"])
     if not rows:
-        raise Problem(f"{run.path} has no metrics/openloop.csv: run `python -m openloop {run.path}` first")
-    columns = [name for name in rows[0] if name != "curve"]
-    return {
+        raise Problem(
+            f"{run.path} has no metrics/openloop.csv: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
+    columns = ["horizon", *(metric + end for metric in UNITS for end in ("", "_low", "_high"))]
+    curves = {
         curve: {name: np.array([float(row[name]) for row in rows if row["curve"] == curve]) for name in columns}
         for curve in dict.fromkeys(row["curve"] for row in rows)
     }
+    lengths = {len(of["horizon"]) for of in curves.values()}
+    if not {"open_loop", "copy"} <= curves.keys() <= names(1).keys() or len(lengths) > 1:
+        raise damaged(path, "it lacks a curve, or a part of one")
+    return curves
 
 
 def measured(runs: Sequence[Run]) -> list[Run]:

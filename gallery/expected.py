@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from controller.agent import Recording
+from experiment.backend import ops
 from gallery.exhibit import Exhibit
 from viz.curves import Curves
 

@@ -43,9 +43,8 @@ def plot(panels: Sequence[Curves | Histogram], columns: int = 2) -> Image | str:
     """Panels in one figure, or a word where the run has nothing to show."""
     if not panels:
         return NOT_MEASURED
-    file = io.BytesIO()
-    draw_panels(panels, columns).savefig(file, format="png", dpi=DPI)
-    return Image(png(np.asarray(Picture.open(file).convert("RGB"))))
+    drawn = Picture.open(io.BytesIO(draw_panels(panels, DPI, columns)))
+    return Image(png(np.asarray(drawn.convert("RGB"))))
 
 
 def video(frames: Frames, fps: float, scale: int = SCALE) -> Video:

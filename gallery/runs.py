@@ -1,5 +1,6 @@
 """Which runs are shown, by name."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def find(name: str) -> Run:
         if not (Path(name) / "config.yaml").exists() and not shipped(name) and (place / "config.yaml").exists():
             return find_run(str(place))
     return find_run(name)
+
+
+def named(text: str) -> list[str]:
+    """The names in a text such as 'doom "runs/my run"', quoted as in a shell; of a single one, spaces need no quotes."""
+    try:
+        find(text)
+        return [text]
+    except UsageProblem:
+        return shlex.split(text)
 
 
 def find_all(names: Sequence[str]) -> list[Run]:

@@ -7,8 +7,7 @@ NextFrame.
 
 from typing import Any
 
-import keras
-from keras import layers, ops
+from experiment.backend import keras, layers, ops
 
 Tensor = Any
 

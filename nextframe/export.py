@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +39,13 @@ figures are kept, and those of the shipped model on the shipped windows are adde
 """
 
 
-def main() -> int:
-    """Export; returns the exit code."""
+def main() -> None:
+    """Export."""
     parser = argparse.ArgumentParser(prog="python -m nextframe.export", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="the run folder")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()
-    return guard(lambda: export(arguments.run, PRETRAINED / arguments.name))
+    export(arguments.run, PRETRAINED / arguments.name)
 
 
 def export(path: str, folder: Path) -> None:
@@ -78,7 +79,9 @@ def measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]
     used = {name: value for name, value in record.get("of", {}).items() if name in names}
     settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))
     if not is_of(record, origin(settings, run, kind_of(run))):
-        raise Problem(f"the model of {run.path} was not measured yet: run `python -m openloop {run.path}` first")
+        raise Problem(
+            f"the model of {run.path} was not measured yet: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
     return settings, record
 
 
@@ -115,4 +118,4 @@ def measure(settings: Experiment, shipped: Run) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

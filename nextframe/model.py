@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import tensorflow as tf
-from keras import ops
 
 from envs.worlds import World, world_of
-from experiment.files import atomic
+from experiment.backend import keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Model, Train
@@ -115,10 +113,7 @@ def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train)
 
 def save(model: NextFrame, path: Path) -> None:
     """Write a model's weights, its optimiser's state if it has one, and what it is for, whole or not at all."""
-    with atomic(path) as temporary:
-        model.save_weights(temporary)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs["nextframe"] = json.dumps(describe(model))
+    save_weights(model, path, nextframe=json.dumps(describe(model)))
 
 
 def describe(model: NextFrame) -> dict[str, Any]:

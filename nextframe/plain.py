@@ -1,8 +1,6 @@
 """A plain stack of convolutions at one resolution, without skips or residuals: what the encoder-decoder is compared with."""
 
-import keras
-from keras import ops
-
+from experiment.backend import keras, ops
 from experiment.schema import Model
 from nextframe.blocks import action_code, change_head, convolution, film, to_patches
 

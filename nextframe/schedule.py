@@ -3,9 +3,7 @@
 import math
 from typing import Any
 
-import keras
-from keras import ops
-
+from experiment.backend import keras, ops
 from experiment.schema import Train
 from vae.optimizer import FusedAdam, WarmupCosine
 

@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from envs.worlds import world_of
+from experiment.backend import keras
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
 from experiment.problem import Problem
@@ -57,7 +57,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         log = enter(Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", resume_from=first))
         validation = enter(Metrics(validated, run.tensorboard / "nextframe_heldout", resume_from=first))
         best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
-        bar = enter(Progress("training the next-frame model", options.max_steps, "batches", done=first))
+        bar = enter(Progress("next-frame model", options.max_steps, "batches", done=first))
         for end in stops(options):
             if step >= end:
                 continue
@@ -180,7 +180,8 @@ class StopOnNaN(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """Counts steps in the progress bar and writes a row every train.log_every steps.
 
-    A row is the mean of the steps since the row before; or since this fit began, where Keras forgets those before it.
+    A row is the mean of the steps since the row before; or since the last checkpoint, or since this fit began, where
+    those before it are forgotten.
     """
 
     def __init__(self, metrics: Metrics, bar: Progress, track: Track):
@@ -208,3 +209,4 @@ class Checkpoint(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations)
         if step % self.model.train_options.checkpoint_every == 0 and step < self.before:
             save(self.model, self.path)
+            self.model.reset_metrics()  # as they are where training goes on from here

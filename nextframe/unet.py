@@ -1,8 +1,6 @@
 """The default architecture: an encoder-decoder with one level of half resolution and a skip connection."""
 
-import keras
-from keras import layers
-
+from experiment.backend import keras, layers
 from experiment.schema import Model
 from nextframe.blocks import action_code, change_head, convolution, from_patches, residual, to_patches
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import textwrap
 import time
 import zlib
@@ -41,8 +42,8 @@ STAGE = Stage(
 """As the last stage of a next-frame model's run (`python -m experiment`)."""
 
 
-def main() -> int:
-    """The command line; returns the exit code."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.dreams=16")
     arguments = parser.parse_intermixed_args()
-    return guard(lambda: evaluate_run(arguments.run, arguments.overrides))
+    evaluate_run(arguments.run, arguments.overrides)
 
 
 def evaluate_run(path: str, overrides: list[str]) -> None:
@@ -154,4 +155,4 @@ def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(guard(main))

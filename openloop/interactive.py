@@ -209,8 +209,8 @@ def typed() -> Iterable[str]:
             return
 
 
-def main() -> int:
-    """The command line; returns the exit code."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m openloop.interactive",
         description=textwrap.dedent(TEXT).strip(),
@@ -222,8 +222,8 @@ def main() -> int:
     parser.add_argument("--out", metavar="DIR", help="where the PNGs go (a new folder RUN/openloop/session-N)")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.temperature=0.5")
     arguments = parser.parse_intermixed_args()
-    return guard(lambda: interact(arguments))
+    interact(arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(guard(main))

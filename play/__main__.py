@@ -22,8 +22,8 @@ NAME is a shipped model (doom), RUN a run folder (runs/doom).
 """
 
 
-def main() -> int:
-    """Serve until interrupted; returns the exit code."""
+def main() -> None:
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m play",
         description=textwrap.dedent(TEXT).strip(),
@@ -41,7 +41,7 @@ def main() -> int:
     )
     parser.add_argument("--sessions", type=int, default=4, help="tabs that may play at once (4)")
     arguments = parser.parse_args()
-    return guard(lambda: serve(**vars(arguments)))
+    serve(**vars(arguments))
 
 
 def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[str] = ()) -> None:
@@ -76,4 +76,4 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main))

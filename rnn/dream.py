@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from envs.actions import move
 from envs.worlds import world_of
+from experiment.backend import keras
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.run import Run

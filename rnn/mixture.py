@@ -7,7 +7,7 @@ project the layout is (..., K, Z): Z is the fast axis, so that sums over K are v
 import math
 from typing import Any, NamedTuple
 
-from keras import ops
+from experiment.backend import ops
 
 Tensor = Any
 

@@ -6,10 +6,8 @@ the order i, j, f, o, a forget bias of 1 added when used), so that it can be loa
 
 from typing import Any, NamedTuple
 
-import keras
-from keras import ops
-
 from envs.worlds import world_of
+from experiment.backend import keras, ops
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment

@@ -102,7 +102,7 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
     seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
     vector = world.open(settings.env, games, 0)
     try:
-        with Progress("fixed policies in the real world", total, "episodes") as bar:
+        with Progress("fixed policies", total, "episodes") as bar:
             player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
             played = play(world, vector, player, seeds, bar.update)
     finally:

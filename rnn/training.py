@@ -7,19 +7,17 @@ episodes, a checkpoint of everything that going on needs, and M's weights if the
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
-from experiment.files import atomic
+from experiment.backend import keras, save_weights
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
-from experiment.progress import Progress
+from experiment.progress import Progress, percent
 from experiment.run import Run
 from experiment.schema import Experiment, Rnn
 from rnn.model import MDNRNN, build_rnn, load_rnn
@@ -85,7 +83,7 @@ class Keeper(keras.callbacks.Callback):
         if self.step % ROW_EVERY == 0:
             self.write_losses()
         reward = f", reward {logs['reward_error']:.3f}" if self.model.model.predict_reward else ""
-        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f} nats, done {logs['done_loss']:.3f}{reward}")
+        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f}, done {logs['done_loss']:.3f}{reward}")
 
     def check(self, name: str, value: float) -> None:
         """Raise Problem unless the value is a number."""
@@ -112,16 +110,16 @@ class Keeper(keras.callbacks.Callback):
         self.check("held-out loss", v.loss)
         if better := v.loss < float(self.model.best):
             self.model.best.assign(v.loss)
-            save(self.model.model, self.run.rnn_weights)
+            save_weights(self.model.model, self.run.rnn_weights)
         self.bar.say(
             f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
             + (
-                f", done {v.done_loss:.4f} (precision {v.precision:.2f}, recall {v.recall:.2f} of {v.endings} endings)"
+                f", done {v.done_loss:.4f} (precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings)"
                 if v.endings
                 else ""
             )
             + (
-                f", reward {v.reward_explained:.0%} of its variance explained"
+                f", reward {percent(v.reward_explained)} of its variance explained"
                 if self.model.model.predict_reward
                 else ""
             )
@@ -130,7 +128,7 @@ class Keeper(keras.callbacks.Callback):
         names = ("loss", "z_nll", "done_loss", "precision", "recall", "reward_error", "reward_explained")
         numbers = {name: getattr(v, name) for name in names}
         self.epochs.write(self.step, **numbers, calibration_error=v.calibration.error())
-        save(self.model, self.run.checkpoints / CHECKPOINT)
+        save_weights(self.model, self.run.checkpoints / CHECKPOINT)
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     if run.previous is not None:
         learner.model.set_weights(load_rnn(run.previous, settings).get_weights())
     if not m.train:
-        save(learner.model, run.rnn_weights)
+        save_weights(learner.model, run.rnn_weights)
         print("M keeps its random weights (rnn.train=false)")
         return {"frames": 0}
     learner.compile(optimizer(m), jit_compile=False)
@@ -218,12 +216,6 @@ def dataset(batches: Callable[[], Iterator[Batch]], model: MDNRNN, streams: int,
         reward_mask=tf.TensorSpec((window, streams)),
     )
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
-
-
-def save(model: keras.Model, path: Path) -> None:
-    """Save a model's weights (and its optimizer's, if it has one), whole or not at all."""
-    with atomic(path) as temporary:
-        model.save_weights(temporary, overwrite=True)
 
 
 def resume(learner: Learner, run: Run) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from experiment.progress import percent
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN
 from rnn.series import Batch
@@ -162,7 +163,7 @@ def describe(v: Validation) -> str:
     lines = [f"M on held-out episodes: z {v.z_nll:.4f} nats per dimension, done loss {v.done_loss:.4f}"]
     if v.endings:
         lines += [
-            f"  of {v.endings} endings {v.recall:.0%} are predicted at the very step (recall), {v.precision:.0%} of the predictions are right (precision)",
+            f"  of {v.endings} endings {percent(v.recall)} are predicted at the very step (recall), {percent(v.precision)} of the predictions are right (precision)",
             "  predicted probability of an ending, and how often it came:",
         ]
         edges = zip(BINS[:-1], BINS[1:], *v.calibration, strict=True)

@@ -98,9 +98,8 @@ def save_next_frames(run: Run, name: str = "breakout", size: int = 84) -> Run:
     Windows have 4 frames, and 6 more to predict. A frame shows a square that moves, and the episode's number and step in
     its first two pixels.
     """
-    import keras
-
     from envs.actions import unchoose
+    from experiment.backend import keras
     from experiment.config import to_yaml
     from experiment.files import write_json
     from experiment.schema import Data, Env, Hardware, Model, Openloop

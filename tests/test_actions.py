@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from envs.actions import drive, from_discrete, move, to_discrete, undrive
 from envs.worlds import WORLDS
+from experiment.backend import ops
 
 
 def test_doom_moves_by_the_papers_thresholds():

@@ -1,6 +1,5 @@
 """The agent in many games at once: against a plain loop, in any batch, and in the real game."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from envs.actions import move
 from envs.doom import DoomEnv, DoomVector
 from envs.play import play
 from envs.worlds import WORLDS
+from experiment.backend import keras
 from experiment.schema import Env, Experiment, Rnn
 from extract.policies import Each, Held
 from rnn.dream import seen_by

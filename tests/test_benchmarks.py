@@ -45,7 +45,7 @@ def test_a_rate_is_that_of_the_fastest_call(monkeypatch):
 
 
 def test_baselines_in_float32_leave_the_precision_as_it_was():
-    import keras
+    from experiment.backend import keras
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     with pytest.raises(ZeroDivisionError), in_float32():

@@ -156,6 +156,16 @@ def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
         env.reset(seed=0)
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
+def test_a_game_is_out_of_ctrl_cs_reach(env):
+    """From its first moment on: what starts it would crash this program if it were interrupted."""
+    env.reset(seed=1)
+    status = Path(f"/proc/{env.unwrapped.game.engine.pid}/status").read_text()
+    blocked = next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1]
+    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_games_started_by_many_threads_at_once_all_start():
     vectors = [DoomVector(6, threads=6) for _ in range(2)]
     for vector in vectors:

@@ -1,6 +1,5 @@
 """The batched dream against a plain loop in float64, one dream at a time, with the same random numbers."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +7,7 @@ import tensorflow as tf
 import rnn.dream
 from envs.actions import drive, move
 from envs.worlds import WORLDS
+from experiment.backend import keras
 from experiment.problem import Problem
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn

@@ -85,8 +85,7 @@ def test_faults_are_one_line(tmp_path):
 @pytest.fixture(scope="module")
 def dream():
     """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
-    import keras
-
+    from experiment.backend import keras
     from rnn.dream import Dream
     from rnn.model import MDNRNN
     from rnn.starts import Starts

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
+from experiment.backend import keras
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Vae

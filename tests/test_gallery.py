@@ -430,19 +430,21 @@ def test_a_gif_is_kept_small(tmp_path, monkeypatch):
 
 
 def test_the_command_names_a_run_that_there_is_not(tmp_path, monkeypatch, capsys):
+    from experiment.stage import guard
     from gallery.__main__ import main
 
     monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path / "out"), "nowhere"])
-    assert main() == 2
+    assert guard(main) == 2
     assert capsys.readouterr().err.startswith("error: nowhere is neither shipped")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_weights_is_one_line(tmp_path, monkeypatch, capsys):
+    from experiment.stage import guard
     from gallery.__main__ import main
 
     (tmp_path / "config.yaml").write_text(to_yaml(SETTINGS))
     monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path / "out"), str(tmp_path)])
-    assert main() == 1
+    assert guard(main) == 1
     error = capsys.readouterr().err
     assert "vae.weights.h5 is missing" in error and len(error.splitlines()) == 1

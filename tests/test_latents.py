@@ -5,13 +5,14 @@ import signal
 import numpy as np
 import pytest
 
+from experiment.backend import save_weights
 from experiment.problem import Problem
 from experiment.run import Run
 from extract.rollouts import Rollouts
 from tests.test_vae import SETTINGS, make_rollouts, start_and_kill
 from vae import encode
 from vae.latents import Latents
-from vae.model import VAE, load_vae, save_weights
+from vae.model import VAE, load_vae
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from experiment.files import read_json, write_json
 from experiment.pretrained import find_run, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
+from experiment.stage import guard
 from extract.rollouts import Rollouts, shard_path
 from nextframe import export
 from nextframe.model import load_nextframe
@@ -42,7 +43,7 @@ def shipped(made, tmp_path, monkeypatch) -> Run:
     for module in (export, pretrained):
         monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setattr(sys, "argv", ["nextframe.export", str(made.path), "tiny"])
-    assert export.main() == 0
+    assert guard(export.main) == 0
     return find_run("tiny")
 
 
@@ -102,7 +103,7 @@ def test_it_can_be_stepped_through_and_is_left_as_it_is(shipped, tmp_path, monke
     before = {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}
     monkeypatch.setattr(sys, "argv", ["openloop.interactive", "tiny"])
     monkeypatch.setattr(sys, "stdin", io.StringIO("left x2\nrecorded\n"))
-    assert interactive.main() == 0
+    assert guard(interactive.main) == 0
     assert sorted(path.name for path in (tmp_path / "runs/tiny/openloop/session-1").iterdir()) == [
         f"step-{n:04d}.png" for n in range(4)
     ]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import h5py
 import imageio_ffmpeg
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +18,7 @@ import yaml
 from PIL import Image
 
 from envs.worlds import WORLDS
+from experiment.backend import keras
 from experiment.config import load_made, to_yaml
 from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem

@@ -11,7 +11,7 @@ import pytest
 
 from experiment.config import load_config
 from experiment.files import LOCK, PARTIAL, atomic, remove_partial, write_json
-from experiment.metrics import Metrics, read_metrics
+from experiment.metrics import Metrics, read_events, read_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.stage import Stage, guard, parse, run_stage
@@ -216,6 +216,47 @@ def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
     columns = read_metrics(path)
     assert columns["step"].tolist() == [1, 2, 3]
     assert columns["loss"].tolist() == [0.5, 1.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"stop,loss\n1,0.5\n", b"step,loss\nabc,0.5\n", b"step,loss\n1,0.5,7\n", b"step,loss\n1,\xe9\n", b"\0\xff" * 99,
+     b"step,loss\n1," + b"9" * 200_000 + b"\n", None],
+)  # fmt: skip
+def test_damaged_metrics_are_named_before_training_goes_on(tmp_path, content):
+    path = tmp_path / "m.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(Problem, match=r"m\.csv is damaged \(.*\): delete it"):
+        Metrics(path, resume_from=1)
+
+
+def test_metrics_of_other_columns_are_named(tmp_path):
+    (tmp_path / "m.csv").write_text("step,lose\n1,0.5\n")
+    with (
+        Metrics(tmp_path / "m.csv", resume_from=1) as metrics,
+        pytest.raises(Problem, match="step, lose and not step, loss"),
+    ):
+        metrics.write(2, loss=0.5)
+
+
+def test_tensorboard_has_the_rows_of_the_csv_after_a_kill(tmp_path):
+    path, folder = tmp_path / "m.csv", tmp_path / "events"
+    with Metrics(path, folder) as metrics:
+        for step in range(1, 5):
+            metrics.write(step, loss=0.5 * step)
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-3])  # killed while writing
+    (folder / "damaged.tfevents").write_bytes(b"damaged" * 99)
+    with Metrics(path, folder, resume_from=2) as metrics:
+        metrics.write(3, loss=9.0)
+    (file,) = folder.iterdir()
+    rows = [
+        (event.step, value.tag, value.tensor.float_val[0])
+        for event in read_events(file)
+        for value in event.summary.value
+    ]
+    assert rows == [(1, "loss", 0.5), (2, "loss", 1.0), (3, "loss", 9.0)]
+    assert read_metrics(path)["step"].tolist() == [1, 2, 3]
 
 
 FULL_DISK = """

@@ -66,6 +66,17 @@ def test_curves_leave_out_nan_and_change_nothing_global(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+def test_plots_are_not_in_the_style_of_the_users_matplotlibrc(tmp_path):
+    import matplotlib
+
+    drawn = []
+    for theirs in ({}, {"text.usetex": True, "savefig.dpi": 30, "savefig.bbox": "tight", "axes.facecolor": "black"}):
+        with matplotlib.rc_context(theirs):
+            save_panels(tmp_path / "plot.png", [Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")])
+        drawn.append((tmp_path / "plot.png").read_bytes())
+    assert drawn[0] == drawn[1]
+
+
 def test_a_curve_keeps_its_colour_whichever_others_there_are():
     from matplotlib.figure import Figure
 

@@ -96,6 +96,13 @@ def test_workers_that_always_die_are_a_problem(workers):
         list(run_tasks(die, [1, 2], workers))
 
 
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks into Linux's /dev/shm")
+def test_no_semaphore_is_there_that_a_kill_would_leave():
+    before = set(os.listdir("/dev/shm"))
+    for _ in run_tasks(square, range(4), Workers(processes=2)):
+        assert not [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("sem.mp")]
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
 @pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
 def test_no_task_goes_on_when_one_has_failed(workers, tmp_path):

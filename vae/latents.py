@@ -14,8 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from experiment.files import atomic
 from experiment.problem import Problem
+from extract.hdf5 import written
 from extract.rollouts import SERIES, Sequences, split_episodes
 
 FORMAT = "world-models latents"
@@ -76,7 +76,7 @@ class Latents:
 def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], sequences: Sequences) -> None:
     """Write a latents file atomically from mu and logvar in parts, (n, Z) each, and everything else recorded."""
     frames, row = int(sequences.lengths.sum()), 0
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with written(path) as (file, _):
         file.attrs.update({"format": FORMAT, "version": VERSION})
         for name in SERIES:
             file[name] = getattr(sequences, name)

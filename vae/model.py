@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
-from keras import layers, ops
 
-from experiment.files import atomic
+from experiment.backend import keras, layers, ops
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -136,12 +134,6 @@ def to_unit(frames: Tensor) -> Tensor:
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL of N(mu, exp(logvar)) from N(0, 1) for each latent dimension, in nats: (B, Z) to (B, Z)."""
     return -0.5 * (1 + logvar - ops.square(mu) - ops.exp(logvar))
-
-
-def save_weights(model: VAE, path: Path) -> None:
-    """Write a model's weights, and its optimiser's state if it has one, atomically."""
-    with atomic(path) as temporary:
-        model.save_weights(temporary)
 
 
 def load_weights(model: VAE, path: Path) -> None:

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-import keras
 import tensorflow as tf
-from keras import ops
+
+from experiment.backend import keras, ops
 
 WARMUP_STEPS = 200
 WARMUP_SHARE = 0.1  # of all steps, at most

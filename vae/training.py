@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from envs.worlds import world_of
+from experiment.backend import keras, save_weights
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
@@ -26,7 +26,7 @@ from experiment.schema import Experiment, Vae
 from extract.feed import feed
 from extract.rollouts import Rollouts
 from vae.heldout import HeldOut
-from vae.model import VAE, load_vae, load_weights, save_weights
+from vae.model import VAE, load_vae, load_weights
 from vae.optimizer import FusedAdam, WarmupCosine
 
 LOG_STEPS = 50  # a row of metrics is the mean over this many steps

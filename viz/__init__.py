@@ -5,3 +5,13 @@ viz.strips.save_strip        labelled rows of frames, PNG
 viz.curves.save_panels       one or several panels in a figure: Curves, lines with bands, and Histogram
 viz.video.save_video         MP4 and GIF; save_mp4, save_gif; side_by_side puts captioned videos next to each other
 """
+
+from experiment.problem import Problem
+
+try:
+    import matplotlib  # noqa: F401
+except ValueError as error:
+    raise Problem(
+        f"matplotlib cannot be imported ({error}): mend or remove the matplotlibrc here or in ~/.config/matplotlib, and "
+        "MPLBACKEND if it is set"
+    ) from error

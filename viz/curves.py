@@ -3,12 +3,14 @@
 Figures are made without pyplot, so that nothing global changes: no backend, no style, no figure kept alive.
 """
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +28,9 @@ INK = "#222222"
 FAINT = "#777777"
 WIDTH, HEIGHT = 6.4, 4.0  # of a panel, in inches
 LEGEND_ROW = 12.5  # points
+DPI = 150  # of plots that are files
+STYLE = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+"""matplotlib's own, and not that of the user's matplotlibrc, which may also ask for LaTeX."""
 
 
 @dataclass(frozen=True)
@@ -108,22 +113,25 @@ class Histogram:
 
 
 def save_panels(path: Path | str, panels: Sequence[Curves | Histogram], columns: int = 2, title: str = "") -> None:
-    """Write `draw_panels(panels, columns, title)` as PNG."""
-    figure = draw_panels(panels, columns, title)
+    """Write `draw_panels(panels, DPI, columns, title)` as PNG."""
+    picture = draw_panels(panels, DPI, columns, title)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png")
+        temporary.write_bytes(picture)
 
 
-def draw_panels(panels: Sequence[Curves | Histogram], columns: int = 2, title: str = "") -> Figure:
-    """Several panels in one figure, filled row by row, with an optional title over all."""
+@matplotlib.rc_context(STYLE)
+def draw_panels(panels: Sequence[Curves | Histogram], dpi: float, columns: int = 2, title: str = "") -> bytes:
+    """Several panels in one figure, filled row by row, with an optional title over all, as a PNG file."""
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows), dpi=150, layout="constrained")
+    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     for i, panel in enumerate(panels):
         panel.draw(figure.add_subplot(rows, columns, i + 1))
-    return figure
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
 
 
 def _decorate(axes: Axes, xlabel: str, ylabel: str, title: str, labels: Sequence[str]) -> None:

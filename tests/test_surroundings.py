@@ -1,0 +1,177 @@
+"""What a command is started in: the user's variables, streams and interruptions, and the container's share of the processor."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiment.hardware import core_count, cpu_quota
+from experiment.problem import Problem
+from experiment.progress import duration, percent
+from experiment.stage import guard
+from experiment.surroundings import Stream, drop_variables
+
+PROJECT = Path(__file__).parents[1]
+
+
+def python(code: str, *arguments: str, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, its streams redirected as in a shell."""
+    command = f'exec "$0" "$@" {shell}'
+    return subprocess.run(
+        ["bash", "-c", command, sys.executable, "-c", code, *arguments],
+        cwd=PROJECT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+KERAS = """
+import os
+import rnn.model
+from experiment.backend import keras
+print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+print(os.environ["KERAS_BACKEND"])
+"""
+
+
+def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_path):
+    theirs = {"backend": "jax", "floatx": "float64", "epsilon": 0.5, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(theirs))
+    done = python(KERAS, KERAS_BACKEND="torch", KERAS_HOME=str(tmp_path))
+    assert done.stdout.splitlines() == ["tensorflow float32 1e-07 channels_last", "torch"], done.stderr
+    assert json.loads((tmp_path / "keras.json").read_text()) == theirs
+
+
+def test_variables_that_change_results_are_dropped_and_those_that_choose_devices_stay(monkeypatch):
+    dropped = ["TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "TF_XLA_FLAGS", "TF2_BEHAVIOR", "KERAS_MAX_EPOCHS", "MPLBACKEND"]
+    kept = ["TF_CPP_MIN_LOG_LEVEL", "TF_GPU_ALLOCATOR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MPLCONFIGDIR"]
+    for name in dropped + kept:
+        monkeypatch.setenv(name, "0")
+    drop_variables()
+    assert not [name for name in dropped if name in os.environ]
+    assert not [name for name in kept if name not in os.environ]
+
+
+WARNS = """
+import sys, warnings
+from experiment.stage import guard
+sys.exit(guard(lambda: warnings.warn("old")))
+"""
+
+
+def test_a_warning_is_not_an_error_because_the_user_says_so():
+    assert python(WARNS, PYTHONWARNINGS="error").returncode == 0
+
+
+def test_what_a_terminal_lacks_is_replaced_and_what_it_would_obey_is_shown():
+    raw = io.BytesIO()
+    stream = Stream(io.TextIOWrapper(raw, "latin-1"), keep="\r")
+    print("τ 0.5 ± 1\x1b[2J\x9b\x07\r\tend", file=stream, flush=True)
+    assert raw.getvalue().decode("latin-1") == "? 0.5 ± 1\\x1b[2J\\x9b\\x07\r\tend\n"
+    assert Problem("a\x1b[2J\nb\rc").line() == "error: a\\x1b[2J b c"
+
+
+WORKS = """
+import sys
+from pathlib import Path
+from experiment.stage import guard
+
+def work():
+    with open(sys.argv[1], "w") as file:  # which is the first that is opened
+        print("said", flush=True)
+        print("complained", file=sys.stderr, flush=True)
+        sys.stdin.read()
+        file.write("done")
+
+sys.exit(guard(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("<&- >&- 2>&-", 0, ""),
+        ("</dev/null >&-", 0, "complained\n"),
+        ("</dev/null 2>&-", 0, ""),
+        ("</dev/null >/dev/full", 1, "complained\nerror: not all could be printed ([Errno 28]"),
+        ("</dev/null > >(true)", 1, "complained\n"),
+    ],
+)
+def test_streams_that_are_closed_or_full_do_not_end_the_work(tmp_path, shell, code, said):
+    delayed = WORKS.replace("def work():", "import time\ndef work():\n    time.sleep(0.2)")  # until `true` has ended
+    done = python(delayed, str(tmp_path / "made"), shell=shell)
+    assert (tmp_path / "made").read_text() == "done"
+    assert done.returncode == code and done.stderr.startswith(said) and "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_used_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert guard(lambda: (tmp_path / "file" / "folder").mkdir()) == 1
+    assert capsys.readouterr().err.startswith(f"error: cannot use {tmp_path / 'file' / 'folder'} (Not a directory)")
+
+
+def test_a_second_ctrl_c_does_not_interrupt_what_is_tidied_up(capsys):
+    tidied = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            tidied.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        assert guard(work) == 130 and tidied
+        assert "interrupted" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, math.inf),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000", "cpu.max": "400000 100000"}, 0.5),
+        ("0::/../../other", {"cpu.max": "200000 100000"}, 2),
+        ("4:cpu,cpuacct:/docker/x", {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "50000"}, 2),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("nonsense", {"cpu.max": "nonsense"}, math.inf),
+        (None, {"cpu.max/folder": ""}, math.inf),
+    ],
+)  # fmt: skip
+def test_the_quota_of_a_container_counts(tmp_path, own, files, quota):
+    if own is not None:
+        (tmp_path / "own").write_text(own + "\n")
+    for name, text in files.items():
+        path = tmp_path / "mounted" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    assert cpu_quota(tmp_path / "own", tmp_path / "mounted") == quota
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(0.2, 1), (1.5, 2), (math.inf, 8)])
+def test_a_part_of_a_core_is_a_core(monkeypatch, quota, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("experiment.hardware.cpu_quota", lambda: quota)
+    assert core_count() == cores
+
+
+def test_figures_are_said_in_words():
+    assert [duration(s) for s in (59.6, 200, 7500, 47 * 3600, 76 * 3600)] == [
+        "1 min", "3 min 20 s", "2 h 5 min", "47 h 0 min", "3 days 4 h",
+    ]  # fmt: skip
+    assert (percent(0.123), percent(math.nan)) == ("12%", "none")
