@@ -12,7 +12,7 @@ from experiment.stage import Stage, add_arguments, guard, run_stage, settings_he
 
 STAGE = Stage(
     name="controller.sweep",
-    sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
+    sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
     whole=lambda settings, run: False,  # it finds for itself what is left to measure
     text="""

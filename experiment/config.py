@@ -98,11 +98,11 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def parse_override(override: str) -> Any:
     """`vae.batch=50` as nested dictionaries. Raises UsageProblem if it is not of that form."""
-    key, equals, _ = override.partition("=")
+    key, equals, value = override.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
         raise UsageProblem(f"'{override}' is not a setting: write section.key=value, for example vae.steps=100")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        return OmegaConf.to_container(OmegaConf.from_dotlist([override if value else f"{key}=''"]))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UsageProblem(f"cannot read '{override}': {first_line(error)}") from None
 

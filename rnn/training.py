@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
+from experiment.beginning import beginning
 from experiment.files import atomic
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
@@ -146,14 +147,14 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     train_episodes, held_out = latents.split(settings.data.val_ratio)
     series = Series(latents, m, world_of(settings))
     learner = Learner(build_rnn(settings), m)
-    if run.previous is not None:
-        learner.model.set_weights(load_rnn(run.previous, settings).get_weights())
     if not m.train:
         save(learner.model, run.rnn_weights)
         print("M keeps its random weights (rnn.train=false)")
         return {"frames": 0}
     learner.compile(optimizer(m), jit_compile=False)
     step = resume(learner, run)
+    if not step and (source := beginning(settings, run, "rnn")) is not None:
+        learner.model.set_weights(load_rnn(source, settings).get_weights())
     validator = Validator(learner.model, m.done_weight, m.reward_weight)
 
     def batches() -> Iterator[Batch]:
