@@ -33,11 +33,12 @@ def settle(settings: Experiment, run: Run) -> Experiment:
     """
     if not settings.begin:
         return settings
+    given = os.path.expanduser(settings.begin)
     for stage in trained(settings):
         recorded = (read_json(run.at(1).record(stage)) or {}).get("settings", {}).get("begin")
-        if recorded and recorded in (settings.begin, same_run(recorded, settings.begin)):
+        if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
             return dataclasses.replace(settings, begin=recorded)
-    found = find_run(settings.begin)
+    found = find_run(given)
     check(settings, found)
     name = found.path.name if is_shipped(found) else os.path.abspath(found.path)
     return dataclasses.replace(settings, begin=name)
@@ -48,11 +49,6 @@ def trained(settings: Experiment) -> tuple[str, ...]:
     if settings.env.name in OFFLINE:
         return NEXT_FRAME
     return AGENT if settings.rnn.train else AGENT[:1]
-
-
-def same_run(recorded: str, given: str) -> str | None:
-    """The recorded folder, if what is given is the run that it is an iteration of."""
-    return recorded if Run(recorded).at(1).path == Run(os.path.abspath(given)).path else None
 
 
 def check(settings: Experiment, found: Run) -> None:
