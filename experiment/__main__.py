@@ -94,8 +94,9 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
 def plan_line(stage: str, lasts: str, text: str) -> str:
     """A line of the plan, or a few, no wider than a terminal."""
     first = f"  {stage:<19} {lasts:>13}  "
-    indents = {"initial_indent": first, "subsequent_indent": " " * len(first)}
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False, **indents) or first.rstrip()
+    indent = " " * len(first)
+    lines = textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join(lines or [first.rstrip()])
 
 
 def begun_with(settings: Experiment) -> str:
