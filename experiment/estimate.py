@@ -36,12 +36,15 @@ class Rates:
 
     episode: int
     """Steps of a recorded episode."""
+    random: int
+    """Steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet."""
     agent_episode: int
     """Steps of an episode of a trained controller."""
     extract: float  # steps
     blind: float  # steps of the fixed policies, in the same games
     agent: float  # steps, in the world that C is trained and tried in
     final: float  # steps, in the one that is reported
+    alone: float  # steps there of a single game, to be filmed
     vae: Measured  # frames
     encode: Measured  # frames
     rnn: Measured  # frames
@@ -51,27 +54,31 @@ class Rates:
 RATES = {
     "doom": Rates(
         episode=330,
+        random=210,
         agent_episode=850,
         extract=7_900,
         blind=7_900,
         agent=2_700,
         final=2_700,
-        vae=(1_300, 919, 300),
-        encode=(24_000, 10_701, 3_700),
-        rnn=(36_000, 24_763, 6_000),
-        dream=(160_000, 78_528, 23_000),
+        alone=350,
+        vae=(1_300, 919, 250),
+        encode=(24_000, 10_701, 4_000),
+        rnn=(36_000, 24_763, 5_000),
+        dream=(160_000, 78_528, 21_000),
     ),
     "carracing": Rates(
         episode=1_000,
+        random=1_000,
         agent_episode=1_000,
         extract=1_700,
         blind=2_000,
         agent=1_400,
         final=330,
-        vae=(1_300, 919, 300),
-        encode=(24_000, 10_701, 3_700),
-        rnn=(90_000, 62_000, 18_000),
-        dream=(300_000, 147_000, 45_000),
+        alone=150,
+        vae=(1_300, 919, 250),
+        encode=(24_000, 10_701, 4_000),
+        rnn=(90_000, 62_000, 15_000),
+        dream=(300_000, 147_000, 40_000),
     ),
 }
 OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
@@ -93,6 +100,8 @@ VALIDATION = 4.0
 """Seconds that V's figures and pictures at the end of an epoch take."""
 FILM = 0.008
 """Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
+LEARNING = 25
+"""Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""
 FORWARD = 3
 """Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
 
@@ -125,15 +134,17 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     """What the stages of V, M and C do in an iteration, whose settings are given beside those of the whole experiment."""
     world, rates = world_of(settings), RATES[settings.env.name]
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
-    longest = settings.env.max_steps
-    lasted, random = min(rates.agent_episode, longest), min(rates.episode, longest)
+    longest, dreams = settings.env.max_steps, settings.dream.max_steps
+    lasted, random = min(rates.agent_episode, longest), min(rates.random, longest)
     frames = recorded(experiment, iteration)
     seen = frames + sum(recorded(experiment, number) for number in range(1, iteration))
     taught = m.steps * m.streams * m.window
     validated = (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
-    compared = world.compared * (1 + len(world.fixed)) * min(random, settings.dream.max_steps)
+    compared = world.compared * (1 + len(world.fixed)) * min(random, dreams)
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
-    dreamed = min(rates.agent_episode, settings.dream.max_steps)
+    dreamed = min(rates.agent_episode, dreams)
+    grown = c.generations / (2 * LEARNING) if c.generations < LEARNING else 1 - LEARNING / (2 * c.generations)
+    learnt = min(rates.random, dreams) * (1 - grown) + dreamed * grown
     evolved = [
         f"{count} generation{'s' * (count > 1)} of {population} x {episodes} {what}"
         for count, population, episodes, what in (
@@ -156,14 +167,15 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
         ),
         "controller": Work(
             f"evolve C: {', then '.join(evolved)}",
-            {"dream": c.generations * dreamed * c.population * c.episodes, "agent": played * lasted},
+            {"dream": c.generations * learnt * c.population * c.episodes, "agent": played * lasted},
         ),
         "controller.evaluate": Work(
             f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random "
             f"{world.step}-by-{world.step} episodes",
             {
-                "final": last.episodes * lasted + last.random_episodes * random + (3 * lasted if last.videos else 0),
-                "dream": last.dreams * settings.dream.max_steps,
+                "final": last.episodes * lasted + last.random_episodes * random,
+                "alone": 3 * lasted if last.videos else 0,
+                "dream": last.dreams * dreams,
             },
             FILM * filmed,
         ),

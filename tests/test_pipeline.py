@@ -126,7 +126,9 @@ def weights_in(path: Path) -> np.ndarray:
     """All float32 numbers of a file of weights, one after the other."""
     found: list[np.ndarray] = []
     with h5py.File(path) as file:
-        file.visititems(lambda _, item: found.append(item[()].ravel()) if getattr(item, "dtype", None) == "f4" else None)
+        file.visititems(
+            lambda _, item: found.append(item[()].ravel()) if getattr(item, "dtype", None) == "f4" else None
+        )
     return np.concatenate(found)
 
 
