@@ -86,19 +86,19 @@ OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
 NEXTFRAME_FLOPS = (450e9, 300e9, 90e9)
 """FLOP/s that the next-frame model is trained with."""
 FIXED = {
-    "extract": 8.0,
+    "extract": 10.0,
     "vae": 8.0,
     "vae.encode": 2.0,
-    "rnn": 12.0,
-    "controller": 10.0,
-    "controller.evaluate": 12.0,
+    "rnn": 16.0,
+    "controller": 12.0,
+    "controller.evaluate": 16.0,
     "nextframe": 15.0,
     "openloop": 15.0,
 }
 """Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
 VALIDATION = 4.0
 """Seconds that V's figures and pictures at the end of an epoch take."""
-FILM = 0.008
+FILM = 0.012
 """Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
 LEARNING = 25
 """Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""

@@ -16,7 +16,7 @@ from experiment.run import PRETRAINED, Run
 def shipped(name: str) -> Run | None:
     """What is shipped under a name, if there is such a thing."""
     run = Run(PRETRAINED / name)
-    return run if run.config.exists() else None
+    return run if run.path.parent == PRETRAINED and run.config.exists() else None  # not PRETRAINED / "/runs/doom"
 
 
 def is_shipped(run: Run) -> bool:
