@@ -115,7 +115,7 @@ def what_was_made(settings: Experiment, runs: list[Run]) -> str:
         trained = f"V and M began with {source} and were trained {v} and {m} steps more"
     else:
         trained = f"V began with {source} and was trained {v} steps more; M is random"
-    return textwrap.fill(f"{trained}; C was evolved from zero.", WIDTH)
+    return textwrap.fill(f"{trained}; C was evolved from zero.", WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def stages(settings: Experiment, run: Run, runs: list[Run]) -> list[str]:
