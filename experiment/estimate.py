@@ -100,7 +100,7 @@ VALIDATION = 4.0
 """Seconds that V's figures and pictures at the end of an epoch take."""
 FILM = 0.012
 """Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
-LEARNING = 25
+LEARNING = 40
 """Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""
 FORWARD = 3
 """Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
