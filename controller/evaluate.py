@@ -8,7 +8,7 @@ from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="controller.evaluate",
-    sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
+    sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
     text="""
     Evaluate the evolved controller, the CMA-ES mean: evaluate.episodes episodes of the real world on held-out seeds

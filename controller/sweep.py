@@ -11,7 +11,7 @@ from experiment.stage import Stage, guard, new_parser, run_stage
 
 STAGE = Stage(
     name="controller.sweep",
-    sections=("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate"),
+    sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
     whole=lambda settings, run: False,  # it finds for itself what is left to measure
     text="""

@@ -63,7 +63,7 @@ def evolve(
         sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
         x0 = start.mean if isinstance(start, Evolution) else start
         population = wanted.population if arena.name == "dream" else wanted.real_population
-        evolution = Evolution(policy.size, sigma, population, wanted.seed, wanted.weight_decay, x0)
+        evolution = Evolution(policy.size, sigma, population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal)
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (policy.size,):

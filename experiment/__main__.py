@@ -5,12 +5,16 @@ import dataclasses
 import importlib
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
+from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.files import read_json
 from experiment.hardware import core_count, processor_name
+from experiment.iterations import for_iteration
+from experiment.pretrained import shipped
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
@@ -32,6 +36,8 @@ NEXT_FRAME = {
 }
 """Those of the next-frame model."""
 MODULES = AGENT | NEXT_FRAME
+WIDTH = 80
+"""Columns of the plan."""
 
 TEXT = """
 Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, in the real world or
@@ -49,11 +55,14 @@ def main() -> None:
 
 def run_pipeline(arguments: argparse.Namespace) -> None:
     """Say what is going to be done, do it, and say where it is."""
-    settings = load_config(arguments.config, arguments.preset, arguments.overrides)
     first = Run(arguments.run or default_run(arguments.config, arguments.preset))
+    settings = settle(load_config(arguments.config, arguments.preset, arguments.overrides), first)
     runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
     print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
-    print(f"on {core_count()} cores, {processor_name()}\n")
+    print(f"on {core_count()} cores, {processor_name()}")
+    if settings.begin:
+        print(f"beginning with {begun_with(settings)}")
+    print("\nabout how long each stage takes here:")
     total = 0.0
     for run in runs:
         if len(runs) > 1:
@@ -63,8 +72,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
             text, seconds = expected[name]
             complete = (read_json(run.record(name)) or {}).get("complete", False)
             total += 0 if complete else seconds
-            print(f"  {name:<20} {text:<75} {'complete' if complete else 'about ' + duration(seconds)}")
-    print(f"  {'':<96} about {duration(total)} in all\n", flush=True)
+            print(plan_line(name, "complete" if complete else duration(seconds), text))
+    print(plan_line("in all", duration(total), "") + "\n", flush=True)
     for run in runs:
         arguments.run = str(run.path)
         for name in stages(settings, run, runs):
@@ -72,7 +81,36 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
             module = importlib.import_module(MODULES[name])
             stage: Stage = module.STAGE
             run_stage(stage, module.run, arguments)
+    if settings.begin:
+        print(f"\n{what_was_made(settings, runs)}")
     print(f"\n{where_everything_is(settings, runs[-1])}")
+
+
+def plan_line(stage: str, lasts: str, text: str) -> str:
+    """A line of the plan, or a few, no wider than a terminal."""
+    first = f"  {stage:<19} {lasts:>13}  "
+    indent = " " * len(first)
+    lines = textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join(lines or [first.rstrip()])
+
+
+def begun_with(settings: Experiment) -> str:
+    """Whose weights `begin` names, in words."""
+    return f"the shipped {settings.begin} weights" if shipped(settings.begin) else f"those of {settings.begin}"
+
+
+def what_was_made(settings: Experiment, runs: list[Run]) -> str:
+    """What a run began with, and what was made in it."""
+    source = begun_with(settings)
+    if settings.env.name in OFFLINE:
+        return f"The model began with {source} and was trained {settings.train.max_steps:,} steps more."
+    made = [for_iteration(settings, run.iteration) for run in runs]
+    v, m = (f"{sum(getattr(part, name).steps for part in made):,}" for name in ("vae", "rnn"))
+    if settings.rnn.train:
+        trained = f"V and M began with {source} and were trained {v} and {m} steps more"
+    else:
+        trained = f"V began with {source} and was trained {v} steps more; M is random"
+    return textwrap.fill(f"{trained}; C was evolved from zero.", WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def stages(settings: Experiment, run: Run, runs: list[Run]) -> list[str]:

@@ -1,12 +1,14 @@
 """About how long each stage will take on this machine, told before the work begins.
 
-The rates were measured on two cores with AVX-512 and AMX (see benchmarks/). For another machine they are
-scaled by its cores (the game) or by a short matrix product (the networks), so 'about' means within a factor of two.
+A stage says what it does (`Work`: amounts of kinds that RATES knows) and what it costs whatever the amounts (FIXED:
+imports, compiling, pictures, opening games). Networks are as fast as a short matrix product is here, by rates measured on
+three classes of processors; games and fixed costs go by a short loop, and games by the cores too.
 """
 
 import functools
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,101 +19,165 @@ from experiment.schema import OFFLINE, Experiment
 from extract.policies import describe_policy
 
 REFERENCE_CORES = 2
-REFERENCE_FLOPS = 320e9
-"""float32 matrix product (2048, 2048) in numpy on the reference machine, FLOP/s."""
-BF16, FLOAT32 = 0, 1
+REFERENCE_LOOP = 0.0064
+"""Seconds of `loop_seconds` on the machine that fixed costs were measured on."""
+AMX, BF16, FLOAT32 = 0, 1, 2
+"""Classes of processors: bfloat16 with AMX; with AVX-512 alone; no bfloat16, or hardware.precision=float32."""
+REFERENCE_FLOPS = (320e9, 199e9, 145e9)
+"""Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
+
+Measured = tuple[float, float, float]
+"""What the reference machine of each class does a second."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How long episodes are and what the machine does a second: where bfloat16 is fast, as measured; in float32, roughly."""
+    """How long episodes are, and what the reference machines do a second."""
 
     episode: int
     """Steps of a recorded episode."""
+    random: int
+    """Steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet."""
     agent_episode: int
     """Steps of an episode of a trained controller."""
-    extract: tuple[int, int]  # steps
-    vae: tuple[int, int]  # frames
-    encode: tuple[int, int]  # frames
-    rnn: tuple[int, int]  # frames
-    dream: tuple[int, int]  # steps
-    agent: tuple[int, int]  # steps, in the world that C is trained and tried in
-    final: tuple[int, int]  # steps, in the one that is reported
+    extract: float  # steps
+    blind: float  # steps of the fixed policies, in the same games
+    agent: float  # steps, in the world that C is trained and tried in
+    final: float  # steps, in the one that is reported
+    alone: float  # steps there of a single game, to be filmed
+    vae: Measured  # frames
+    encode: Measured  # frames
+    rnn: Measured  # frames
+    dream: Measured  # steps
 
 
 RATES = {
     "doom": Rates(
-        episode=305,
+        episode=330,
+        random=210,
         agent_episode=850,
-        extract=(7_900, 7_900),
-        vae=(1_300, 600),
-        encode=(24_000, 8_000),
-        rnn=(36_000, 14_000),
-        dream=(160_000, 50_000),
-        agent=(2_700, 2_000),
-        final=(2_700, 2_000),
+        extract=7_900,
+        blind=7_900,
+        agent=2_700,
+        final=2_700,
+        alone=350,
+        vae=(1_300, 919, 250),
+        encode=(24_000, 10_701, 4_000),
+        rnn=(36_000, 24_763, 5_000),
+        dream=(160_000, 78_528, 21_000),
     ),
     "carracing": Rates(
         episode=1_000,
+        random=1_000,
         agent_episode=1_000,
-        extract=(1_700, 1_700),
-        vae=(1_300, 600),
-        encode=(24_000, 8_000),
-        rnn=(90_000, 40_000),
-        dream=(300_000, 100_000),
-        agent=(1_400, 1_200),
-        final=(330, 330),
+        extract=1_700,
+        blind=2_000,
+        agent=1_400,
+        final=330,
+        alone=150,
+        vae=(1_300, 919, 250),
+        encode=(24_000, 10_701, 4_000),
+        rnn=(90_000, 62_000, 15_000),
+        dream=(300_000, 147_000, 40_000),
     ),
 }
 OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
 """Steps a second."""
-NEXTFRAME_FLOPS = (450e9, 200e9)
-"""FLOP/s that the next-frame model is trained with, in bfloat16 and in float32."""
-START_SECONDS, VIDEO_SECONDS = 8, 40
+NEXTFRAME_FLOPS = (450e9, 300e9, 90e9)
+"""FLOP/s that the next-frame model is trained with."""
+FIXED = {
+    "extract": 10.0,
+    "vae": 8.0,
+    "vae.encode": 2.0,
+    "rnn": 16.0,
+    "controller": 12.0,
+    "controller.evaluate": 16.0,
+    "nextframe": 15.0,
+    "openloop": 15.0,
+}
+"""Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
+VALIDATION = 4.0
+"""Seconds that V's figures and pictures at the end of an epoch take."""
+FILM = 0.012
+"""Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
+LEARNING = 40
+"""Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""
+FORWARD = 3
+"""Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage is going to do: in words, and how much of each kind; `fixed` and `videos` (frames) aside, as in Rates."""
+
+    text: str
+    amounts: dict[str, float] = field(default_factory=dict)
+    fixed: float = 0.0
+    """Seconds beside FIXED."""
 
 
 def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
     """What each stage of an iteration is going to do, in words, and about how many seconds it takes here."""
-    if experiment.env.name in OFFLINE:
-        return estimate_offline(experiment)
     settings = for_iteration(experiment, iteration)
-    column = BF16 if bfloat16_is_fast(settings) else FLOAT32
-    cores, product = core_count() / REFERENCE_CORES, matmul_flops() / REFERENCE_FLOPS
+    offline = experiment.env.name in OFFLINE
+    works = offline_works(settings) if offline else agent_works(experiment, settings, iteration)
+    speed = offline_speed(settings) if offline else agent_speed(settings)
+    slow = loop_seconds() / REFERENCE_LOOP
+
+    def seconds(stage: str, work: Work) -> float:
+        return (FIXED[stage] + work.fixed) * slow + sum(amount / speed(kind) for kind, amount in work.amounts.items())
+
+    return {stage: (work.text, seconds(stage, work)) for stage, work in works.items()}
+
+
+def agent_works(experiment: Experiment, settings: Experiment, iteration: int) -> dict[str, Work]:
+    """What the stages of V, M and C do in an iteration, whose settings are given beside those of the whole experiment."""
     world, rates = world_of(settings), RATES[settings.env.name]
-
-    def seconds(kind: str, amount: float) -> float:
-        speed = cores if kind in ("extract", "final") else min(cores, product) if kind == "agent" else product
-        return amount / (getattr(rates, kind)[column] * speed)
-
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
-    lasted = min(rates.agent_episode, settings.env.max_steps)
+    longest, dreams = settings.env.max_steps, settings.dream.max_steps
+    lasted, random = min(rates.agent_episode, longest), min(rates.random, longest)
     frames = recorded(experiment, iteration)
-    earlier = sum(recorded(experiment, number) for number in range(1, iteration))
-    dreamed = min(rates.agent_episode, settings.dream.max_steps) * c.population * c.episodes
+    seen = frames + sum(recorded(experiment, number) for number in range(1, iteration))
+    taught = m.steps * m.streams * m.window
+    validated = (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
+    compared = world.compared * (1 + len(world.fixed)) * min(random, dreams)
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
-    final = last.episodes * lasted + last.random_episodes * min(rates.episode, settings.env.max_steps)
-    dreams = f"{c.generations} generations of {c.population} x {c.episodes} dreams" if c.generations else ""
-    real = (
-        f"{c.real_generations} of {c.real_population} x {c.real_episodes} real episodes" if c.real_generations else ""
-    )
+    dreamed = min(rates.agent_episode, dreams)
+    grown = c.generations / (2 * LEARNING) if c.generations < LEARNING else 1 - LEARNING / (2 * c.generations)
+    learnt = min(rates.random, dreams) * (1 - grown) + dreamed * grown
+    evolved = [
+        f"{count} generation{'s' * (count > 1)} of {population} x {episodes} {what}"
+        for count, population, episodes, what in (
+            (c.generations, c.population, c.episodes, "dreams"),
+            (c.real_generations, c.real_population, c.real_episodes, "real episodes"),
+        )
+        if count
+    ]
+    played = trials + c.real_generations * c.real_population * c.real_episodes
+    filmed = (3 * lasted + dreamed) if last.videos else 0
     return {
-        "extract": (f"play {e.episodes:,} episodes: {describe_policy(e)}", seconds("extract", frames)),
-        "vae": (f"train V: {v.steps:,} batches of {v.batch} frames", START_SECONDS + seconds("vae", v.steps * v.batch)),
-        "vae.encode": (f"encode some {frames + earlier:,} frames", seconds("encode", frames + earlier)),
-        "rnn": (
+        "extract": Work(f"play {e.episodes:,} episodes: {describe_policy(e)}", {"extract": frames}),
+        "vae": Work(
+            f"train V: {v.steps:,} batches of {v.batch} frames", {"vae": v.steps * v.batch}, VALIDATION * v.epochs
+        ),
+        "vae.encode": Work(f"encode some {seen:,} frames", {"encode": seen}),
+        "rnn": Work(
             f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained",
-            START_SECONDS + seconds("rnn", m.steps * m.streams * m.window) if m.train else START_SECONDS,
+            {"rnn": taught + validated, "dream": compared, "blind": compared} if m.train else {},
         ),
-        "controller": (
-            f"evolve C: {', then '.join(part for part in (dreams, real) if part)}",
-            seconds("dream", c.generations * dreamed)
-            + seconds("agent", (trials + c.real_generations * c.real_population * c.real_episodes) * lasted),
+        "controller": Work(
+            f"evolve C: {', then '.join(evolved)}",
+            {"dream": c.generations * learnt * c.population * c.episodes, "agent": played * lasted},
         ),
-        "controller.evaluate": (
-            f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random {world.step}-by-{world.step} episodes",
-            seconds("final", final)
-            + seconds("dream", last.dreams * settings.dream.max_steps)
-            + VIDEO_SECONDS * last.videos,
+        "controller.evaluate": Work(
+            f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random "
+            f"{world.step}-by-{world.step} episodes",
+            {
+                "final": last.episodes * lasted + last.random_episodes * random,
+                "alone": 3 * lasted if last.videos else 0,
+                "dream": last.dreams * dreams,
+            },
+            FILM * filmed,
         ),
     }
 
@@ -123,29 +189,51 @@ def recorded(experiment: Experiment, iteration: int) -> int:
     return e.episodes * min(episode, e.max_steps or experiment.env.max_steps)
 
 
-def estimate_offline(settings: Experiment) -> dict[str, tuple[str, float]]:
-    """The same for the worlds of the next-frame model."""
-    column = BF16 if bfloat16_is_fast(settings) else FLOAT32
-    e, t = settings.extract, settings.train
-    rate = OFFLINE_EXTRACT[settings.env.name] * core_count() / REFERENCE_CORES
+def agent_speed(settings: Experiment) -> Callable[[str], float]:
+    """What this machine does of a kind in a second."""
+    rates, kind_of_processor = RATES[settings.env.name], processor_class(settings)
+    networks = matmul_flops() / REFERENCE_FLOPS[kind_of_processor]
+    games = core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds()
+
+    def speed(kind: str) -> float:
+        rate = getattr(rates, kind)
+        if isinstance(rate, tuple):
+            return float(rate[kind_of_processor] * networks)
+        return float(rate * (min(games, networks) if kind == "agent" else games))
+
+    return speed
+
+
+def offline_works(settings: Experiment) -> dict[str, Work]:
+    """What the stages of the next-frame model do."""
+    e, t, o = settings.extract, settings.train, settings.openloop
     steps = e.steps or e.episodes * 250
-    flops = NEXTFRAME_FLOPS[column] * matmul_flops() / REFERENCE_FLOPS
-    predicted = t.max_steps * t.batch * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
+    predicted = t.batch * (t.max_steps * t.unroll_from + t.max_steps * (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
-    o = settings.openloop
+    flop = flop_of_a_frame(settings)
+    validated = validations * (t.val_windows * t.unroll + 3 * t.video_steps)
     return {
-        "extract": (f"play some {steps:,} steps: {describe_policy(e)}", START_SECONDS + steps / rate),
-        "nextframe": (
+        "extract": Work(f"play some {steps:,} steps: {describe_policy(e)}", {"extract": steps}),
+        "nextframe": Work(
             f"train the next-frame model: {t.max_steps:,} batches of {t.batch} windows",
-            START_SECONDS
-            + 3 * flop_of_a_frame(settings) * (predicted + validations * t.val_windows * t.unroll / 3) / flops
-            + validations * (VIDEO_SECONDS / 8),
+            {"flop": flop * (FORWARD * predicted + validated)},
+            VALIDATION * validations,
         ),
-        "openloop": (
-            f"predict {o.horizon} steps in {o.windows} held-out windows",
-            START_SECONDS + VIDEO_SECONDS + 2 * flop_of_a_frame(settings) * o.windows * o.horizon / flops,
+        "openloop": Work(
+            f"predict {o.horizon} steps in {o.windows} held-out windows", {"flop": 2 * flop * o.windows * o.horizon}
         ),
     }
+
+
+def offline_speed(settings: Experiment) -> Callable[[str], float]:
+    """What this machine does in a second: steps of the game, or FLOP."""
+    kind_of_processor = processor_class(settings)
+    speeds = {
+        "extract": OFFLINE_EXTRACT[settings.env.name]
+        * core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds(),
+        "flop": NEXTFRAME_FLOPS[kind_of_processor] * matmul_flops() / REFERENCE_FLOPS[kind_of_processor],
+    }  # fmt: skip
+    return speeds.__getitem__
 
 
 def flop_of_a_frame(settings: Experiment) -> float:
@@ -158,20 +246,32 @@ def flop_of_a_frame(settings: Experiment) -> float:
     return 2 * places * (fine + coarse)
 
 
-def bfloat16_is_fast(settings: Experiment) -> bool:
+def processor_class(settings: Experiment) -> int:
     """A guess from the processor's name and the settings, without loading TensorFlow."""
-    precision = settings.hardware.precision
     name = processor_name()
-    return precision == "bfloat16" or (precision == "auto" and ("BF16" in name or "AMX" in name))
+    if settings.hardware.precision == "float32":
+        return FLOAT32
+    return AMX if "AMX" in name else BF16 if "BF16" in name else FLOAT32
 
 
 @functools.cache
 def matmul_flops(size: int = 2048, repeats: int = 4) -> float:
     """FLOP/s of numpy's float32 matrix product, the best of a few."""
     matrix = np.ones((size, size), np.float32)
+    return 2 * size**3 / shortest(lambda: matrix @ matrix, repeats)
+
+
+@functools.cache
+def loop_seconds() -> float:
+    """Seconds of a short loop in Python, the best of a few: what one core is worth for all that is no matrix product."""
+    return shortest(lambda: sum(number * number for number in range(100_000)), 10)
+
+
+def shortest(action: Callable[[], object], repeats: int) -> float:
+    """Seconds that something takes, the best of a few."""
     best = float("inf")
     for _ in range(repeats):
         began = time.perf_counter()
-        matrix @ matrix
+        action()
         best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+    return best

@@ -56,10 +56,19 @@ def prepare(settings: Hardware) -> Machine:
     except RuntimeError:  # TensorFlow has computed already in this process: its threads stay as they are
         threads = tf.config.threading.get_intra_op_parallelism_threads() or core_count()
     precision: str = settings.precision
-    if precision == "auto":
-        precision = "bfloat16" if matmul_peak("bfloat16", 1024) > FASTER * matmul_peak("float32", 1024) else "float32"
+    if precision == "auto":  # where nothing can be faster, a busy machine must not make it look so
+        faster = may_be_faster() and matmul_peak("bfloat16", 1024) > FASTER * matmul_peak("float32", 1024)
+        precision = "bfloat16" if faster else "float32"
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     return Machine(threads, precision)
+
+
+def may_be_faster() -> bool:
+    """Whether there may be hardware for bfloat16: on an x86 processor without it, its convolutions are 5 times as slow."""
+    import tensorflow as tf
+
+    plain = platform.machine() in ("x86_64", "AMD64") and not any(name in processor_name() for name in ("BF16", "AMX"))
+    return not plain or bool(tf.config.list_physical_devices("GPU"))
 
 
 def core_count() -> int:

@@ -17,7 +17,7 @@ from experiment.run import PRETRAINED, Run
 def shipped(name: str) -> Run | None:
     """What is shipped under a name, if there is such a thing."""
     run = Run(PRETRAINED / name)
-    return run if run.config.exists() else None
+    return run if run.path.parent == PRETRAINED and run.config.exists() else None  # not PRETRAINED / "/runs/doom"
 
 
 def is_shipped(run: Run) -> bool:
@@ -26,7 +26,8 @@ def is_shipped(run: Run) -> bool:
 
 
 def find_run(name: str) -> Run:
-    """What is shipped under a name, or the run folder there; of several iterations, the last that has a controller.
+    """What is shipped under a name, or the run folder there; of several iterations, the last that has a controller,
+    unless the folder of a later one than the first is named.
 
     Raises UsageProblem if there is none.
     """
@@ -36,7 +37,9 @@ def find_run(name: str) -> Run:
         raise UsageProblem(
             f"{name} is neither shipped ({', '.join(names) or 'nothing is'}) nor a run folder such as runs/doom"
         )
-    number = run.iteration
+    if run.iteration > 1:
+        return run
+    number = 1
     while run.at(number + 1).controller.exists():
         number += 1
     return run.at(number) if run.at(number).config.exists() else run

@@ -230,6 +230,9 @@ class Controller:
         extendable=True,
     )
     sigma: float = setting(0.1, "CMA-ES's first step size", above=0, most=100)
+    diagonal: bool = setting(
+        False, "CMA-ES learns only how far to step in each weight, not how they go together: faster in few generations"
+    )
     real_population: int = setting(64, "candidates a generation in the real world", least=2, most=100_000)
     real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", least=1, most=10_000)
     real_sigma: float = setting(
@@ -430,6 +433,11 @@ class Experiment:
     dream: Dream = field(default_factory=Dream)
     controller: Controller = field(default_factory=Controller)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    begin: str = setting(
+        "",
+        "where V and M, or the next-frame model, have their first weights from: a shipped model (doom, carracing, "
+        "breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the same (empty: random weights)",
+    )
     iterations: int = setting(
         1,
         "how often to go through everything; each after the first plays with the last one's controller",

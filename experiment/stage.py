@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow
@@ -111,7 +112,7 @@ def interrupted_once() -> Iterator[None]:
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
     """Check, run and record one stage."""
     run = Run(arguments.run or default_run(arguments.config, arguments.preset))
-    experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
+    experiment = settle(load_config(arguments.config, arguments.preset, arguments.overrides), run)
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
         resumed = run.record(stage.name).exists()

@@ -12,12 +12,14 @@ and lets it drive 100 tracks that no training used, in Gymnasium's own environme
 what it is going to do and about how long each stage takes on this machine, and last where everything is.
 
 presets (on two cores):
-  quick    5 to 7 minutes: the whole pipeline on little data, to see that everything works
+  quick    at most 6 minutes: the shipped V and M learn a little more, and a new C learns to drive from nothing;
+           'quick begin=' begins with random weights, to see that everything works
   laptop   at most 3 hours: an agent that drives; the default
   paper    the published scale; for larger machines
 
   --run DIR    the run folder; otherwise runs/carracing, or runs/carracing-quick, runs/carracing-paper, in the project
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
+  begin=RUN    V and M begin with those of a run folder or a shipped model; C at zero all the same
 
 The same command again goes on where it was interrupted, and skips what is complete.
 

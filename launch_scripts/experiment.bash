@@ -23,6 +23,7 @@ read_arguments() {
             --run) [ -n "${2:-}" ] || mistake "--run needs a folder" && run=$2 && shift ;;
             --run=?*) run=${1#--run=} ;;
             -*) mistake "unknown option '$1'" ;;
+            begin=*) overrides+=("begin=$(from_here "${1#begin=}")") ;;
             *=*) overrides+=("$1") ;;
             quick | laptop | paper) [ -z "$preset" ] || mistake "two presets, '$preset' and '$1'" && preset=$1 ;;
             *) read_word "$1" "$words" ;;
@@ -30,6 +31,15 @@ read_arguments() {
         shift
     done
     preset=${preset:-laptop}
+}
+
+# A run folder to begin with, unless it is a shipped model, is meant from where the user is.
+from_here() {
+    case $1 in
+        /* | "~"*) echo "$1" ;;
+        */*) echo "$PWD/$1" ;;
+        *) [ -d "$PROJECT/pretrained/$1" ] || [ ! -d "$1" ] && echo "$1" || echo "$PWD/$1" ;;
+    esac
 }
 
 read_word() {

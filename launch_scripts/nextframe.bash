@@ -13,12 +13,13 @@ it is going to do and about how long each stage takes on this machine, and last 
 CoinRun needs the system's Qt 5; where it is missing, one line says which package to install.
 
 presets (on two cores):
-  quick    at most 5 minutes: everything on little data, to see that it works
+  quick    at most 5 minutes: the shipped model learns a little more; 'quick begin=' begins with random weights
   laptop   at most 60 minutes: a model clearly better than copying the last frame; the default
   paper    300,000 steps; for larger machines
 
   --run DIR    the run folder; otherwise runs/breakout, or runs/breakout-quick, runs/coinrun-paper..., in the project
   key=value    settings that differ, such as train.unroll=8 or hardware.threads=4
+  begin=RUN    the model begins with that of a run folder or a shipped one
 
 The same command again goes on where it was interrupted, and skips what is complete.
 

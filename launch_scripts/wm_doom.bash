@@ -11,12 +11,14 @@ evolves the controller C inside M's dream, and lets it play 100 episodes of the 
 going to do and about how long each stage takes on this machine, and last where everything is.
 
 presets (on two cores):
-  quick    3 to 5 minutes: the whole pipeline on little data, to see that everything works
+  quick    at most 5 minutes: the shipped V and M learn a little more, and a new C learns to survive from nothing;
+           'quick begin=' begins with random weights, to see that everything works
   laptop   under an hour: an agent that survives; the default
   paper    the published scale: a day or two
 
   --run DIR    the run folder; otherwise runs/doom (laptop), runs/doom-quick or runs/doom-paper in the project
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
+  begin=RUN    V and M begin with those of a run folder or a shipped model; C at zero all the same
 
 The same command again goes on where it was interrupted, and skips what is complete.
 

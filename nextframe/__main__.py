@@ -8,7 +8,7 @@ from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="nextframe",
-    sections=("env", "extract", "data", "model", "train", "wandb"),
+    sections=("env", "extract", "data", "begin", "model", "train", "wandb"),
     needs=("extract",),
     makes=("nextframe_weights",),
     text="""

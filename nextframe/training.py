@@ -17,6 +17,7 @@ import numpy as np
 
 from envs.worlds import world_of
 from experiment.backend import keras
+from experiment.beginning import beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
 from experiment.problem import Problem
@@ -25,7 +26,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Train
 from extract.feed import feed
 from extract.recorded import open_rollouts, signature_from
-from nextframe.model import NextFrame, load, save
+from nextframe.model import NextFrame, load, load_nextframe, save
 from nextframe.schedule import optimizer
 from nextframe.tracking import Track, tracking
 from nextframe.validation import HeldOut
@@ -48,6 +49,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
     if can_resume(checkpoint, validated, run):
         load(model, checkpoint)
+    elif (source := beginning(settings, run, "nextframe")) is not None:
+        model.set_weights(load_nextframe(source, settings).get_weights())
     first = step = int(model.optimizer.iterations)
 
     seconds, traced = 0.0, 0

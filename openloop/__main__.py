@@ -34,7 +34,7 @@ printed.
 
 STAGE = Stage(
     name="openloop",
-    sections=("env", "extract", "data", "model", "train", "wandb", "openloop"),
+    sections=("env", "extract", "data", "begin", "model", "train", "wandb", "openloop"),
     needs=("nextframe",),
     text=TEXT,
     whole=lambda settings, run: measured(settings, run, kind_of(run)) is not None,

@@ -89,11 +89,10 @@ def is_trained(run: Run, stage: str, weights: str) -> bool:
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:
     """A run folder or what is shipped, with the settings that it was made with; overrides: openloop.* and hardware.*.
 
-    Of a run with several iterations the last one (see find_run), unless another one's own folder is given.
+    Of a run with several iterations the one that find_run finds.
     Raises UsageProblem if there is none, or for another override.
     """
-    given = Run(path)
-    run = given if given.iteration > 1 and given.config.exists() else find_run(path)
+    run = find_run(path)
     for override in overrides:
         if override.partition(".")[0] not in CHANGEABLE:
             raise UsageProblem(

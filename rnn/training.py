@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from envs.worlds import world_of
 from experiment.backend import keras, save_weights
+from experiment.beginning import beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
@@ -144,14 +145,14 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     train_episodes, held_out = latents.split(settings.data.val_ratio)
     series = Series(latents, m, world_of(settings))
     learner = Learner(build_rnn(settings), m)
-    if run.previous is not None:
-        learner.model.set_weights(load_rnn(run.previous, settings).get_weights())
     if not m.train:
         save_weights(learner.model, run.rnn_weights)
         print("M keeps its random weights (rnn.train=false)")
         return {"frames": 0}
     learner.compile(optimizer(m), jit_compile=False)
     step = resume(learner, run)
+    if not step and (source := beginning(settings, run, "rnn")) is not None:
+        learner.model.set_weights(load_rnn(source, settings).get_weights())
     validator = Validator(learner.model, m.done_weight, m.reward_weight)
 
     def batches() -> Iterator[Batch]:

@@ -265,6 +265,18 @@ def test_arguments_are_passed_on(script, name, command, tmp_path):
 
 
 @every_experiment
+def test_a_run_to_begin_with_is_meant_from_where_the_user_is(script, name, command, project, tmp_path):
+    (project / "pretrained" / "doom").mkdir(parents=True)
+    (tmp_path / "else where" / "mine").mkdir()
+    here = f"{tmp_path}/else where"
+    for given, meant in (
+        *(("doom", "doom"), ("mine", f"{here}/mine"), ("dom", "dom"), ("", "")),
+        *(("runs/x", f"{here}/runs/x"), ("../mine", f"{here}/../mine"), ("/runs/x", "/runs/x"), ("~/x", "~/x")),
+    ):
+        assert command(script, f"begin={given}").endswith(f" --run runs/{name} begin={meant}")
+
+
+@every_experiment
 def test_extras_are_installed(script, name, command, project):
     command(script, "quick", EXTRAS="gpu,ray")
     assert log(project)[-1].endswith("-e .[gpu,ray]")

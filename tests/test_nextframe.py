@@ -625,7 +625,7 @@ def test_the_commands_as_a_user_runs_them(tmp_path):
     """Extraction, training and how the error compounds in one command; then each alone finds that it is complete."""
     tiny = ["extract.steps=200", "extract.shard_steps=100", "env.max_steps=40", "env.size=16", "data.val_ratio=0.3"]
     tiny += ["train.max_steps=2", "train.val_every_steps=2", "train.video_steps=4", "train.batch=2", "model.channels=8"]
-    tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3"]
+    tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3", "begin="]
     line = [
         sys.executable,
         "-m",

@@ -16,6 +16,7 @@ import pytest
 from envs.worlds import WORLDS
 from experiment.__main__ import run_pipeline
 from experiment.metrics import read_metrics
+from experiment.problem import Problem
 from experiment.run import Run
 from extract.rollouts import Rollouts
 from tests.fake import fake_world
@@ -121,15 +122,28 @@ def test_killed_run_comes_to_the_same_end(whole, killed):
 TWICE = (DATA / "twice.yaml").read_text()
 
 
+def weights_in(path: Path) -> np.ndarray:
+    """All float32 numbers of a file of weights, one after the other."""
+    found: list[np.ndarray] = []
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda _, item: found.append(item[()].ravel()) if getattr(item, "dtype", None) == "f4" else None
+        )
+    return np.concatenate(found)
+
+
 def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys):
-    """All stages twice, in a fake world: what the second plays with, learns from and begins with, and where it is."""
+    """All stages twice, in a fake world: what the second plays with, learns from and begins with, and where it is.
+
+    And then another run that begins with what the second has learnt.
+    """
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
     config, path = tmp_path / "twice.yaml", tmp_path / "run"
     config.write_text(TWICE)
 
-    def run_all() -> None:
-        run_pipeline(argparse.Namespace(config=str(config), preset=None, run=str(path), overrides=[]))
+    def run_all(path: Path = path, *overrides: str) -> None:
+        run_pipeline(argparse.Namespace(config=str(config), preset=None, run=str(path), overrides=overrides))
 
     run_all()
     output, first, second = capsys.readouterr().out, Run(path), Run(path / "iterations" / "2")
@@ -152,6 +166,19 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     run_all()
     assert capsys.readouterr().out.count("nothing to do") == 11
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
+
+    hardly = [f"{part}.{rate}=1e-12" for part in ("vae", "rnn") for rate in ("learning_rate", "final_rate")]
+    third = Run(tmp_path / "third")
+    run_all(third.path, f"begin={path}", "iterations=1", *hardly)
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"beginning with those of {second.path}" in output.split("── extract")[0]
+    for name in ("vae", "rnn"):
+        ours, theirs = (weights_in(getattr(run, f"{name}_weights")) for run in (third, second))
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
+        assert json.loads(third.results.read_text())["began_with"][name]["weights"] in output.split(f"── {name}")[1]
+    assert f"began with those of {second.path} and were trained 4 and 4 steps more; C was evolved from zero." in output
+    with pytest.raises(Problem, match=f"made with begin={second.path}, not "):
+        run_all(third.path, "begin=", "iterations=1", *hardly)
 
 
 def test_iterations_that_were_killed_come_to_the_same_end(tmp_path):

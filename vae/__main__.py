@@ -9,7 +9,7 @@ from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="vae",
-    sections=("env", "extract", "data", "vae"),
+    sections=("env", "extract", "data", "begin", "vae"),
     needs=("extract",),
     makes=("vae_weights",),
     text="""

@@ -29,7 +29,7 @@ BATCHES = 2
 """Batches whose frames are read at once: to open a shard takes as long as to read some hundred frames."""
 STAGE = Stage(
     name="vae.encode",
-    sections=("env", "extract", "data", "vae"),
+    sections=("env", "extract", "data", "begin", "vae"),
     needs=("extract", "vae"),
     makes=("latents",),
     text="""

@@ -17,6 +17,7 @@ import numpy as np
 
 from envs.worlds import world_of
 from experiment.backend import keras, save_weights
+from experiment.beginning import beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.problem import Problem
@@ -48,8 +49,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     checkpoint = run.checkpoints / "vae.weights.h5"
     if checkpoint.exists():
         load_weights(model, checkpoint)
-    elif run.previous is not None:
-        model.set_weights(load_vae(run.previous, settings).get_weights())
+    elif (source := beginning(settings, run, "vae")) is not None:
+        model.set_weights(load_vae(source, settings).get_weights())
     first = int(model.optimizer.iterations)
 
     seconds = 0.0

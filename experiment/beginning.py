@@ -1,0 +1,91 @@
+"""Where V and M, or the next-frame model, have their first weights from: the setting `begin`, or the last iteration."""
+
+import dataclasses
+import os
+import zlib
+from pathlib import Path
+
+import h5py
+
+from experiment.config import flatten, load_made
+from experiment.files import read_json
+from experiment.pretrained import find_run, is_shipped
+from experiment.problem import UsageProblem
+from experiment.run import Run
+from experiment.schema import OFFLINE, Experiment
+
+AGENT = ("vae", "rnn")
+NEXT_FRAME = ("nextframe",)
+"""Stages that begin with weights, which lie in RUN/STAGE.weights.h5."""
+SIZES = {
+    "vae": ("vae.z",),
+    "rnn": ("rnn.hidden", "rnn.mixtures", "rnn.action", "rnn.predict_done", "rnn.predict_reward"),
+    "nextframe": ("env.size", "env.grey", "model"),
+}
+"""What has to be the same there, beside the world; a section's name stands for all in it."""
+
+
+def settle(settings: Experiment, run: Run) -> Experiment:
+    """The settings with `begin` as it is recorded: a shipped name, or the absolute path of one iteration's folder.
+
+    What a run has begun with it keeps, whether or not there is a later iteration of that by now.
+    Raises UsageProblem if it cannot be begun with: it is not there, not complete, damaged, or of another world or size.
+    """
+    if not settings.begin:
+        return settings
+    given = os.path.expanduser(settings.begin)
+    for stage in trained(settings):
+        recorded = (read_json(run.at(1).record(stage)) or {}).get("settings", {}).get("begin")
+        if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
+            return dataclasses.replace(settings, begin=recorded)
+    found = find_run(given)
+    check(settings, found)
+    name = found.path.name if is_shipped(found) else os.path.abspath(found.path)
+    return dataclasses.replace(settings, begin=name)
+
+
+def trained(settings: Experiment) -> tuple[str, ...]:
+    """The stages that begin with weights."""
+    if settings.env.name in OFFLINE:
+        return NEXT_FRAME
+    return AGENT if settings.rnn.train else AGENT[:1]
+
+
+def check(settings: Experiment, found: Run) -> None:
+    """Raise UsageProblem unless the weights of a run are complete, and of the world and the sizes of the settings."""
+    where = f"cannot begin with {found.path} (begin={settings.begin})"
+    wanted = {key: value for key, value, _ in flatten(settings)}
+    made = {key: value for key, value, _ in flatten(load_made(found.config, ()))}
+    for stage in trained(settings):
+        for key in ("env.name", *(key for key in wanted if key in SIZES[stage] or key.split(".")[0] in SIZES[stage])):
+            if made[key] != wanted[key]:
+                raise UsageProblem(
+                    f"{where}: it was made with {key}={made[key]}, not {wanted[key]}; give another, or the same setting, "
+                    "or begin= for random weights"
+                )
+        weights = getattr(found, f"{stage}_weights")
+        if not weights.exists() or not (read_json(found.record(stage)) or {"complete": True})["complete"]:
+            raise UsageProblem(f"{where}: its {weights.name} is not there, or not complete; finish that run first")
+        try:
+            with h5py.File(weights):
+                pass
+        except (OSError, RuntimeError) as error:
+            raise UsageProblem(f"{where}: {weights} is damaged ({error})") from None
+
+
+def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
+    """The run whose weights the training of a stage begins with: the last iteration, or `begin` as `settle` left it.
+
+    None where there is neither. Which weights these are is said, and kept in results.json.
+    """
+    source = run.previous or (find_run(settings.begin) if settings.begin else None)
+    if source is not None:
+        weights = getattr(source, f"{stage}_weights")
+        print(f"{stage}: begins with {weights}", flush=True)
+        run.update_results("began_with", stage, {"weights": str(weights), "crc32": crc32(weights)})
+    return source
+
+
+def crc32(path: Path) -> str:
+    """A checksum of a file, "" if there is none."""
+    return f"{zlib.crc32(path.read_bytes()):08x}" if path.exists() else ""

@@ -1,0 +1,117 @@
+"""`begin`: what a run may begin with, what is recorded of it, and what is refused before any work."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+
+from experiment.beginning import beginning, settle
+from experiment.config import load_config
+from experiment.files import write_json
+from experiment.problem import UsageProblem
+from experiment.run import PRETRAINED, Run
+from tests.test_config import DOOM
+
+CONFIGS = DOOM.parent
+
+
+def quick(*overrides: str, world: str = "doom"):
+    return load_config(CONFIGS / f"{world}.yaml", "quick", overrides)
+
+
+def made(path: Path, settings) -> Run:
+    """A run folder with complete V, M and C, as far as `begin` looks at them."""
+    run = Run(path)
+    path.mkdir(parents=True)
+    run.write_config(settings, ())
+    for weights in (run.vae_weights, run.rnn_weights, run.controller):
+        h5py.File(weights, "w").close()
+    return run
+
+
+@pytest.fixture
+def iterated(tmp_path) -> Run:
+    """A run of two iterations and the beginning of a third."""
+    first = made(tmp_path / "other", quick("begin="))
+    made(first.at(2).path, quick("begin="))
+    first.at(3).path.mkdir()
+    return first
+
+
+@pytest.mark.parametrize("world", ["doom", "carracing", "breakout", "coinrun"])
+def test_quick_begins_with_what_is_shipped(world, tmp_path):
+    settings = settle(quick(world=world), Run(tmp_path))
+    assert settings.begin == world
+    assert beginning(settings, Run(tmp_path), "vae").path == PRETRAINED / world
+
+
+def test_an_empty_one_is_none(tmp_path):
+    settings = settle(quick("begin="), Run(tmp_path))
+    assert settings.begin == "" and beginning(settings, Run(tmp_path), "vae") is None
+
+
+def test_the_last_iteration_is_taken_and_kept(iterated, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    second = str(iterated.at(2).path)
+    assert settle(quick("begin=other"), run).begin == second
+    assert settle(quick(f"begin={second}"), run).begin == second
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settle(quick("begin=~/other"), run).begin == second
+    write_json(run.record("vae"), {"complete": False, "settings": {"begin": second}})
+    iterated.at(3).config.write_text(iterated.config.read_text())
+    iterated.at(3).controller.touch()
+    assert settle(quick("begin=other"), run).begin == second, "begun with the second, before there was a third"
+    assert beginning(settle(quick("begin=other"), run), run, "rnn").path == iterated.at(2).path
+    iterated.path.rename(tmp_path / "elsewhere")
+    assert settle(quick("begin=other"), run).begin == second
+
+
+def test_a_later_iteration_begins_with_the_one_before(tmp_path):
+    run = Run(tmp_path)
+    settings = settle(quick("iterations=2"), run.at(2))
+    assert beginning(settings, run.at(2), "vae").path == tmp_path
+
+
+@pytest.mark.parametrize(
+    "world, override",
+    [("doom", name) for name in ("vae.z=63", "rnn.hidden=32", "rnn.mixtures=4", "rnn.action=raw", "rnn.predict_reward=true")]
+    + [("breakout", name) for name in ("env.size=64", "env.grey=false", "model.channels=32", "model.name=plain")],
+)  # fmt: skip
+def test_other_sizes_are_refused(world, override, tmp_path):
+    key = override.split("=")[0]
+    with pytest.raises(UsageProblem, match=f"begin={world}.*made with {key}="):
+        settle(quick(override, world=world), Run(tmp_path))
+
+
+def test_m_need_not_fit_where_it_is_not_trained(tmp_path):
+    untrained = ("rnn.train=false", "rnn.hidden=32", "controller.generations=0", "controller.real_generations=1")
+    assert settle(quick(*untrained), Run(tmp_path)).begin == "doom"
+
+
+def test_what_cannot_be_begun_with_is_refused(iterated, tmp_path):
+    def refused(begin: object, said: str) -> None:
+        with pytest.raises(UsageProblem, match=said) as caught:
+            settle(quick(f"begin={begin}"), Run(tmp_path / "run"))
+        assert "\n" not in str(caught.value)
+
+    refused("carracing", "env.name=carracing, not doom")
+    refused("dom", r"dom is neither shipped \(breakout, carracing, coinrun, doom\)")
+    second = iterated.at(2)
+    second.rnn_weights.write_bytes(second.rnn_weights.read_bytes()[:50])
+    refused(iterated.path, "rnn.weights.h5 is damaged")
+    second.rnn_weights.unlink()
+    refused(iterated.path, "rnn.weights.h5 is not there")
+    write_json(second.record("vae"), {"complete": False, "settings": {}})
+    refused(iterated.path, "vae.weights.h5 is not there, or not complete")
+
+
+def test_another_beginning_later_is_refused(tmp_path):
+    run = Run(tmp_path)
+    settings = settle(quick(), run)
+    run.begin("vae", settings, ("begin", "vae"), (), present=True)
+    assert '"begin": "doom"' in run.record("vae").read_text()
+    for other in ("", "/elsewhere"):
+        with pytest.raises(Exception, match="made with begin=doom, not"):
+            run.begin("vae", replace(settings, begin=other), ("begin", "vae"), (), present=True)
