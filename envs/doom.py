@@ -124,10 +124,11 @@ class Game:
         assert self.engine is not None
         state = self.engine.game.get_state()
         self.dead = state is None
-        health = 0.0 if state is None else float(state.game_variables[0])  # the scenario's only one
-        self.hit, self.health = health < min(self.health, START_HEALTH), health
+        health = 0.0
         if state is not None:
-            self.screen = state.screen_buffer
+            assert state.game_variables is not None
+            health, self.screen = float(state.game_variables[0]), state.screen_buffer  # the scenario's only variable
+        self.hit, self.health = health < min(self.health, START_HEALTH), health
 
 
 class DoomBlind:

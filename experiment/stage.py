@@ -74,8 +74,8 @@ def guard(action: Callable[[], None]) -> int:
         except OSError as error:
             if error.filename is None:
                 raise
-            problem = Problem(f"cannot use {error.filename} ({error.strerror}): mend that, or name another place")
-            print(problem.line(), file=sys.stderr)
+            where = f"cannot use {error.filename} ({error.strerror}): mend that, or name another place"
+            print(Problem(where).line(), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ninterrupted: run the same command again to go on", file=sys.stderr)

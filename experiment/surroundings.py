@@ -85,9 +85,10 @@ def own_streams() -> Iterator[Stream]:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     before = sys.stdin, sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
-        sys.stdin, out, errors = (
+        streams: Iterator[Any] = (
             stream or stack.enter_context(open(os.devnull, mode)) for stream, mode in zip(before, "rww", strict=True)
         )
+        sys.stdin, out, errors = streams
         sys.stdout, sys.stderr = standard = Stream(out), Stream(errors, keep="\r")  # which bars are drawn with
         try:
             yield standard[0]

@@ -105,10 +105,9 @@ def run_in_processes(
         for core in cores:
             give(*start(core), core, waiting.popleft())
         while running:
-            answers = {pipe: answer_of(pipe) for pipe in multiprocessing.connection.wait([*running])}
-            for pipe, answer in sorted(
-                answers.items(), key=lambda item: isinstance(item[1], Failed)
-            ):  # results are not lost
+            ready: list[Any] = multiprocessing.connection.wait([*running])
+            answers = [(pipe, answer_of(pipe)) for pipe in ready]
+            for pipe, answer in sorted(answers, key=lambda item: isinstance(item[1], Failed)):  # results are not lost
                 process, core, index = running[pipe]
                 if answer is None:
                     deaths[index] += 1

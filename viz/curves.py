@@ -29,7 +29,7 @@ FAINT = "#777777"
 WIDTH, HEIGHT = 6.4, 4.0  # of a panel, in inches
 LEGEND_ROW = 12.5  # points
 DPI = 150  # of plots that are files
-STYLE = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+STYLE: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
 """matplotlib's own, and not that of the user's matplotlibrc, which may also ask for LaTeX."""
 
 
