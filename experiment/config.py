@@ -364,7 +364,7 @@ def check_sizes(settings: Experiment) -> None:
         ("M's weights", "vae.z, rnn.hidden, rnn.mixtures", rnn.hidden * (4 * (vae.z + rnn.hidden) + predicted)),
         ("a batch of M's", "rnn.streams, rnn.window", rnn.streams * rnn.window * (4 * rnn.hidden + predicted)),
         ("the dreams' beginnings", "dream.starts, rnn.hidden", dream.starts * state),
-        ("CMA-ES's covariance matrix", "controller.inputs, controller.hidden, rnn.hidden", weights**2),
+        ("CMA-ES's covariance matrix", "controller.inputs, controller.hidden, rnn.hidden", weights ** (1 if c.diagonal else 2)),
         ("a generation", "controller.population, controller.hidden", candidates * weights),
         ("a generation's dreams", "controller.population, controller.episodes", c.population * c.episodes * state),
         ("the dreams", "evaluate.dreams, rnn.hidden", settings.evaluate.dreams * state),

@@ -19,7 +19,7 @@ DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 def test_presets_and_overrides_apply_in_order():
     assert load_config(DOOM).extract.episodes == load_config(DOOM, "laptop").extract.episodes == 10_000
     quick = load_config(DOOM, "quick", ["vae.steps=7", "controller.inputs=[z,h]"])
-    assert quick.extract.episodes == 200
+    assert quick.extract.episodes == 160
     assert quick.vae.steps == 7
     assert quick.controller.inputs == ["z", "h"]
 
@@ -249,7 +249,7 @@ def test_every_setting_is_in_the_help_of_the_whole_experiment():
     [
         (["--help"], ["(defaults of experiment/schema.py", "vae.steps=6000 ", "vae.batch=100 "]),
         ([str(DOOM), "--help"], ["(as CONFIG", "vae.steps=10000 ", "vae.batch=100 "]),
-        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=200 ", "vae.batch=7 "]),
+        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=60 ", "vae.batch=7 "]),
         ([str(DOOM), "vae.batch=0", "--help"], ["(defaults of", "vae.steps=6000 ", "vae.batch=100 "]),
         (["nothing.yaml", "--help"], ["(defaults of", "vae.steps=6000 "]),
     ],
