@@ -30,7 +30,7 @@ class Controller(NamedTuple):
 
 def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
     """Write where an evolution stands."""
-    with written(path) as (file, _):
+    with written(path, libver="earliest") as (file, _):
         file["mean"], file["best"] = evolution.mean, evolution.best
         file.attrs.update(generation=evolution.before + evolution.generation, sigma=evolution.sigma)
         file.attrs.update(

@@ -47,13 +47,14 @@ class Disk(io.FileIO):
 
 
 @contextlib.contextmanager
-def written(path: Path, **options: Any) -> Iterator[tuple[h5py.File, Disk]]:
+def written(path: Path, libver: str = "latest", **options: Any) -> Iterator[tuple[h5py.File, Disk]]:
     """A new HDF5 file, which appears under its name when the block ends well, and the disk below it.
 
-    `disk.check()` raises what went wrong so far; the end of the block does so too. options: those of h5py.File.
+    `disk.check()` raises what went wrong so far; the end of the block does so too. libver: "earliest" for files whose bytes
+    do not depend on when they were written. options: those of h5py.File.
     Raises Problem when the disk is full.
     """
     with atomic(path) as temporary, Disk(temporary, "r+") as disk:
-        with h5py.File(disk, "w", libver="latest", **options) as file:
+        with h5py.File(disk, "w", libver=libver, **options) as file:
             yield file, disk
         disk.check()
