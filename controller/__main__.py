@@ -21,7 +21,7 @@ STAGE = Stage(
     in the real world, on seeds that neither training nor the final evaluation uses.
 
     Reads latents.h5, rnn.weights.h5 and, for the trials, vae.weights.h5.
-    Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv, checkpoints/evolution.pickle.
+    Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv, checkpoints/evolution.npz.
     Interrupted, it goes on after the last finished generation. More generations can be asked for later, but no more in
     the dream once C has gone on from there in the real world, nor once the next iteration has recorded with it.
     """,

@@ -4,14 +4,22 @@ Start with `Evolution`: ask() for a population, tell() it the returns, read `mea
 the `cma` package's, with its default settings and the full covariance matrix (paper, appendix A.4).
 """
 
-import pickle
+import json
 from pathlib import Path
+from typing import Any
 
 import cma
 import numpy as np
 
-from experiment.files import atomic
+from experiment.arrays import read_npz, write_npz
+from experiment.files import reading
 from experiment.problem import Problem
+
+COUNTED = (
+    "generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "steps_before",
+    "seconds_before", "last_length",
+)  # fmt: skip
+"""What is saved of an Evolution beside the state of CMA-ES."""
 
 
 class Normal:
@@ -50,8 +58,14 @@ class Evolution:
         self.steps = 0  # of all episodes
         self.before, self.steps_before, self.seconds_before = 0, 0, 0.0  # what another evolution had done: see follow
         self.last_length: float | None = None  # steps that an episode of the last generation lasted on average
-        options = {"popsize": population, "randn": Normal(seed), "seed": np.nan, "verbose": -9, "verb_log": 0}
+        self.normal = Normal(seed)
+        self.made_with = {
+            "size": size, "sigma": sigma, "population": population, "seed": seed, "weight_decay": weight_decay,
+            "diagonal": diagonal,
+        }  # fmt: skip
+        options = {"popsize": population, "randn": self.normal, "seed": np.nan, "verbose": -9, "verb_log": 0}
         options["CMA_diagonal"] = diagonal
+        options["conditioncov_alleviate"] = 0  # above a condition of 1e8 it would put other objects into its state
         self.strategy = cma.CMAEvolutionStrategy(np.zeros(size) if x0 is None else x0, sigma, options)
         self.asked: list[np.ndarray] = []
 
@@ -92,25 +106,93 @@ class Evolution:
         return float(self.strategy.sigma * np.sqrt(np.mean(self.strategy.sm.variances)))
 
     def save(self, path: Path) -> None:
-        """Write everything that going on needs.
-
-        This is a pickle, which holds for this one file: CMA-ES in the `cma` package keeps its state in some forty
-        attributes of several objects, and only its own pickle gives the identical continuation. It is read by
-        the run that wrote it and never shared: the weights are in controller.h5.
-        """
-        with atomic(path) as temporary:
-            temporary.write_bytes(pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL))
+        """Write everything that going on needs, once there has been a generation: numbers and arrays, and nothing else."""
+        about = {
+            "made_with": self.made_with,
+            "counted": {name: getattr(self, name) for name in COUNTED},
+            "normal": self.normal.generator.bit_generator.state,
+        }
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        write_npz(path, {"about": text, "best": self.best, **state_of(self.strategy)})
 
     @staticmethod
     def load(path: Path) -> "Evolution":
         """Go on from a saved state. Raises Problem if the file is damaged or of another version of `cma`."""
-        try:
-            evolution = pickle.loads(path.read_bytes())
-        except Exception as error:  # a pickle can fail in any way
-            raise Problem(f"{path} cannot be read ({error}): delete it to evolve from generation 1 again") from error
-        if not isinstance(evolution, Evolution):
-            raise Problem(f"{path} is not the state of an evolution: delete it to evolve from generation 1 again")
-        return evolution
+        remedy = "delete it to evolve from generation 1 again"
+        with reading(path, remedy, "is damaged or of another version of cma"):
+            state = read_npz(path, remedy)
+            about = json.loads(state.pop("about").tobytes())
+            made_with, counted = about["made_with"], about["counted"]
+            if not all(isinstance(value, int | float | None) for value in (*made_with.values(), *counted.values())):
+                raise ValueError("something that is no number")  # cma would evaluate text
+            size, population = made_with["size"], made_with["population"]
+            learnt = state["scaling.scaling" if made_with["diagonal"] else "sampler.C"]
+            if state["strategy.ary"].shape != (population, size) or set(learnt.shape) != {size}:
+                raise ValueError("it does not hold the arrays that it declares")
+            evolution = Evolution(**made_with)
+            best = state.pop("best")
+            if best.shape != (size,) or best.dtype != np.float32:
+                raise ValueError(f"best {best.shape} {best.dtype}")
+            restore(evolution.strategy, counted["generation"], state)
+            evolution.best = best
+            for name in COUNTED:
+                setattr(evolution, name, counted[name])
+            evolution.normal.generator.bit_generator.state = about["normal"]
+            return evolution
+
+
+def parts_of(strategy: cma.CMAEvolutionStrategy) -> dict[str, Any]:
+    """The objects in which CMA-ES keeps what it has learnt, by the names that they are saved under."""
+    return {
+        "strategy": strategy,
+        "sampler": strategy.sm,
+        "scaling": strategy.sigma_vec,
+        "step_size": strategy.adapt_sigma,
+    }
+
+
+def state_of(strategy: cma.CMAEvolutionStrategy) -> dict[str, np.ndarray]:
+    """All that `ask` and `tell` read: every number and array in those objects, and what small populations begin with."""
+    state = {
+        f"{part}.{name}": np.asarray(value)
+        for part, holder in parts_of(strategy).items()
+        for name, value in vars(holder).items()
+        if isinstance(value, int | float | np.number | np.ndarray) and np.asarray(value).dtype.kind in "biuf"
+        if (part, name) not in COPIES
+    }
+    return {**state, MIRRORS: np.reshape(strategy.pop_injection_directions, (-1, strategy.N))}
+
+
+COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", "dC"))
+"""Kept in the sampler too."""
+MIRRORS = "strategy.pop_injection_directions"
+"""Directions away from the worst of a population of fewer than 6, (m, D)."""
+
+
+def restore(strategy: cma.CMAEvolutionStrategy, generation: int, state: dict[str, np.ndarray]) -> None:
+    """Put a state into a new strategy. Raises ValueError if it is not one of as many generations.
+
+    The new one is sent through up to three generations first: then it has everything that is to be there, and its form.
+    """
+    for _ in range(min(generation, 3)):
+        strategy.tell(strategy.ask(), range(strategy.popsize))
+    mirrors = state.pop(MIRRORS)
+    expected, parts = state_of(strategy), parts_of(strategy)
+    del expected[MIRRORS]
+    for key, value in state.items():
+        like = expected.pop(key)
+        finite = np.isfinite(value).all() or not np.isfinite(like).all()
+        if not finite or (value.shape, value.dtype.kind) != (like.shape, like.dtype.kind):
+            raise ValueError(f"{key} {value.shape} {value.dtype}")
+        part, _, name = key.partition(".")
+        setattr(parts[part], name, value if value.ndim else value.item())
+    if expected:
+        raise ValueError(f"no {', '.join(expected)}")
+    if mirrors.shape[1:] != (strategy.N,) or len(mirrors) > strategy.popsize:
+        raise ValueError(f"{MIRRORS} {mirrors.shape}")
+    strategy.pop_injection_directions = list(mirrors)
+    strategy._indices_of_selective_mirrors = range(len(mirrors))
+    strategy._updateBDfromSM()
 
 
 def generation_seed(seed: int, generation: int) -> int:

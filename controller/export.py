@@ -10,7 +10,7 @@ import numpy as np
 
 from controller.report import history
 from experiment.config import load_config
-from experiment.files import read_json, write_json
+from experiment.files import atomic, write_json
 from experiment.hardware import import_tensorflow
 from experiment.metrics import write_metrics
 from experiment.pretrained import copy_half, copy_metrics, size_of
@@ -42,14 +42,14 @@ def main() -> None:
 
 def export(run: Run, folder: Path) -> None:
     """Write `folder`. Raises Problem if the run is not finished."""
-    results = read_json(run.results) or {}
+    results = run.read_results()
     for path in (run.config, run.vae_weights, run.rnn_weights, run.controller):
         if not path.exists():
             raise Problem(f"{path} is missing: finish the run first")
     shipped = Run(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(run.config, shipped.config)
-    shutil.copy(run.controller, shipped.controller)
+    for source, target in ((run.config, shipped.config), (run.controller, shipped.controller)):
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
     copy_half(run.vae_weights, shipped.vae_weights)
     copy_half(run.rnn_weights, shipped.rnn_weights)
     keep_metrics(run, shipped)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiment.files import read_json
 from experiment.run import Run
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -38,11 +37,13 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
     of: everything the returns depend on (which controller, seeds, temperature), so that a record of something else
     is never taken for it. measure: gives the `summary`, and whatever else there is to tell.
     """
-    stored = read_json(run.results, {}).get("evaluations", {})
-    for key in keys:
-        stored = stored.get(key, {})
-    if stored and all(stored.get(name) == value for name, value in of.items()):
-        return stored
+    stored: Record = run.read_results().get("evaluations", {})
+    with run.reading_results():
+        for key in keys:
+            stored = stored.get(key, {})
+        if stored and all(stored.get(name) == value for name, value in of.items()):
+            np.isfinite([*(stored[name] for name in ("mean", "std", "standard_error", "n")), *stored["returns"]])
+            return stored
     record = {**of, **measure()}
     run.update_results("evaluations", *keys, record)
     return record

@@ -34,8 +34,18 @@ def cap(settings: Experiment, arena: Arena, last_length: float | None) -> int:
 
 
 def saved(folder: Run, name: str) -> Path:
-    """Where the state of the evolution in the arena of that name is kept."""
-    return folder.checkpoints / ("evolution.pickle" if name == "dream" else f"evolution_{name}.pickle")
+    """Where the state of the evolution in the arena of that name is kept.
+
+    Raises Problem where there is only that of an earlier version, a pickle: whoever loads one runs what it says.
+    """
+    path = folder.checkpoints / ("evolution.npz" if name == "dream" else f"evolution_{name}.npz")
+    old = path.with_suffix(".pickle")
+    if old.exists() and not path.exists():
+        raise Problem(
+            f"{old} was saved by an earlier version as a pickle, which may run anything and is not read any more: go on with "
+            "that version, or delete it to evolve from generation 1 again"
+        )
+    return path
 
 
 def evolve(

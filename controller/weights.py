@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from controller.evolution import Evolution
 from controller.policy import Policy
+from experiment.arrays import open_hdf5
 from experiment.problem import Problem
 from extract.hdf5 import written
 
@@ -45,19 +45,16 @@ def load_controller(path: Path, policy: Policy) -> Controller:
     """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
     if not path.exists():
         raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
-    try:
-        with h5py.File(path) as file:
-            mean, best, about = file["mean"][()], file["best"][()], dict(file.attrs)
-            hidden = int(about.get("hidden", 0))
-            found = (about["inputs"], bool(about["bias"]), int(about["actions"]), hidden, mean.shape)
-    except (OSError, KeyError) as error:
-        raise Problem(
-            f"{path} is not a controller ({error}): delete it and run `python -m controller` again"
-        ) from error
-    expected = (" ".join(policy.inputs), policy.bias, policy.actions, policy.hidden, (policy.size,))
-    if found != expected:
-        raise Problem(
-            f"{path} holds a controller of inputs, bias, actions, hidden, shape = {found}, but the settings make {expected}: "
-            "use the settings it was evolved with, or another folder (--run)"
-        )
-    return Controller(mean, best, int(about["generation"]), int(about["best_generation"]), float(about["best_return"]))
+    with open_hdf5(path, "delete it and run `python -m controller` again", fault="is not a controller") as file:
+        mean, best = (file[name][()].astype("float32") for name in ("mean", "best"))
+        about = dict(file.attrs)
+        hidden = int(about.get("hidden", 0))
+        found = (str(about["inputs"]), bool(about["bias"]), int(about["actions"]), hidden, mean.shape)
+        expected = (" ".join(policy.inputs), policy.bias, policy.actions, policy.hidden, (policy.size,))
+        if found != expected:
+            raise Problem(
+                f"{path} holds a controller of inputs, bias, actions, hidden, shape = {found}, but the settings make "
+                f"{expected}: use the settings it was evolved with, or another folder (--run)"
+            )
+        generations = int(about["generation"]), int(about["best_generation"])
+        return Controller(mean, best, *generations, float(about["best_return"]))

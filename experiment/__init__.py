@@ -2,3 +2,8 @@
 
 Nothing here imports TensorFlow at import time, so that a mistake in a setting is answered at once.
 """
+
+import os
+
+# HDF5 locks what it reads, which network disks refuse; here every file is whole before it has its name.
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"

@@ -11,7 +11,6 @@ from pathlib import Path
 from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
-from experiment.files import read_json
 from experiment.hardware import core_count, processor_name
 from experiment.iterations import for_iteration
 from experiment.pretrained import shipped
@@ -70,7 +69,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         expected = estimate(settings, run.iteration)
         for name in stages(settings, run, runs):
             text, seconds = expected[name]
-            complete = (read_json(run.record(name)) or {}).get("complete", False)
+            complete = (run.read_record(name) or {}).get("complete", False)
             total += 0 if complete else seconds
             print(plan_line(name, "complete" if complete else duration(seconds), text))
     print(plan_line("in all", duration(total), "") + "\n", flush=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from experiment.files import regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem
 from experiment.schema import OFFLINE, Experiment, limits_text
@@ -158,7 +159,7 @@ def compose(text: str, name: str) -> yaml.Node:
 def read_yaml(path: str) -> yaml.MappingNode:
     """The mapping in a YAML file. Raises UsageProblem if there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             data = file.read(LARGEST_FILE + 1)
         content = data.decode()
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from experiment.arrays import open_hdf5
 from experiment.files import atomic
 from experiment.problem import UsageProblem
 from experiment.run import PRETRAINED, Run
@@ -61,7 +62,7 @@ def copy_metrics(run: Run, shipped: Run, names: Sequence[str]) -> None:
 def copy_half(source: Path, target: Path) -> None:
     """Copy an HDF5 file of weights, its float32 arrays as float16."""
     half = io.BytesIO()  # in memory, as experiment.backend.save_weights does
-    with h5py.File(source) as old, h5py.File(half, "w") as new:
+    with open_hdf5(source, "finish the run first") as old, h5py.File(half, "w") as new:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):

@@ -2,14 +2,16 @@
 
 import dataclasses
 import fcntl
+import functools
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from experiment.config import flatten, load_made, to_yaml
-from experiment.files import LOCK, atomic, read_json, write_json
+from experiment.files import JSON_REMEDY, LOCK, ROLLOUTS, atomic, check_folder, read_json, reading, regular, write_json
 from experiment.problem import Problem, UsageProblem
 from experiment.schema import Experiment
 
@@ -30,7 +32,7 @@ class Run:
         if absolute.parent.name == ITERATIONS and self.path.parent.name != ITERATIONS:
             self.path = absolute  # named from inside `iterations`, as in `--run 2`
         self.config = self.path / "config.yaml"
-        self.rollouts = self.path / "rollouts"
+        self.rollouts = self.path / ROLLOUTS
         self.vae_weights = self.path / "vae.weights.h5"
         self.latents = self.path / "latents.h5"
         self.rnn_weights = self.path / "rnn.weights.h5"
@@ -83,16 +85,18 @@ class Run:
 
         sections: the settings sections that its result depends on. needs: stages that must be complete.
         present: whether its products are there; a stage whose product is gone is not complete.
-        Raises Problem if a needed stage is missing, or if this stage or one before it was made with other settings.
+        Raises Problem if a needed stage is missing, if this stage or one before it was made with other settings, or if
+        results.json, which it will be recorded in, cannot be read.
         """
+        self.read_results()
         for needed in needs:
-            record = read_json(self.record(needed))
+            record = self.read_record(needed)
             if record is None or not record["complete"]:
                 raise Problem(
                     f"{self.path} has no complete '{needed}' yet, which '{stage}' needs: run `python -m {needed}` with the same arguments first"
                 )
             self.compare(needed, record["settings"], settings)
-        record = read_json(self.record(stage))
+        record = self.read_record(stage)
         if record is not None:
             self.compare(stage, record["settings"], settings)
         current = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
@@ -115,16 +119,22 @@ class Run:
             given = {name: getattr(settings, name) for name in (*sections, *ALWAYS_WRITTEN)}
             settings = dataclasses.replace(load_made(self.config, ()), **given)
         with atomic(self.config) as temporary:
-            temporary.write_text(CONFIG_HEADER + to_yaml(settings))
+            temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
 
     def complete(self, stage: str) -> None:
         """Record that a stage has done all it has to."""
-        record = read_json(self.record(stage))
-        write_json(self.record(stage), {**record, "complete": True})
+        write_json(self.record(stage), {**(self.read_record(stage) or {}), "complete": True})
 
     def record(self, stage: str) -> Path:
         """The file that says which settings a stage was made with, and whether it is complete."""
         return self.stages / f"{stage}.json"
+
+    def read_record(self, stage: str) -> dict[str, Any] | None:
+        """What is recorded of a stage: `complete` and `settings`; None if it was never begun. Raises Problem if it is damaged."""
+        record: dict[str, Any] | None = read_json(self.record(stage))
+        if record is not None and (type(record.get("complete")), type(record.get("settings"))) != (bool, dict):
+            raise Problem(f"{self.record(stage)} is not what was written there: {JSON_REMEDY}")
+        return record
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
@@ -139,8 +149,9 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run folder for this process; raises Problem if another process is working in it.
 
-        Raises UsageProblem if it cannot be a run folder: not a folder, not ours to write in, or an iteration
-        without the one before it.
+        Where the file system has no locks, a warning asks the user to see to that. Raises UsageProblem if it cannot be a
+        run folder: not a folder, not ours to write in, or an iteration without the one before it; Problem if it has
+        something in it that nobody should work with.
         """
         if self.previous is not None and not self.previous.config.exists():
             raise UsageProblem(
@@ -149,10 +160,12 @@ class Run:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / LOCK, "w")  # noqa: SIM115 (closed below)
+            # Neither followed where it is a link, nor waited for where it is a pipe, nor emptied.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            file = open(os.open(self.path / LOCK, flags, 0o666), "rb")  # noqa: SIM115 (closed below)
         except OSError as error:
             raise UsageProblem(
-                f"{self.path} cannot be a run folder ({error.strerror}): use another one (--run)"
+                f"{self.path} cannot be a run folder ({error.strerror}: {error.filename}): use another one (--run)"
             ) from None
         with file:
             try:
@@ -161,17 +174,59 @@ class Run:
                 raise Problem(
                     f"another process is working in {self.path}: wait for it, or use another folder (--run)"
                 ) from None
-            os.set_inheritable(file.fileno(), False)
+            except OSError as error:
+                warn_of_no_lock(self.path, error.strerror)
+            self.check()
             yield
+
+    def check(self) -> None:
+        """Raise Problem if something in the folder cannot be worked with, would be waited for, or leads out of it."""
+        for folder in (
+            self.rollouts,
+            self.checkpoints,
+            self.metrics,
+            self.tensorboard,
+            self.plots,
+            self.videos,
+            self.stages,
+        ):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise Problem(f"{folder} is not a folder: move it away")
+        for file in (self.config, self.vae_weights, self.latents, self.rnn_weights, self.starts, self.controller,
+                     self.nextframe_weights, self.results):  # fmt: skip
+            if file.exists():
+                regular(file)
+        check_folder(self.path)
+
+    def read_results(self) -> dict[str, Any]:
+        """results.json, a dictionary of dictionaries; empty where there is none. Raises Problem if it is something else."""
+        results: dict[str, Any] = read_json(self.results, {})
+        with self.reading_results():
+            for part in (*results.values(), *results.get("evaluations", {}).values()):
+                part.keys()
+        return results
+
+    def reading_results(self) -> AbstractContextManager[None]:
+        """Problem, naming results.json, for whatever goes wrong in a block that relies on what is in it."""
+        if not self.results.exists():
+            return nullcontext()
+        return reading(self.results, JSON_REMEDY, "is not what was written there")
 
     def update_results(self, *keys_and_value: Any) -> None:
         """results.json with one value set: update_results("evaluations", "game", {...}) sets results["evaluations"]["game"]."""
         *keys, value = keys_and_value
-        results = read_json(self.results, {})
-        place = results
+        place = results = self.read_results()
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = (
             dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
         )
         write_json(self.results, results)
+
+
+@functools.cache
+def warn_of_no_lock(folder: Path, reason: str) -> None:
+    """Say once that a run folder cannot be locked."""
+    print(
+        f"warning: {folder} cannot be locked ({reason}): do not let two processes work in it at once", file=sys.stderr
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from envs.play import Moment, Player, moments
 from envs.worlds import WORLDS, World
 from experiment.config import flatten
+from experiment.files import check_inside
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -94,6 +95,8 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     extract, world = settings.extract, WORLDS[settings.env.name]
     tasks = plan(settings, run.rollouts, player)
     missing = [task for task in tasks if not task.path.exists()]
+    if missing:
+        check_inside(run.rollouts, run.path)
     played = [check(task) for task in tasks if task.path.exists()]
     total, unit = (extract.steps, f"{world.step}s") if extract.steps else (extract.episodes, "episodes")
     done = total - sum(task.amount for task in missing)

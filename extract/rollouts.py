@@ -16,8 +16,6 @@ in chunks of BLOCK (benchmarks/compression.py says why so).
 
 import contextlib
 import itertools
-import os
-import textwrap
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +24,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from experiment.arrays import open_hdf5
 from experiment.problem import Problem
 from extract.ahead import read_ahead
 from extract.hdf5 import Disk, written
@@ -35,8 +34,8 @@ VERSION = 1
 PATTERN = "shard-*.h5"
 BLOCK = 32  # frames in one HDF5 chunk: what is read and unpacked at once
 POOL = 8192  # frames that shuffled reading holds and draws its batches from (100 MB of 64 x 64 RGB)
-REASON = 120  # letters of what HDF5 says of a damaged file that are shown
 AHEAD = 2048  # frames of finished batches waiting for the consumer
+FRAME_LIMIT = 1 << 20  # bytes in a frame, many times more than those of any world here
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
 
 
@@ -179,38 +178,39 @@ class Shard(NamedTuple):
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """A shard opened for reading. Raises Problem, naming it, if it cannot be read or is something else."""
+def _opened(path: Path, compressed: Sequence[str] | None = None) -> Iterator[h5py.File]:
+    """A shard opened for reading. Raises Problem, naming it, if it cannot be read or is something else.
+
+    compressed: see open_hdf5; what a shard declares is checked once, by read_shard.
+    """
     remedy = "delete it and run `python -m extract` again"
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise Problem(f"{path} is an HDF5 file but not a rollout shard: move it away or {remedy}")
-            if (version := file.attrs.get("version")) != VERSION:
-                raise Problem(f"{path} has rollout format version {version}, this program reads {VERSION}: {remedy}")
-            yield file
-    except (OSError, RuntimeError, KeyError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise Problem(f"{path} is missing: run `python -m extract` again") from error
-        if isinstance(error, OSError) and error.errno:  # the system's refusal; HDF5's own complaints have no number
-            raise Problem(f"{path} cannot be read: {os.strerror(error.errno)}") from error
-        reason = textwrap.shorten(str(error), REASON, placeholder=" ...")
-        raise Problem(f"{path} is damaged ({reason}): {remedy}") from error
+    with open_hdf5(path, remedy, compressed) as file:
+        if file.attrs.get("format") != FORMAT:
+            raise Problem(f"{path} is an HDF5 file but not a rollout shard: move it away or {remedy}")
+        if (version := file.attrs.get("version")) != VERSION:
+            raise Problem(f"{path} has rollout format version {version}, this program reads {VERSION}: {remedy}")
+        yield file
 
 
 def read_shard(path: Path) -> Shard:
     """What a shard holds, checked. Raises Problem if it is empty, truncated, foreign or inconsistent."""
-    with _opened(path) as file:
-        starts, rows = file["episode_starts"][:], len(file["frames"])
+    with _opened(path, compressed=("frames",)) as file:
+        starts, frames, rows = file["episode_starts"][:], file["frames"], len(file["frames"])
         lengths = np.diff(np.append(starts, rows))
         lists = {name: len(file[name]) for name in SERIES}
         if not len(starts) or starts[0] != 0 or (lengths <= 0).any() or set(lists.values()) != {rows}:
-            raise KeyError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
-        shape, block = file["frames"].shape[1:], file["frames"].chunks[0]
-        played = file["played_lengths"][:]
+            raise ValueError(f"{rows} frames, {len(starts)} episodes, {lists} do not fit together")
+        height, width, channels = shape = frames.shape[1:]
+        if frames.dtype != np.uint8 or channels not in (1, 3) or height * width * channels > FRAME_LIMIT:
+            raise ValueError(f"frames of {shape}, {frames.dtype}")
+        about = dict(file.attrs)
+        int(about.get("actions", 0))  # it is asked for later
+        seeds, played = file["episode_seeds"][:], file["played_lengths"][:]
         # The first shards, all of Doom, had no returns: there they are the lengths.
         returns = file["played_returns"][:] if "played_returns" in file else played.astype(np.float64)
-        return Shard(path, lengths, file["episode_seeds"][:], played, returns, shape, block, dict(file.attrs))
+        if seeds.shape != starts.shape or played.shape != returns.shape or not len(played):
+            raise ValueError(f"{len(starts)} episodes, {len(seeds)} seeds, {len(played)} played do not fit together")
+        return Shard(path, lengths, seeds, played, returns, shape, frames.chunks[0], about)
 
 
 class Rollouts:

@@ -9,7 +9,6 @@ import numpy as np
 
 from controller.agent import Recording
 from envs.worlds import world_of
-from experiment.files import read_json
 from experiment.metrics import damaged, read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
@@ -31,7 +30,7 @@ def error_panel(run: Run, metric: str = "mse") -> Curves:
     metric: mse, psnr or ssim.
     """
     curves = _curves(run)
-    draws = (read_json(run.results) or {}).get("openloop", {}).get("draws", 1)
+    draws = run.read_results().get("openloop", {}).get("draws", 1)
     shown = names(draws)
     series = {
         shown[name]: (of["horizon"], of[metric], np.stack([of[f"{metric}_low"], of[f"{metric}_high"]]))

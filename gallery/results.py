@@ -8,7 +8,6 @@ from controller.report import loss_panels, returns_panel, temperatures_panel, tr
 from controller.scores import Record, published_rows, row, table
 from envs.worlds import world_of
 from experiment.config import load_made
-from experiment.files import read_json
 from experiment.run import Run
 from experiment.schema import Experiment
 from gallery.runs import title
@@ -24,7 +23,9 @@ class Results:
         self.run, self.title = run, title(run)
         self.settings: Experiment = load_made(run.config, SECTIONS)
         self.world = world_of(self.settings)
-        self.evaluations: dict[str, Any] = (read_json(run.results) or {}).get("evaluations", {})
+        self.evaluations: dict[str, Any] = run.read_results().get("evaluations", {})
+        with run.reading_results():  # what cannot be shown is not what was written
+            self.table(), self.temperatures(), self.returns(), self.fixed_policies()
 
     @property
     def swept(self) -> dict[float, tuple[Record, Record]]:
@@ -66,7 +67,7 @@ class Results:
 
     def fixed_policies(self) -> list[Curves]:
         """Fixed policies in the dream against the same in the real world: on the diagonal, the dream is as hard."""
-        policies = (read_json(self.run.results) or {}).get("survival", {}).get("policies", {})
+        policies = self.run.read_results().get("survival", {}).get("policies", {})
         means = {
             name: [place["mean"] for place in (of["game"], of["dream"])] for name, of in policies.items()
         }  # (real, dream)

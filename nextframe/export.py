@@ -12,7 +12,7 @@ import hdf5plugin
 import numpy as np
 
 from experiment.config import to_yaml
-from experiment.files import atomic, read_json, write_json
+from experiment.files import atomic, write_json
 from experiment.hardware import import_tensorflow
 from experiment.pretrained import copy_half, copy_metrics, size_of
 from experiment.problem import Problem
@@ -54,7 +54,7 @@ def export(path: str, folder: Path) -> None:
     if "nextframe" not in kind_of(run).weights:
         raise Problem(f"{path} has another model: ship it with `python -m controller.export`")
     settings, record = measured(settings, run)
-    shipped, results = Run(folder), read_json(run.results)
+    shipped, results = Run(folder), run.read_results()
     rollouts, _, windows = open_recorded(settings, run)
     keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
     with atomic(shipped.config) as temporary:
@@ -74,7 +74,7 @@ def export(path: str, folder: Path) -> None:
 
 def measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]]:
     """What `python -m openloop` found of these weights, and the settings that it used. Raises Problem if it was not run."""
-    record = read_json(run.results, {}).get("openloop", {})
+    record = run.read_results().get("openloop", {})
     names = {entry.name for entry in dataclasses.fields(Openloop)}
     used = {name: value for name, value in record.get("of", {}).items() if name in names}
     settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
 import tensorflow as tf
 
 from envs.worlds import World, world_of
+from experiment.arrays import open_hdf5
 from experiment.backend import keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
@@ -126,18 +126,13 @@ def load(model: NextFrame, path: Path) -> None:
     if not path.exists():
         raise Problem(f"{path} is missing: train the next-frame model first with `python -m nextframe`")
     remedy = "use the settings and data it was trained with, or another run folder (--run)"
-    try:
-        with h5py.File(path) as file:
-            about = json.loads(file.attrs["nextframe"])
+    again = "delete it and run `python -m nextframe` again"
+    with open_hdf5(path, again, fault="is damaged or not a next-frame model") as file:
+        about = json.loads(file.attrs["nextframe"])
         for key, value in describe(model).items():
             if about.get(key) != value:
                 raise Problem(f"{path} was trained with {key}={about.get(key)}, but here it is {value}: {remedy}")
         model.load_weights(path)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise Problem(
-            f"{path} is damaged or not a next-frame model ({reason}): delete it and run `python -m nextframe` again"
-        ) from error
 
 
 def load_nextframe(run: Run, settings: Experiment) -> NextFrame:

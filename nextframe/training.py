@@ -49,6 +49,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
     if can_resume(checkpoint, validated, run):
         load(model, checkpoint)
+        if run.nextframe_weights.exists():  # the best so far: if they are damaged, that is to be known now
+            load(without_optimizer(model, settings), run.nextframe_weights)
     elif (source := beginning(settings, run, "nextframe")) is not None:
         model.set_weights(load_nextframe(source, settings).get_weights())
     first = step = int(model.optimizer.iterations)

@@ -5,10 +5,9 @@ import dataclasses
 import sys
 import textwrap
 import time
-import zlib
 from typing import Any
 
-from experiment.files import read_json
+from experiment.files import checksum
 from experiment.hardware import describe_machine, import_tensorflow
 from experiment.pretrained import is_shipped
 from experiment.problem import Problem
@@ -67,16 +66,16 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
             f"{made.path} is shipped, with figures in {made.results} of more windows than are kept: "
             "to measure these, give a copy of the folder"
         )
+    record = measured(settings, made, kind)
+    if record is not None:  # which can be said of a folder too that nobody may write in
+        show(made, record)
+        print(f"openloop: complete in {made.path}, nothing to do", flush=True)
+        return
     with made.lock():
-        record = measured(settings, made, kind)
-        if record is not None:
-            show(made, record)
-            print(f"openloop: complete in {made.path}, nothing to do", flush=True)
-        else:
-            import_tensorflow()
-            began = time.monotonic()
-            run(settings, made)
-            print(f"openloop: done in {duration(time.monotonic() - began)}, in {made.path}", flush=True)
+        import_tensorflow()
+        began = time.monotonic()
+        run(settings, made)
+        print(f"openloop: done in {duration(time.monotonic() - began)}, in {made.path}", flush=True)
 
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
@@ -92,18 +91,27 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
 def show(run: Run, record: dict[str, Any]) -> None:
     """Print the figures, and where everything is."""
-    print(f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes")
-    print(table(record, record["draws"]))
+    print(describe(record))
     print(
         f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*", flush=True
     )
 
 
+def describe(record: dict[str, Any]) -> str:
+    """The figures as text."""
+    heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
+    return f"{heading}\n{table(record, record['draws'])}"
+
+
 def measured(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any] | None:
     """What results.json has of these weights and settings, if everything that goes with it is there."""
-    record = read_json(run.results, {}).get("openloop", {})
-    whole = is_of(record, origin(settings, run, kind)) and all(path.exists() for path in products(run))
-    return record if whole else None
+    record: dict[str, Any] = run.read_results().get("openloop", {})
+    current = origin(settings, run, kind)
+    with run.reading_results():
+        if not (is_of(record, current) and all(path.exists() for path in products(run))):
+            return None
+        describe(record)  # and if that cannot be done, it is not what was written
+    return record
 
 
 def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
@@ -116,7 +124,7 @@ def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
     """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
     from extract.recorded import fingerprint
 
-    weights = {name: f"{zlib.crc32(getattr(run, name).read_bytes()):08x}" for name in kind.weights.values()}
+    weights = {name: f"{checksum(getattr(run, name)):08x}" for name in kind.weights.values()}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
     return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
 

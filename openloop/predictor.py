@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiment.config import load_made
-from experiment.files import read_json
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
@@ -82,8 +81,8 @@ def kind_of(run: Run) -> Kind:
 
 def is_trained(run: Run, stage: str, weights: str) -> bool:
     """Whether a stage's weights are there, and it is complete; of what is shipped there is no record of stages."""
-    record = read_json(run.record(stage), {"complete": True})
-    return record["complete"] and getattr(run, weights).exists()
+    record = run.read_record(stage)
+    return (record is None or record["complete"]) and getattr(run, weights).exists()
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:

@@ -7,6 +7,7 @@ the order i, j, f, o, a forget bias of 1 added when used), so that it can be loa
 from typing import Any, NamedTuple
 
 from envs.worlds import world_of
+from experiment.arrays import load_weights
 from experiment.backend import keras, ops
 from experiment.problem import Problem
 from experiment.run import Run
@@ -106,13 +107,12 @@ def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
     model = build_rnn(settings)
     if not run.rnn_weights.exists():
         raise Problem(f"{run.rnn_weights} is missing: train M first with `python -m rnn`")
-    try:
-        model.load_weights(run.rnn_weights)
-    except (OSError, ValueError, KeyError) as error:
-        raise Problem(
-            f"{run.rnn_weights} does not hold an M of these settings (vae.z={settings.vae.z}, rnn.hidden={settings.rnn.hidden}, "
-            f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}, "
-            f"rnn.predict_reward={settings.rnn.predict_reward}): "
-            "train M again, or use the settings it was trained with"
-        ) from error
+    load_weights(
+        model,
+        run.rnn_weights,
+        "train M again, or use the settings it was trained with",
+        f"is damaged or does not hold an M of these settings, vae.z={settings.vae.z}, rnn.hidden={settings.rnn.hidden}, "
+        f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}, "
+        f"rnn.predict_reward={settings.rnn.predict_reward}",
+    )
     return model

@@ -1,14 +1,15 @@
 """Where dreams begin: moments of recorded episodes, with M's memory of what came before."""
 
-import zlib
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
+from experiment.arrays import open_hdf5
+from experiment.files import checksum
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -51,7 +52,12 @@ def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
     """
     earliest, latest = settings.dream.start_steps
     wanted = made_with(settings, run)
-    kept = read_starts(run.starts, model, wanted)
+    try:
+        kept = read_starts(run.starts, model, wanted)
+    except Problem:
+        if not run.latents.exists():
+            raise
+        kept = None
     if kept is not None and not (run.latents.exists() and run.latents.stat().st_mtime > run.starts.stat().st_mtime):
         return kept
     latents = Latents.load(run.latents)
@@ -59,7 +65,8 @@ def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
         starts = first_frames(latents, model.hidden)
     else:
         starts = remembered(settings, latents, model, earliest, latest)
-    write_starts(run.starts, starts, wanted)
+    with contextlib.suppress(Problem):  # they are kept for speed; who only plays may not be allowed to write here
+        write_starts(run.starts, starts, wanted)
     return starts
 
 
@@ -67,7 +74,7 @@ def made_with(settings: Experiment, run: Run) -> dict[str, Any]:
     """Attributes by which it is known whether starts that were kept are the ones that are wanted."""
     beyond = settings.dream.start_steps[1] > 0  # first frames do not depend on M
     return {
-        "weights": zlib.crc32(run.rnn_weights.read_bytes()) if beyond else 0,
+        "weights": checksum(run.rnn_weights) if beyond else 0,
         "start_steps": settings.dream.start_steps,
         "starts": settings.dream.starts if beyond else 0,
     }
@@ -83,18 +90,19 @@ def write_starts(path: Path, starts: Starts, attributes: dict[str, Any]) -> None
 
 
 def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts | None:
-    """What write_starts wrote, float32, if it has these attributes and is for such an M."""
-    try:
-        with h5py.File(path) as file:
-            if any(not np.array_equal(file.attrs.get(key, ()), value) for key, value in attributes.items()):
-                return None
-            mu, logvar = (file[name][()].astype("float32") for name in ("mu", "logvar"))
-            empty = np.zeros((len(mu), model.hidden), "float32")
-            h, c = (file[name][()].astype("float32") if name in file else empty for name in ("h", "c"))
-    except (OSError, KeyError):
+    """What write_starts wrote, float32, if it has these attributes and is for such an M. Raises Problem if it is damaged."""
+    if not path.exists():
         return None
-    fits = mu.shape[1] == model.latent_size and h.shape == c.shape == empty.shape
-    return Starts(mu, logvar, h, c) if fits else None
+    with open_hdf5(path, "delete it and run `python -m vae.encode` again") as file:
+        if any(not np.array_equal(file.attrs.get(key, ()), value) for key, value in attributes.items()):
+            return None
+        mu, logvar = (file[name][()].astype("float32") for name in ("mu", "logvar"))
+        empty = np.zeros((len(mu), model.hidden), "float32")
+        h, c = (file[name][()].astype("float32") if name in file else empty for name in ("h", "c"))
+        fits = (
+            len(mu) and mu.shape == logvar.shape == (len(mu), model.latent_size) and h.shape == c.shape == empty.shape
+        )
+        return Starts(mu, logvar, h, c) if fits else None
 
 
 def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int) -> Starts:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
+from experiment.arrays import load_weights
 from experiment.backend import keras, save_weights
 from experiment.beginning import beginning
 from experiment.hardware import prepare
@@ -31,6 +32,7 @@ from vae.optimizer import FusedAdam, WarmupCosine
 ROW_EVERY = 10
 """Steps between two rows of the training losses."""
 CHECKPOINT = "rnn.weights.h5"
+FAULT = "is damaged or of another M"
 
 
 class Learner(keras.Model):
@@ -177,7 +179,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             shuffle=False,
             verbose=0,
         )
-    learner.model.load_weights(run.rnn_weights)
+    load_weights(learner.model, run.rnn_weights, "train M again", FAULT)
     figures = validate()
     print(describe(figures), flush=True)
     run.update_results("evaluations", "rnn", figures.summary())
@@ -225,8 +227,6 @@ def resume(learner: Learner, run: Run) -> int:
     learner.optimizer.build(learner.model.trainable_variables)
     if not (path.exists() and run.rnn_weights.exists()):
         return 0
-    try:
-        learner.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise Problem(f"{path} is damaged or of another M: delete it to train M from the start") from error
+    load_weights(learner.model, run.rnn_weights, f"delete it and {path} to train M from the start", FAULT)
+    load_weights(learner, path, "delete it to train M from the start", FAULT)
     return int(learner.optimizer.iterations)

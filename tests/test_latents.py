@@ -23,7 +23,7 @@ def runs(tmp_path_factory):
         make_rollouts(run)
         save_weights(VAE(SETTINGS.vae.z, seed=1), run.vae_weights)
     patch = (
-        "save = encode.save_part\nencode.save_part = lambda path, *a: die() if '00001' in path.name else save(path, *a)"
+        "save = encode.write_npz\nencode.write_npz = lambda path, *a: die() if '00001' in path.name else save(path, *a)"
     )
     process = start_and_kill(killed, patch, "encode.run")
     encode.run(SETTINGS, whole)

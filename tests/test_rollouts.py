@@ -1,5 +1,6 @@
 """The rollout file: round trips, shuffled reading, and every way in which a file can be bad."""
 
+import errno
 import fcntl
 import itertools
 import os
@@ -238,26 +239,39 @@ def be_a_folder(path):
     path.mkdir()
 
 
-def lock(path):
-    file = open(path, "rb")  # noqa: SIM115 (locked while it is open)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+def be_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
 
 
-@pytest.mark.parametrize(
-    ("refuse", "reason"), [(be_a_folder, "Is a directory"), (lock, "Resource temporarily unavailable")]
-)
-def test_a_shard_that_the_system_refuses_is_not_called_damaged(recorded, refuse, reason):
+@pytest.mark.parametrize(("refuse", "kind"), [(be_a_folder, "a folder"), (be_a_pipe, "a named pipe")])
+def test_what_is_no_file_is_neither_called_damaged_nor_waited_for(recorded, refuse, kind):
     path = shard_path(recorded[0], 1)
-    kept = refuse(path)
+    refuse(path)
     with pytest.raises(Problem) as caught:
         Rollouts(recorded[0])
-    assert str(caught.value) == f"{path} cannot be read: {reason}"
-    del kept
+    assert str(caught.value) == f"{path} is {kind}, not a file: move it away"
+
+
+def test_a_shard_that_the_system_refuses_is_not_called_damaged(recorded, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = shard_path(recorded[0], 1)
+    monkeypatch.setattr(h5py, "File", refused)
+    with pytest.raises(Problem) as caught:
+        read_shard(path)
+    assert str(caught.value) == f"{path} cannot be read: Permission denied"
+
+
+def test_a_shard_is_read_without_a_lock(recorded):
+    with open(shard_path(recorded[0], 1), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Rollouts(recorded[0])
 
 
 def test_the_reason_for_calling_a_shard_damaged_ends_with_a_word(recorded, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise OSError("an explanation of some length " * 20)
 
     monkeypatch.setattr(h5py, "File", broken)

@@ -336,5 +336,5 @@ def test_a_record_that_cannot_be_read_is_named(begin):
     begin(FIRST)
     begin.run.record("first").unlink()
     begin.run.record("first").mkdir()
-    with pytest.raises(Problem, match=r"cannot read .*first\.json: Is a directory"):
+    with pytest.raises(Problem, match=r"first\.json is a folder, not a file: move it away"):
         begin(FIRST)

@@ -6,7 +6,6 @@ Shard by shard: what is done of a killed run is not done again.
 import itertools
 import shutil
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from experiment.files import atomic
+from experiment.arrays import read_npz, write_npz
+from experiment.files import checksum, reading
 from experiment.hardware import core_count, prepare
+from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -54,7 +55,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     encode = tf.function(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
 
     # Named after the weights, so that parts made with others are never taken for these.
-    folder = run.checkpoints / f"vae.encode-{zlib.crc32(run.vae_weights.read_bytes()):08x}"
+    folder = run.checkpoints / f"vae.encode-{checksum(run.vae_weights):08x}"
     paths = [folder / f"{number:05d}.npz" for number in range(len(rollouts.shards))]
     lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
     starts, size = np.cumsum(lengths) - lengths, settings.hardware.encode_batch
@@ -62,7 +63,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     ranges = {  # of each shard still to do, the first and last frame of what is read at once
         path: [(first, min(first + step, start + length)) for first in range(start, start + length, step)]
         for path, start, length in zip(paths, starts, lengths, strict=True)
-        if not path.exists()
+        if not is_whole(path, length, settings.vae.z)
     }
     todo = sum(last - first for parts in ranges.values() for first, last in parts)
 
@@ -76,11 +77,12 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
             for part in itertools.islice(encoded, len(parts)):
                 done.append(part)
                 bar.update(len(part[0]))
-            save_part(path, *(np.concatenate(series) for series in zip(*done, strict=True)))
+            mu, logvar = (np.concatenate(series) for series in zip(*done, strict=True))
+            write_npz(path, {"mu": mu, "logvar": logvar})
     seconds = time.monotonic() - began
     write_latents(run.latents, (load_part(path) for path in paths), rollouts.sequences())
     for leftover in run.checkpoints.glob("vae.encode-*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
     return {"frames": int(todo), "frames_per_second": round(todo / max(seconds, 1e-9))}
 
 
@@ -115,15 +117,19 @@ def encode_ranges(
             pool.shutdown(cancel_futures=True)
 
 
-def save_part(path: Path, mu: np.ndarray, logvar: np.ndarray) -> None:
-    """Write what has been encoded of one shard, atomically."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mu=mu, logvar=logvar)
+def is_whole(path: Path, frames: int, latent_size: int) -> bool:
+    """Whether what an interrupted encoding left of a shard is there, and nothing of it is damaged; else it is done again."""
+    try:
+        return path.exists() and [part.shape for part in load_part(path)] == 2 * [(frames, latent_size)]
+    except Problem:
+        return False
 
 
 def load_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """mu and logvar, (n, Z) float16 each, of one shard."""
-    with np.load(path) as part:
+    """mu and logvar, (n, Z) float16 each, of one shard. Raises Problem if they are damaged."""
+    remedy = "delete it and run `python -m vae.encode` again"
+    with reading(path, remedy):
+        part = read_npz(path, remedy)
         return part["mu"], part["logvar"]
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import h5py
 import numpy as np
 
+from experiment.arrays import check, open_hdf5
 from experiment.problem import Problem
 from extract.hdf5 import written
 from extract.rollouts import SERIES, Sequences, split_episodes
@@ -41,16 +41,19 @@ class Latents:
         if not path.exists():
             raise Problem(f"{path} is missing: run `python -m vae.encode` first, with the same arguments")
         remedy = "delete it and run `python -m vae.encode` again"
-        try:
-            with h5py.File(path, "r") as file:
-                if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
-                    raise Problem(f"{path} is not a latents file of version {VERSION}: {remedy}")
-                series = {field.name: file[field.name][:] for field in fields(cls) if field.name in file}
-                latents = cls(**{"groups": np.array([len(series["episode_starts"])]), **series})
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
-            raise Problem(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {remedy}") from error
-        if {len(getattr(latents, name)) for name in ("mu", "logvar", *SERIES)} != {latents.frames}:
-            raise Problem(f"{path} is damaged (its series differ in length): {remedy}")
+        with open_hdf5(path, remedy, compressed=None) as file:
+            if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
+                raise Problem(f"{path} is not a latents file of version {VERSION}: {remedy}")
+            check(file, path.stat().st_size)
+            series = {field.name: file[field.name][:] for field in fields(cls) if field.name in file}
+            latents = cls(**{"groups": np.array([len(series["episode_starts"])]), **series})
+            if {len(getattr(latents, name)) for name in ("mu", "logvar", *SERIES)} != {latents.frames}:
+                raise ValueError("its series differ in length")
+            starts, groups = latents.episode_starts, latents.groups
+            if starts[0] != 0 or (latents.lengths <= 0).any() or groups.sum() != len(starts) or (groups <= 0).any():
+                raise ValueError("its episodes do not fit its frames")
+            if latents.mu.shape != latents.logvar.shape or latents.mu.ndim != 2:
+                raise ValueError(f"mu {latents.mu.shape}, logvar {latents.logvar.shape}")
         return latents
 
     @property

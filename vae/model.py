@@ -14,8 +14,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import h5py
-
+from experiment.arrays import open_hdf5
 from experiment.backend import keras, layers, ops
 from experiment.problem import Problem
 from experiment.run import Run
@@ -140,26 +139,14 @@ def load_weights(model: VAE, path: Path) -> None:
     """Load an HDF5 weights file into a model; Problem if it is missing, damaged or of another network."""
     if not path.exists():
         raise Problem(f"{path} is missing: train V first with `python -m vae` and the same arguments")
-    try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        remedy = "delete it and run `python -m vae` again, or use another run folder (--run)"
-        stored, needed = stored_shape(path), tuple(model.mu.kernel.shape)
-        if stored and stored != needed:
+    remedy = "delete it and run `python -m vae` again, or use another run folder (--run)"
+    with open_hdf5(path, remedy, fault="is damaged or does not hold V's weights") as file:
+        stored, needed = file["layers/dense/vars/0"].shape, tuple(model.mu.kernel.shape)
+        if stored != needed:
             raise Problem(
                 f"{path} has {stored} weights for mu, where vae.z={model.latent_size} needs {needed}: {remedy}"
-            ) from error
-        reason = " ".join(str(error).split())[:120]
-        raise Problem(f"{path} is damaged or does not hold V's weights ({reason}): {remedy}") from error
-
-
-def stored_shape(path: Path) -> tuple[int, ...] | None:
-    """The shape of mu's kernel in a weights file; None if it has no such thing."""
-    try:
-        with h5py.File(path) as file:
-            return file["layers/dense/vars/0"].shape
-    except (KeyError, OSError):
-        return None
+            )
+        model.load_weights(path)
 
 
 def load_vae(run: Run, settings: Experiment) -> VAE:

@@ -1,0 +1,93 @@
+"""Arrays in files, HDF5 and npz, read without trust in them: a file may be damaged, or come from somebody else.
+
+Nothing in it is executed, no other file is opened because it says so, and no memory is taken for more than it can hold.
+Whatever is wrong is one Problem that names the file.
+"""
+
+import contextlib
+import io
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from experiment.files import atomic, reading
+
+CHUNK_LIMIT = 64 << 20
+"""Bytes of a compressed chunk, unpacked: what is read at once."""
+CHUNK_ENTRY = 8
+"""Bytes that HDF5 needs at least to say where a chunk is."""
+
+
+@contextlib.contextmanager
+def open_hdf5(
+    path: Path, remedy: str, compressed: Sequence[str] | None = (), fault: str = "is damaged"
+) -> Iterator[h5py.File]:
+    """An HDF5 file opened for reading; Problem for whatever goes wrong in the block (see experiment.files.reading).
+
+    compressed: the arrays that may be; None leaves out checking what the file declares, where that has been done before.
+    Not locked: what is read is whole, and network disks know no locks.
+    """
+    with reading(path, remedy, fault), h5py.File(path, "r", locking=False) as file:
+        if compressed is not None:
+            check(file, os.path.getsize(path), compressed)
+        yield file
+
+
+def check(file: h5py.File, size: int, compressed: Sequence[str] = ()) -> None:
+    """Raise ValueError if a file of `size` bytes declares more than it can hold, or has anything but arrays of its own."""
+
+    def fault_of_link(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else f"{name} is a link to elsewhere"
+
+    def fault_of_array(name: str, item: Any) -> str | None:
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.shape is None or item.dtype.kind not in "biuf" or item.is_virtual or item.external:
+            return f"{name} is not an array of numbers"
+        most = size
+        if item.id.get_create_plist().get_nfilters():  # such as a compression
+            chunk = math.prod(item.chunks) * item.dtype.itemsize
+            if name not in compressed or chunk > CHUNK_LIMIT:
+                return f"{name} is compressed, in pieces of {chunk:,} bytes"
+            most = size // CHUNK_ENTRY * chunk
+        return f"{name} declares {item.nbytes:,} bytes in a file of {size:,}" if item.nbytes > most else None
+
+    if fault := file.visititems_links(fault_of_link) or file.visititems(fault_of_array):
+        raise ValueError(fault)
+
+
+def load_weights(model: Any, path: Path, remedy: str, fault: str) -> None:
+    """Load a file of weights into a Keras model. Raises Problem if it is damaged, or of another model."""
+    with open_hdf5(path, remedy, fault=fault):
+        model.load_weights(path)
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by their names, atomically."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_npz(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    """What write_npz wrote. Raises Problem if a byte of it has changed."""
+    with reading(path, remedy), zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > os.path.getsize(path):
+            raise ValueError("it declares more than it holds")
+        return {part.filename.removesuffix(".npy"): parse_npy(archive.read(part)) for part in parts}
+
+
+def parse_npy(data: bytes) -> np.ndarray:
+    """The array in the bytes of a .npy file; unlike np.load, it takes memory only for what is there."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another version of .npy")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
+    return array.copy(order="K")  # as it lay in memory: products are rounded otherwise in another order
