@@ -2,15 +2,13 @@
 
 import dataclasses
 import os
-import zlib
 from pathlib import Path
 
-import h5py
-
+from experiment.arrays import open_hdf5
 from experiment.config import flatten, load_made
-from experiment.files import read_json
+from experiment.files import checksum
 from experiment.pretrained import find_run, is_shipped
-from experiment.problem import UsageProblem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
 
@@ -35,8 +33,12 @@ def settle(settings: Experiment, run: Run) -> Experiment:
         return settings
     given = os.path.expanduser(settings.begin)
     for stage in trained(settings):
-        recorded = (read_json(run.at(1).record(stage)) or {}).get("settings", {}).get("begin")
-        if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
+        recorded = (run.at(1).read_record(stage) or {"settings": {}})["settings"].get("begin")
+        if (
+            isinstance(recorded, str)
+            and recorded
+            and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given)))
+        ):
             return dataclasses.replace(settings, begin=recorded)
     found = find_run(given)
     check(settings, found)
@@ -64,13 +66,13 @@ def check(settings: Experiment, found: Run) -> None:
                     "or begin= for random weights"
                 )
         weights = getattr(found, f"{stage}_weights")
-        if not weights.exists() or not (read_json(found.record(stage)) or {"complete": True})["complete"]:
+        if not weights.exists() or not (found.read_record(stage) or {"complete": True})["complete"]:
             raise UsageProblem(f"{where}: its {weights.name} is not there, or not complete; finish that run first")
         try:
-            with h5py.File(weights):
+            with open_hdf5(weights, "give another"):
                 pass
-        except (OSError, RuntimeError) as error:
-            raise UsageProblem(f"{where}: {weights} is damaged ({error})") from None
+        except Problem as problem:
+            raise UsageProblem(f"{where}: {problem}") from None
 
 
 def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
@@ -88,4 +90,4 @@ def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
 
 def crc32(path: Path) -> str:
     """A checksum of a file, "" if there is none."""
-    return f"{zlib.crc32(path.read_bytes()):08x}" if path.exists() else ""
+    return f"{checksum(path):08x}" if path.exists() else ""

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import itertools
 import math
-import os
 import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +16,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.scalar.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from experiment.files import atomic, writing
+from experiment.files import atomic, sync, writing
 from experiment.problem import Problem
 
 LIMIT = 100_000_000
@@ -70,7 +69,7 @@ class Metrics:
                 writer.writeheader()
             writer.writerow(text)
             self.file.flush()
-            os.fsync(self.file.fileno())
+            sync(self.file.fileno())
 
     def __enter__(self) -> Self:
         return self
