@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
 from experiment.problem import printable
 
@@ -49,7 +49,7 @@ class Stream:
     number, and once it cannot be written to, because its disk is full or nobody reads it any more, the rest goes nowhere.
     """
 
-    def __init__(self, stream: TextIO, keep: str = ""):
+    def __init__(self, stream: Any, keep: str = ""):
         self.stream, self.keep = stream, keep
         self.failure: Exception | None = None
         if hasattr(stream, "reconfigure"):

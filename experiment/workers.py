@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess as Process
 from typing import Any, NamedTuple, TypeVar
 
@@ -88,22 +89,23 @@ def run_in_processes(
     running: dict[Any, tuple[Process, int | None, int]] = {}
     """A pipe to a process, the process, its core if it has one to itself, and its task."""
 
-    def start(core: int | None) -> tuple[Any, Process]:
+    def start(core: int | None, index: int) -> None:
         ours, theirs = multiprocessing.Pipe()
         process = Process(target=work, args=(theirs, function, os.getpid(), tensorflow, core), daemon=True)
         with without_interrupts():
             process.start()
+            running[ours] = process, core, index
         theirs.close()
-        return ours, process
+        give(ours, index)
 
-    def give(pipe: Any, process: Process, core: int | None, index: int) -> None:
-        running[pipe] = process, core, index
+    def give(pipe: Any, index: int) -> None:
         with contextlib.suppress(ConnectionError):  # it has died: that is found where its answer is waited for
             pipe.send(tasks[index])
 
+    resource_tracker.ensure_running()  # with the first process it would be started too, and let Ctrl-C through to that
     try:
         for core in cores:
-            give(*start(core), core, waiting.popleft())
+            start(core, waiting.popleft())
         while running:
             ready: list[Any] = multiprocessing.connection.wait([*running])
             answers = [(pipe, answer_of(pipe)) for pipe in ready]
@@ -117,12 +119,13 @@ def run_in_processes(
                             "is the machine out of memory? Use fewer with workers.processes=1"
                         ) from None
                     del running[pipe]
-                    give(*start(core), core, index)
+                    start(core, index)
                     continue
                 if isinstance(answer, Failed):
                     raise answer.error
                 if waiting:
-                    give(pipe, process, core, waiting.popleft())
+                    running[pipe] = process, core, waiting[0]
+                    give(pipe, waiting.popleft())
                 else:
                     del running[pipe]
                     pipe.close()  # which ends it
@@ -139,7 +142,7 @@ def work(
 ) -> None:
     """What a worker process does: answer every task that comes."""
     follow_parent(parent, tensorflow, core)
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, ConnectionError):  # nothing more comes, or nobody waits for it
         while True:
             task = pipe.recv()
             answer: Done | Failed
