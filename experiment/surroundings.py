@@ -38,7 +38,7 @@ def drop_variables() -> None:
     if any(action == "error" for action, *_ in warnings.filters):  # PYTHONWARNINGS=error
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
-        sys.warnoptions.clear()  # worker processes are started with them
+        sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]  # for workers
         os.environ.pop("PYTHONWARNINGS", None)
 
 

@@ -62,14 +62,24 @@ def test_variables_that_change_results_are_dropped_and_those_that_choose_devices
 
 
 WARNS = """
-import sys, warnings
+import multiprocessing, sys, warnings
 from experiment.stage import guard
-sys.exit(guard(lambda: warnings.warn("old")))
+
+def work():
+    warnings.warn("old")
+    process = multiprocessing.get_context("spawn").Process(target=warnings.warn, args=["old"])
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+
+if __name__ == "__main__":
+    guard(work)
 """
 
 
 def test_a_warning_is_not_an_error_because_the_user_says_so():
-    assert python(WARNS, PYTHONWARNINGS="error").returncode == 0
+    for mode in ("0", "1"):
+        assert python(WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE=mode).returncode == 0
 
 
 def test_what_a_terminal_lacks_is_replaced_and_what_it_would_obey_is_shown():
