@@ -2,9 +2,10 @@
 
 In every step V encodes all frames in one batch, C acts on the sampled z and M's state, and M takes one LSTM
 step; the games step together. What an episode gives depends on its seed and the weights alone: the noise of
-z is drawn from a generator of its own, and on a CPU a row's numbers are the same in any batch (of two or more;
-a lone row is computed twice, because a product with one row is rounded differently) where Z and H are multiples
-of 16: functions of that many numbers at once are rounded differently from functions of one.
+z is drawn from a generator of its own, and on a CPU with AVX-512 a row's numbers are the same in any batch (of two or
+more; a lone row is computed twice, because a product with one row is rounded differently) where Z and H are multiples
+of 16: functions of that many numbers at once are rounded differently from functions of one. On other CPUs the last bit
+may differ.
 """
 
 from collections.abc import Callable, Sequence

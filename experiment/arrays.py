@@ -65,6 +65,8 @@ def check(file: h5py.File, size: int, compressed: Sequence[str] = ()) -> None:
 def load_weights(model: Any, path: Path, remedy: str, fault: str) -> None:
     """Load a file of weights into a Keras model. Raises Problem if it is damaged, or of another model."""
     with open_hdf5(path, remedy, fault=fault):
+        pass  # what it declares is checked; Keras opens it itself, perhaps with a lock, which is not for two at once
+    with reading(path, remedy, fault):
         model.load_weights(path)
 
 

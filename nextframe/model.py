@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from envs.worlds import World, world_of
-from experiment.arrays import open_hdf5
+from experiment.arrays import load_weights, open_hdf5
 from experiment.backend import keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
@@ -127,12 +127,13 @@ def load(model: NextFrame, path: Path) -> None:
         raise Problem(f"{path} is missing: train the next-frame model first with `python -m nextframe`")
     remedy = "use the settings and data it was trained with, or another run folder (--run)"
     again = "delete it and run `python -m nextframe` again"
-    with open_hdf5(path, again, fault="is damaged or not a next-frame model") as file:
+    fault = "is damaged or not a next-frame model"
+    with open_hdf5(path, again, fault=fault) as file:
         about = json.loads(file.attrs["nextframe"])
         for key, value in describe(model).items():
             if about.get(key) != value:
                 raise Problem(f"{path} was trained with {key}={about.get(key)}, but here it is {value}: {remedy}")
-        model.load_weights(path)
+    load_weights(model, path, again, fault)
 
 
 def load_nextframe(run: Run, settings: Experiment) -> NextFrame:

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -409,3 +411,18 @@ def test_weights_with_a_damaged_header_are_one_line(run, spot):
         path.write_bytes(data)
         with pytest.raises(Problem, match=rf"{path.name} is damaged"):
             load(run, settings)
+
+
+def test_weights_are_read_too_where_hdf5_was_imported_before_the_project():
+    """And so before it could be told not to lock; of two that have a file open, both or none are to lock it."""
+    code = """
+import h5py
+from experiment.run import PRETRAINED, Run
+from experiment.config import load_made
+from vae.model import load_vae
+run = Run(PRETRAINED / "doom")
+load_vae(run, load_made(run.config, ()))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from experiment import arrays
 from experiment.arrays import open_hdf5
 from experiment.backend import keras, layers, ops
 from experiment.problem import Problem
@@ -140,13 +141,14 @@ def load_weights(model: VAE, path: Path) -> None:
     if not path.exists():
         raise Problem(f"{path} is missing: train V first with `python -m vae` and the same arguments")
     remedy = "delete it and run `python -m vae` again, or use another run folder (--run)"
-    with open_hdf5(path, remedy, fault="is damaged or does not hold V's weights") as file:
+    fault = "is damaged or does not hold V's weights"
+    with open_hdf5(path, remedy, fault=fault) as file:
         stored, needed = file["layers/dense/vars/0"].shape, tuple(model.mu.kernel.shape)
         if stored != needed:
             raise Problem(
                 f"{path} has {stored} weights for mu, where vae.z={model.latent_size} needs {needed}: {remedy}"
             )
-        model.load_weights(path)
+    arrays.load_weights(model, path, remedy, fault)
 
 
 def load_vae(run: Run, settings: Experiment) -> VAE:
