@@ -285,7 +285,7 @@ def test_a_car_begins_with_the_memory_and_gets_the_rewards_that_m_says(racing):
         seen, rewarded, terminated, truncated, _ = env.step(action)
         several, rewards, *_ = vector.step(np.tile(action, (3, 1)))
         np.testing.assert_allclose(seen[:Z], expected, atol=1e-3)
-        assert rewarded == pytest.approx(float(reward[0]), abs=1e-4) and rewards[1] == rewarded
+        assert rewarded == pytest.approx(float(reward[0]), abs=1e-4) == rewards[1]
         assert (terminated, truncated) == (False, step == 29)
         z, c, h = np.split(seen, [Z, Z + H])
         total += abs(rewarded)
