@@ -81,6 +81,11 @@ def test_a_warning_is_not_an_error_because_the_user_says_so():
     assert python(WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE="1").returncode == 0
 
 
+def test_docstrings_are_there_whatever_the_user_says():
+    code = "import sys; from experiment.stage import guard; guard(lambda: print(guard.__doc__ is not None))"
+    assert python(code, PYTHONOPTIMIZE="2").stdout == "True\n"
+
+
 def test_what_a_terminal_lacks_is_replaced_and_what_it_would_obey_is_shown():
     raw = io.BytesIO()
     stream = Stream(io.TextIOWrapper(raw, "latin-1"), keep="\r")
