@@ -79,7 +79,7 @@ class Latents:
 def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], sequences: Sequences) -> None:
     """Write a latents file atomically from mu and logvar in parts, (n, Z) each, and everything else recorded."""
     frames, row = int(sequences.lengths.sum()), 0
-    with written(path) as (file, _):
+    with written(path, libver="earliest") as (file, _):
         file.attrs.update({"format": FORMAT, "version": VERSION})
         for name in SERIES:
             file[name] = getattr(sequences, name)
