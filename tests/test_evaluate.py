@@ -272,7 +272,7 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     with RealWorld(spread, run, final=True, patience=9) as world:
         parts = [world.play(given, seeds, told.append) for given in (controllers, controllers[0], None)]
     for played, expected in zip(parts, whole, strict=True):
-        np.testing.assert_array_equal(played.returns, expected.returns)
+        np.testing.assert_allclose(played.returns, expected.returns, rtol=1e-6)  # without AVX-512, but for rounding
         np.testing.assert_array_equal(played.lengths, expected.lengths)
     assert len(np.unique(whole[0].returns - whole[1].returns)) > 5 and len(np.unique(whole[2].returns)) > 5
     assert told == [2, 3, 3, 3] * 3
