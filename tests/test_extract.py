@@ -96,7 +96,7 @@ def test_the_result_does_not_depend_on_the_workers(recorded, tmp_path):
 
 def test_another_seed_gives_other_episodes(recorded, tmp_path):
     run = Run(tmp_path)
-    collect(tiny("extract.seed=1", "extract.episodes=2", "data.val_ratio=0.5"), run)
+    collect(tiny("extract.seed=2", "extract.episodes=2", "data.val_ratio=0.5"), run)
     assert not set(Rollouts(run.rollouts).shards[0].seeds) & set(Rollouts(recorded.rollouts).shards[0].seeds)
 
 
@@ -229,7 +229,7 @@ def test_who_stops_reading_what_is_shown_sees_no_traceback(recorded):
 
 def test_shards_of_other_settings_are_refused(recorded, tmp_path):
     run = link(recorded, tmp_path)
-    with pytest.raises(Problem, match=r"shard-00000.h5 was recorded with extract.seed=0, not 7"):
+    with pytest.raises(Problem, match=r"shard-00000.h5 was recorded with extract.seed=1, not 7"):
         collect(tiny("extract.seed=7"), run)
     write_shard(shard_path(run.rollouts, 9), [Rollouts(run.rollouts).episode(0)], {})
     with pytest.raises(Problem, match=r"shard-00009.h5 is not one of this run's 3 shards"):
