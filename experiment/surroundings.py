@@ -40,7 +40,7 @@ def drop_variables() -> None:
         warnings.simplefilter("ignore")
         sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]  # for workers
         os.environ.pop("PYTHONWARNINGS", None)
-    if sys.flags.optimize > 1 and os.environ.pop("PYTHONOPTIMIZE", None):  # without docstrings `cma` cannot be imported
+    if sys.flags.optimize > 1 and os.environ.pop("PYTHONOPTIMIZE", ""):  # without docstrings `cma` cannot be imported
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
