@@ -16,7 +16,7 @@ import yaml
 
 from experiment.files import regular
 from experiment.iterations import for_iteration
-from experiment.problem import UsageProblem
+from experiment.problem import UsageProblem, one_line
 from experiment.schema import OFFLINE, Experiment, limits_text
 
 DEFAULT_PRESET = "laptop"
@@ -269,9 +269,8 @@ def place(node: yaml.Node) -> str:
 
 
 def cut(text: str) -> str:
-    """The beginning of a text that may be long, without line breaks and other signs that cannot be seen."""
-    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:SHOWN])
-    return shown if len(text) <= SHOWN else f"{shown}..."
+    """The beginning of a text that may be long, as it can be shown."""
+    return one_line(text[: SHOWN + 1], SHOWN)
 
 
 def check(settings: Experiment) -> None:

@@ -2,12 +2,12 @@
 
 import re
 
-CONTROL = {number: f"\\x{number:02x}" for number in (*range(0x20), *range(0x7F, 0xA0)) if chr(number) not in "\n\t"}
 
-
-def printable(text: str, keep: str = "") -> str:
-    """Text with control characters, but for line ends, tabs and those to keep, as numbers: a terminal obeys them."""
-    return text.translate({number: shown for number, shown in CONTROL.items() if chr(number) not in keep})
+def printable(text: str, keep: str) -> str:
+    """Text in which signs that cannot be seen, but for those to keep, are numbers: a terminal obeys some of them."""
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 class Problem(Exception):
@@ -38,6 +38,5 @@ def one_line(text: str, longest: int | None = None) -> str:
 
     longest: characters after which it is cut.
     """
-    line = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
-    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    line = printable(re.sub(r"\s*[\r\n]+\s*", " ", text.strip()), keep="")
     return line if longest is None or len(line) <= longest else f"{line[:longest]}..."

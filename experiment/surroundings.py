@@ -52,7 +52,7 @@ class Stream:
     """
 
     def __init__(self, stream: Any, keep: str = ""):
-        self.stream, self.keep = stream, keep
+        self.stream, self.keep = stream, "\n\t" + keep
         self.failure: Exception | None = None
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
