@@ -1,6 +1,5 @@
 """What is shipped: run folders in pretrained/, small enough to be kept with the code, and found by name."""
 
-import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from experiment.arrays import open_hdf5
 from experiment.files import atomic
+from experiment.hdf5 import written
 from experiment.problem import UsageProblem
 from experiment.run import PRETRAINED, Run
 
@@ -61,8 +61,7 @@ def copy_metrics(run: Run, shipped: Run, names: Sequence[str]) -> None:
 
 def copy_half(source: Path, target: Path) -> None:
     """Copy an HDF5 file of weights, its float32 arrays as float16."""
-    half = io.BytesIO()  # in memory, as experiment.backend.save_weights does
-    with open_hdf5(source, "finish the run first") as old, h5py.File(half, "w") as new:
+    with open_hdf5(source, "finish the run first") as old, written(target, libver="earliest") as (new, _):
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
@@ -74,5 +73,3 @@ def copy_half(source: Path, target: Path) -> None:
 
         old.visititems(copy)
         new.attrs.update(old.attrs)
-    with atomic(target) as temporary:
-        temporary.write_bytes(half.getbuffer())

@@ -40,7 +40,7 @@ class Failed(NamedTuple):
 
 
 MAX_DEATHS = 3
-"""How often in a row workers may die without any task ending."""
+"""How many workers in a row may die of one task."""
 
 
 def run_tasks(

@@ -25,9 +25,9 @@ import hdf5plugin
 import numpy as np
 
 from experiment.arrays import open_hdf5
+from experiment.hdf5 import Disk, written
 from experiment.problem import Problem
 from extract.ahead import read_ahead
-from extract.hdf5 import Disk, written
 
 FORMAT = "world-models rollouts"
 VERSION = 1

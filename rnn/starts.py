@@ -10,10 +10,10 @@ import tensorflow as tf
 from envs.worlds import world_of
 from experiment.arrays import open_hdf5
 from experiment.files import checksum
+from experiment.hdf5 import written
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
-from extract.hdf5 import written
 from rnn.model import MDNRNN
 from rnn.series import Series
 from rnn.unrolled import State, run_sequence

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from experiment.arrays import check, open_hdf5
+from experiment.hdf5 import written
 from experiment.problem import Problem
-from extract.hdf5 import written
 from extract.rollouts import SERIES, Sequences, split_episodes
 
 FORMAT = "world-models latents"
