@@ -7,3 +7,6 @@ import os
 
 # HDF5 locks what it reads, which network disks refuse; here every file is whole before it has its name.
 os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+# TensorFlow's own products know neither AVX2 nor FMA, and it takes oneDNN's by itself only where there is AVX-512: with AVX2
+# alone V trains at twice the speed with these.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

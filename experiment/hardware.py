@@ -33,6 +33,7 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see experiment/__init__.py; a user's is dropped by then
     terminal = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:

@@ -88,6 +88,7 @@ def run_in_processes(
     waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
     running: dict[Any, tuple[Process, int | None, int]] = {}
     """A pipe to a process, the process, its core if it has one to itself, and its task."""
+    ending: list[Process] = []
 
     def start(core: int | None, index: int) -> None:
         ours, theirs = multiprocessing.Pipe()
@@ -119,6 +120,8 @@ def run_in_processes(
                             "is the machine out of memory? Use fewer with workers.processes=1"
                         ) from None
                     del running[pipe]
+                    process.kill()  # it may only be deaf
+                    ending.append(process)
                     start(core, index)
                     continue
                 if isinstance(answer, Failed):
@@ -129,11 +132,13 @@ def run_in_processes(
                 else:
                     del running[pipe]
                     pipe.close()  # which ends it
+                    ending.append(process)
                 yield index, answer.result
     finally:
         for process, *_ in running.values():
             process.kill()
-        for process, *_ in running.values():
+            ending.append(process)
+        for process in ending:
             process.join()
 
 

@@ -5,6 +5,8 @@ import sys
 
 import gymnasium
 
+import experiment  # noqa: F401 (before TensorFlow: it says how that computes)
+
 LOST: set[str] = set()
 """Libraries that are of no use in this process, since it was forked from one that had loaded them: their threads are gone."""
 os.register_at_fork(after_in_child=lambda: LOST.update({"tensorflow"} & sys.modules.keys()))

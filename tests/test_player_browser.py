@@ -491,8 +491,15 @@ def test_a_proxy_that_passes_no_websocket_on_is_told_of(doom, browser):
     context.close()
 
 
+SLOW_PICTURES = """
+const decode = createImageBitmap;
+createImageBitmap = (blob) => new Promise((done) => setTimeout(() => done(decode(blob)), 200));
+"""
+
+
 def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
-    page = open_page(doom)
+    """And stays told of, though frames that came before are drawn after it."""
+    page = open_page(doom, script=SLOW_PICTURES)
     page.click("#overlay")
     reach(page, 3)
     (session,) = doom.player.sessions
@@ -504,5 +511,6 @@ def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
     expect(page.locator("#overlay")).to_contain_text("Closed")
     expect(page.locator("#overlay")).to_contain_text("RuntimeError: the game died · tap to connect again")
     wait(lambda: not doom.player.sessions)
+    page.wait_for_timeout(1000)
     page.click("#overlay")
     expect(page.locator("#overlay")).to_contain_text("Drive in the dream")

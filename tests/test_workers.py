@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_no_semaphore_is_there_that_a_kill_would_leave():
     before = set(os.listdir("/dev/shm"))
     for _ in run_tasks(square, range(4), Workers(processes=2)):
         assert not [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("sem.mp")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into Linux's /proc")
+def test_no_worker_is_left_over():
+    """Not even as an entry of the system's."""
+    before = children()
+    assert sorted(run_tasks(square, [1, 2, 3], Workers(processes=2))) == [(0, 1), (1, 4), (2, 9)]
+    assert children() - before <= resource_tracker_of_python()
+
+
+def children() -> set[int]:
+    """Of this process, also those that have ended and were not asked for."""
+    listed = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    return {int(number) for text in listed for number in text.split()}
+
+
+def resource_tracker_of_python() -> set[int]:
+    """The process that Python starts beside the first of its own."""
+    return {resource_tracker._resource_tracker._pid}
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")

@@ -213,6 +213,7 @@ async function draw(about, images) {
 }
 
 function cover() {
+  if (socket.readyState === WebSocket.CLOSED) return; // which stays said, though a last frame may still be drawn
   const touch = matchMedia("(pointer: coarse)").matches, how = touch ? "tap" : "press Space or an arrow key";
   if (unopened) {
     const button = document.querySelector(`#world [data-world=${unopened.world}]`).textContent;
