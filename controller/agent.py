@@ -19,7 +19,7 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import seen_by
 from rnn.model import load_rnn
-from vae.model import load_vae
+from vae.model import draw, load_vae
 
 Tensor = Any
 
@@ -51,13 +51,11 @@ class Agent:
     ) -> Any:
         h, c = h * (1 - restart[:, None]), c * (1 - restart[:, None])
         mu, logvar = self.vae.encode(frames)
-        z = mu + tf.exp(logvar / 2) * noise  # (N, Z): C and M see the sampled z
+        z = draw(mu, logvar, noise)  # (N, Z): C and M see the sampled z
         raw = self.policy.act(parameters, z, h, c)  # (N,) or (N, A)
         raw = tf.clip_by_value(raw + tf.reshape(nudge, tf.shape(raw)), -1, 1)
         if self.policy.remembers:
-            seen = tf.reshape(self.seen(raw), (-1, self.policy.actions))  # (N, A)
-            inputs = tf.concat([z, seen, restart[:, None]] if self.rnn.predict_done else [z, seen], axis=1)  # (N, I)
-            h, c = self.rnn.step(inputs, h, c)
+            h, c = self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
         return raw, z, h, c
 
     def step(self, *arguments: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -10,6 +10,7 @@ STAGE = Stage(
     name="controller.evaluate",
     sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
+    of_last=True,
     text="""
     Evaluate the evolved controller, the CMA-ES mean: evaluate.episodes episodes of the real world on held-out seeds
     (evaluate.seed and those after it), evaluate.dreams dreams of at most dream.max_steps at dream.temperature, where M

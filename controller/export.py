@@ -13,7 +13,7 @@ from experiment.config import load_config
 from experiment.files import atomic, write_json
 from experiment.hardware import import_tensorflow
 from experiment.metrics import write_metrics
-from experiment.pretrained import copy_half, copy_metrics, size_of
+from experiment.pretrained import copy_half, copy_metrics, find_run, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
@@ -34,10 +34,10 @@ The agent that is shipped plays evaluate.episodes real episodes first, so that t
 def main() -> None:
     """Export."""
     parser = argparse.ArgumentParser(prog="python -m controller.export", description=TEXT.strip())
-    parser.add_argument("run", metavar="RUN", type=Path, help="the run folder")
+    parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()
-    export(Run(arguments.run), PRETRAINED / arguments.name)
+    export(find_run(arguments.run), PRETRAINED / arguments.name)
 
 
 def export(run: Run, folder: Path) -> None:

@@ -13,7 +13,6 @@ from experiment.schema import Experiment
 from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram, save_panels
 from viz.video import save_video, side_by_side
 
-DECODED_AT_ONCE = 256
 PUBLISHED_EPISODES = 64 * 16
 """Of a generation of the published runs."""
 COLOURS = {
@@ -189,16 +188,10 @@ def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Reco
     )  # fmt: skip
 
 
-def decode(vae: Any, z: np.ndarray) -> np.ndarray:
-    """V's pictures (T, 64, 64, 3) uint8 of latents (T, Z)."""
-    parts = [np.asarray(vae.decode(z[i : i + DECODED_AT_ONCE])) for i in range(0, len(z), DECODED_AT_ONCE)]
-    return np.round(np.concatenate(parts) * 255).astype("uint8")
-
-
 def save_videos(
     run: Run, vae: Any, name: str, label: str, z: np.ndarray, fps: int, frames: np.ndarray | None = None
 ) -> None:
     """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
-    shown = [decode(vae, z)] if frames is None else [frames, decode(vae, z)]
+    shown = [vae.pictures(z)] if frames is None else [frames, vae.pictures(z)]
     labels = [label] if frames is None else [label, "V's reconstruction"]
     save_video(run.videos / name, side_by_side(shown, labels), fps)

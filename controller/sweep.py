@@ -13,6 +13,7 @@ STAGE = Stage(
     name="controller.sweep",
     sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
+    of_last=True,
     whole=lambda settings, run: False,  # it finds for itself what is left to measure
     text="""
     For every temperature in evaluate.temperatures, evolve a controller in the dream at that temperature (the one

@@ -17,7 +17,7 @@ from experiment.pretrained import shipped
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
-from experiment.stage import Stage, default_run, guard, new_parser, run_stage
+from experiment.stage import Stage, guard, new_parser, run_folder, run_stage
 
 AGENT = {
     "extract": "extract.__main__",
@@ -54,7 +54,7 @@ def main() -> None:
 
 def run_pipeline(arguments: argparse.Namespace) -> None:
     """Say what is going to be done, do it, and say where it is."""
-    first = Run(arguments.run or default_run(arguments.config, arguments.preset))
+    first = run_folder(arguments)
     settings = settle(load_config(arguments.config, arguments.preset, arguments.overrides), first)
     runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
     print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
@@ -74,12 +74,11 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
             print(plan_line(name, "complete" if complete else duration(seconds), text))
     print(plan_line("in all", duration(total), "") + "\n", flush=True)
     for run in runs:
-        arguments.run = str(run.path)
         for name in stages(settings, run, runs):
             print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
             module = importlib.import_module(MODULES[name])
             stage: Stage = module.STAGE
-            run_stage(stage, module.run, arguments)
+            run_stage(stage, module.run, arguments, run)
     if settings.begin:
         print(f"\n{what_was_made(settings, runs)}")
     print(f"\n{where_everything_is(settings, runs[-1])}")

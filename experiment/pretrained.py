@@ -26,24 +26,15 @@ def is_shipped(run: Run) -> bool:
     return run.path.resolve().is_relative_to(PRETRAINED.resolve())
 
 
-def find_run(name: str) -> Run:
-    """What is shipped under a name, or the run folder there; of several iterations, the last that has a controller,
-    unless the folder of a later one than the first is named.
-
-    Raises UsageProblem if there is none.
-    """
-    run = shipped(name) or Run(Path(name))
+def find_run(name: Path | str) -> Run:
+    """What is shipped under a name, or the run folder there; see Run.latest. Raises UsageProblem if there is none."""
+    run = shipped(str(name)) or Run(name)
     if not run.config.exists():
         names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
         raise UsageProblem(
             f"{name} is neither shipped ({', '.join(names) or 'nothing is'}) nor a run folder such as runs/doom"
         )
-    if run.iteration > 1:
-        return run
-    number = 1
-    while run.at(number + 1).controller.exists():
-        number += 1
-    return run.at(number) if run.at(number).config.exists() else run
+    return run.latest()
 
 
 def size_of(folder: Path) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,12 @@ class Run:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         absolute = Path(os.path.abspath(path))
-        if absolute.parent.name == ITERATIONS and self.path.parent.name != ITERATIONS:
+        self.one = absolute.parent.name == ITERATIONS
+        """Whether a single iteration was named, and not a run that may have several."""
+        if self.one and self.path.parent.name != ITERATIONS:
             self.path = absolute  # named from inside `iterations`, as in `--run 2`
+        if self.one and self.path.name == "1":
+            self.path = self.path.parent.parent
         self.config = self.path / "config.yaml"
         self.rollouts = self.path / ROLLOUTS
         self.vae_weights = self.path / "vae.weights.h5"
@@ -58,8 +63,8 @@ class Run:
         number = int(self.path.name)
         if number < 2 or self.path.name != str(number):
             raise UsageProblem(
-                f"{self.path} cannot be an iteration: the first is {self.path.parent.parent} itself, the others are "
-                f"{self.path.parent / '2'} and so on (--run)"
+                f"{self.path} cannot be an iteration: they are {self.path.parent / '1'} (which is "
+                f"{self.path.parent.parent} itself), {self.path.parent / '2'} and so on (--run)"
             )
         return number
 
@@ -72,6 +77,15 @@ class Run:
         """Iteration `number` of the same run."""
         base = self.path.parent.parent if self.iteration > 1 else self.path
         return Run(base if number == 1 else base / ITERATIONS / str(number))
+
+    def latest(self) -> "Run":
+        """The last iteration that has a controller, or the first where none has; of a single iteration, itself."""
+        last = self
+        for number in itertools.count(2) if not self.one else ():
+            if not self.at(number).controller.exists():
+                break
+            last = self.at(number)
+        return last
 
     @property
     def all_rollouts(self) -> list[Path]:

@@ -20,7 +20,7 @@ from experiment.hardware import describe_machine, import_tensorflow
 from experiment.iterations import for_iteration
 from experiment.problem import Problem
 from experiment.progress import duration
-from experiment.run import Run
+from experiment.run import ITERATIONS, Run
 from experiment.schema import Experiment, limits_text
 from experiment.surroundings import drop_variables, own_streams
 
@@ -44,6 +44,8 @@ class Stage:
     """Stages that must be complete before it."""
     makes: tuple[str, ...] = ()
     """The attributes of Run that name its products."""
+    of_last: bool = False
+    """Whether as a command it means the last of a run's iterations; RUN/iterations/N names another."""
     whole: Callable[[Experiment, Run], bool] | None = None
     """Whether its products are whole, where that they exist does not tell."""
 
@@ -109,9 +111,9 @@ def interrupted_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before if last == -math.inf else signal.SIG_IGN)
 
 
-def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
-    """Check, run and record one stage."""
-    run = Run(arguments.run or default_run(arguments.config, arguments.preset))
+def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace, run: Run | None = None) -> None:
+    """Check, run and record one stage, in the run folder that the arguments name if no other is given."""
+    run = run or meant(stage, run_folder(arguments))
     experiment = settle(load_config(arguments.config, arguments.preset, arguments.overrides), run)
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
@@ -135,6 +137,16 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 
 
+def meant(stage: Stage, named: Run) -> Run:
+    """The iteration of a run that a stage is to be done in; says so where it is not the first."""
+    run = named.latest() if stage.of_last else named
+    if run.path != named.path:
+        print(
+            f"{stage.name}: of iteration {run.iteration}, in {run.path} ({named.path / ITERATIONS / 'N'} names another)"
+        )
+    return run
+
+
 def files_in(folder: Path) -> set[Path]:
     """All files in a folder and those in it."""
     return {path for path in folder.rglob("*") if path.is_file()}
@@ -147,6 +159,11 @@ def record_time(run: Run, stage: str, figures: dict[str, Any]) -> None:
     """
     run.update_results("machine", describe_machine())
     run.update_results("stages", stage, figures)
+
+
+def run_folder(arguments: argparse.Namespace) -> Run:
+    """The run that the arguments name."""
+    return Run(arguments.run or default_run(arguments.config, arguments.preset))
 
 
 def default_run(config: str, preset: str | None) -> Path:

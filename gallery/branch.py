@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from controller.agent import Recording
-from controller.report import decode
 from experiment.problem import Problem
 from gallery.exhibit import Exhibit
 from rnn.dream import Act, Dream, drawn_weight
@@ -67,7 +66,7 @@ class Branch:
         found = []
         for dream, length in enumerate(trace.lengths[0].tolist()):
             z, done_logit, reward = (part[0, dream, :length] for part in (trace.z, trace.done_logit, trace.reward))
-            found.append(Dreamt(decode(self.exhibit.agent.vae, z), z, done_logit, reward))
+            found.append(Dreamt(self.exhibit.agent.vae.pictures(z), z, done_logit, reward))
         return found
 
 
@@ -84,7 +83,7 @@ def compare(branch: Branch, steps: int, temperature: float = 1.0) -> dict[str, n
     part = slice(branch.at, branch.at + steps)
     return {
         "real": branch.recording.frames[part],
-        "V's reconstruction": decode(branch.exhibit.agent.vae, branch.recording.z[part]),
+        "V's reconstruction": branch.exhibit.agent.vae.pictures(branch.recording.z[part]),
         f"M's dream, τ {temperature:g}": branch.under_same_actions(steps, temperature).frames,
     }
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from controller.agent import Recording
 from controller.real import RealWorld
-from controller.report import decode
 from controller.weights import load_controller
 from experiment.config import load_made
 from experiment.hardware import prepare
@@ -35,7 +34,7 @@ class Exhibit:
 
     def reconstruct(self, recording: Recording) -> np.ndarray:
         """V's pictures of an episode's latents, (T, 64, 64, 3) uint8."""
-        return decode(self.agent.vae, recording.z)
+        return self.agent.vae.pictures(recording.z)
 
     def steps(self, seconds: float) -> int:
         """Steps that the real world takes in so many seconds."""

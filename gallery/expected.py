@@ -46,9 +46,8 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
     taken back, so that `done` is a probability. The dream ends where the logit as it is exceeds 0.
     """
     rnn, shift = exhibit.agent.rnn, np.log(exhibit.settings.rnn.done_weight)
-    seen = tf.reshape(exhibit.agent.seen(tf.constant(recording.raw)), (-1, rnn.action_size))  # (T, A)
-    restart = (np.arange(len(recording.z)) == 0).astype(np.float32)[:, None]
-    inputs = tf.concat([recording.z, seen, restart] if rnn.predict_done else [recording.z, seen], axis=1)
+    restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
+    inputs = rnn.inputs(recording.z, exhibit.agent.seen(tf.constant(recording.raw)), restart)
     predicted = rnn.head(rnn.step(inputs, recording.h, recording.c)[0])
     log_mix, mean, log_std = predicted.mixture
     return Expected(

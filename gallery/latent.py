@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from controller.agent import Recording
-from controller.report import DECODED_AT_ONCE, decode
 from gallery.exhibit import Exhibit
+from vae.model import DECODED_AT_ONCE
 
 VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 """Where a dimension is looked at: V's prior is a standard normal."""
@@ -37,4 +37,4 @@ def traverse(
     exhibit: Exhibit, z: np.ndarray, dimensions: Sequence[int], values: Sequence[float] = VALUES
 ) -> dict[str, np.ndarray]:
     """V's pictures of z (Z,) with each of the dimensions at each value: label -> (n, 64, 64, 3) uint8."""
-    return {f"z[{dimension}]": decode(exhibit.agent.vae, vary(z, dimension, values)) for dimension in dimensions}
+    return {f"z[{dimension}]": exhibit.agent.vae.pictures(vary(z, dimension, values)) for dimension in dimensions}

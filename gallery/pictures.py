@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from controller.agent import Recording
-from controller.report import decode
 from experiment.problem import Problem
 from experiment.run import Run
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
@@ -80,7 +79,7 @@ def details(exhibit: Exhibit, recording: Recording) -> list[np.ndarray] | None:
     if not parts:
         return None
     best = np.array([part[shown[part].argmax()] for part in parts])
-    return [recording.frames[best], decode(exhibit.agent.vae, recording.z[best])]
+    return [recording.frames[best], exhibit.agent.vae.pictures(recording.z[best])]
 
 
 def save_results(results: Results, out: Path, said: Said) -> None:

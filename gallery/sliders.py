@@ -6,7 +6,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from controller.report import decode
 from experiment.problem import Problem
 from gallery.branch import Branch
 from gallery.compounding import Steps
@@ -39,7 +38,7 @@ def latent_sliders(exhibit: Exhibit, z: np.ndarray, dimensions: Sequence[int]) -
     def draw(*values: float) -> np.ndarray:
         changed = z.copy()
         changed[list(dimensions)] = values
-        return enlarge(decode(exhibit.agent.vae, changed[None])[0], SCALE)
+        return enlarge(exhibit.agent.vae.pictures(changed[None])[0], SCALE)
 
     return _redrawn(sliders, draw)
 

@@ -17,7 +17,7 @@ from experiment.schema import Experiment, Openloop
 from rnn.dream import seen_by
 from rnn.mixture import sample
 from rnn.model import MDNRNN, load_rnn
-from vae.model import load_vae
+from vae.model import draw, load_vae
 
 Tensor = Any
 
@@ -112,12 +112,10 @@ class VisionMemory:
 
     def _encoded(self, frames: Tensor, normal: Tensor) -> Tensor:
         mu, logvar = (tf.repeat(part, self.draws, axis=0) for part in self.vae.encode(frames))  # (N, Z)
-        return mu + tf.exp(logvar / 2) * normal
+        return draw(mu, logvar, normal)
 
     def _remembered(self, z: Tensor, h: Tensor, c: Tensor, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [z, tf.reshape(self.seen(actions), (-1, self.rnn.action_size))]
-        inputs = tf.concat([*parts, restart[:, None]] if self.rnn.predict_done else parts, axis=1)  # (N, I)
-        return self.rnn.step(inputs, h, c)
+        return self.rnn.step(self.rnn.inputs(z, self.seen(actions), restart), h, c)
 
     def _imagined(
         self, z: Tensor, h: Tensor, c: Tensor, actions: Tensor, restart: Tensor, temperature: Tensor,

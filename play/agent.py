@@ -18,7 +18,7 @@ from play.places import DreamPlace, Place, RealPlace
 from rnn.dream import Dream, State, drawn_weight, seen_by
 from rnn.model import load_rnn
 from rnn.starts import load_starts
-from vae.model import load_vae
+from vae.model import draw, load_vae
 
 Tensor = Any
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")
@@ -97,18 +97,17 @@ class Agent:
     def mind(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z, C's raw action and V's picture of z."""
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
-        return z, advice, tf.cast(self.vae.decode(z) * 255 + 0.5, tf.uint8)
+        return z, advice, self.vae.picture(z)
 
     def see(self, frames: Tensor, normal: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same of real frames, z drawn with standard normal numbers (1, Z), as the agent does."""
         mu, logvar = self.vae.encode(frames)
-        return self.mind(mu + tf.exp(logvar / 2) * normal, h, c)
+        return self.mind(draw(mu, logvar, normal), h, c)
 
     def remember(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """M's next h and c after a raw action in the real game."""
         assert self.rnn is not None
-        parts = [z, tf.reshape(self.seen(raw), (-1, self.world.actions))]
-        return self.rnn.step(tf.concat([*parts, restart] if self.rnn.predict_done else parts, axis=1), h, c)
+        return self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
 
     def imagine(
         self, state: State, raw: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
@@ -130,7 +129,7 @@ class Agent:
         """M's next h and c, (1, H), after a raw action in the real game; as they were where there is no M."""
         if self.rnn is None:
             return h, c
-        remembered = self._remember(z[None], raw[None], np.full((1, 1), restart, "float32"), h, c)
+        remembered = self._remember(z[None], raw[None], np.full(1, restart, "float32"), h, c)
         return remembered[0].numpy(), remembered[1].numpy()
 
     def dreamt(self, state: State) -> Mind:

@@ -6,6 +6,7 @@ import numpy as np
 
 from envs.play import start
 from rnn.dream import State
+from vae.model import draw
 
 if TYPE_CHECKING:
     from play.agent import Agent, Mind
@@ -61,7 +62,7 @@ class DreamPlace:
         self.generator = np.random.default_rng(seed)
         chosen, starts = self.generator.integers(len(self.starts.mu)), self.starts
         normal = self.generator.standard_normal(starts.mu.shape[1], "float32")
-        z = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
+        z = draw(starts.mu[chosen], starts.logvar[chosen], normal)
         self.state = State(*(part[None].astype("float32") for part in (z, starts.h[chosen], starts.c[chosen])))
         self.steps = 0
         self._show(self.models.dreamt(self.state))

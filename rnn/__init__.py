@@ -11,7 +11,10 @@ LOST: set[str] = set()
 """Libraries that are of no use in this process, since it was forked from one that had loaded them: their threads are gone."""
 os.register_at_fork(after_in_child=lambda: LOST.update({"tensorflow"} & sys.modules.keys()))
 
-for name in ("DoomDream-v0", "CarRacingDream-v0"):  # the run says which world it is a dream of
+for name, world in (("DoomDream-v0", "doom"), ("CarRacingDream-v0", "carracing")):
     gymnasium.register(
-        name, entry_point="rnn.environment:DreamEnv", vector_entry_point="rnn.environment:DreamVectorEnv"
+        name,
+        entry_point="rnn.environment:DreamEnv",
+        vector_entry_point="rnn.environment:DreamVectorEnv",
+        kwargs={"world": world},
     )

@@ -34,6 +34,7 @@ from experiment.schema import Experiment
 from rnn.mixture import sample
 from rnn.model import MDNRNN, load_rnn, lstm_cell
 from rnn.starts import Starts, load_starts
+from vae.model import draw
 
 Tensor = Any
 Act = Callable[..., Tensor]
@@ -208,13 +209,12 @@ class Dream:
         uniform, normal = noise(seed, -1, episodes, self.model.latent_size)
         chosen = tf.cast(uniform[:, 0] * len(self.starts.mu), tf.int32)  # (E,)
         mu, logvar, h, c = (tf.gather(part, chosen) for part in self.starts)
-        return State(mu + tf.exp(logvar / 2) * normal, h, c)
+        return State(draw(mu, logvar, normal), h, c)
 
     def see(self, state: State, seen: Tensor, restart: Tensor) -> Tensor:
         """What M's gates are a product of, (N, I+H+padding): z, the action as M knows it, restart (N,), and h."""
         dtype = self.model.compute_dtype
-        parts = [state.z, tf.reshape(seen, (-1, self.model.action_size))]
-        inputs = tf.concat([*parts, restart[:, None]] if self.model.predict_done else parts, axis=1)  # (N, I)
+        inputs = self.model.inputs(state.z, seen, restart)
         padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
         return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 

@@ -18,29 +18,40 @@ from gymnasium.vector.utils import batch_space
 
 from envs.checks import SPAWN, check_actions, check_seed, each_seed
 from envs.worlds import world_of
-from experiment.config import load_config
-from experiment.problem import Problem
-from experiment.run import Run
+from experiment.config import load_made
+from experiment.pretrained import find_run
+from experiment.problem import Problem, UsageProblem
 from rnn import LOST
 from rnn.dream import State, load_dream
-from vae.model import load_vae
+from vae.model import draw, load_vae
+
+SECTIONS = ("env", "vae", "rnn", "dream")
 
 
 class Dreams:
     """N dreams of a run's M, each with a generator of its own: what both environments are made of.
 
-    observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
-    the run unless given. Raises Problem if the run has no trained M, or one that cannot dream.
+    run: a folder, or the name of what is shipped; of several iterations, the last. world: whose dream is wanted, any if
+    None. observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
+    the run unless given. Raises Problem if the run is of another world, or has no trained M, or one that cannot dream.
     """
 
     def __init__(
-        self, run: Path | str, number: int, observation: str, temperature: float | None, max_steps: int | None
+        self,
+        run: Path | str,
+        world: str | None,
+        number: int,
+        observation: str,
+        temperature: float | None,
+        max_steps: int | None,
     ):
         if not observation or set(observation) - set("zch"):
             raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
         check_tensorflow()
-        self.run = Run(run)
-        self.settings = load_config(self.run.config)
+        self.run = find_run(run)
+        self.settings = load_made(self.run.config, SECTIONS)
+        if world not in (None, self.settings.env.name):
+            raise UsageProblem(f"{run} is a run of {self.settings.env.name}, and no dream of {world} can be had of it")
         self.world = world_of(self.settings)
         self.set_temperature(self.settings.dream.temperature if temperature is None else temperature)
         self.max_steps = max_steps or self.settings.dream.max_steps
@@ -84,7 +95,7 @@ class Dreams:
             generator = self.generators[row]
             chosen = generator.integers(len(starts.mu))
             normal = generator.standard_normal(starts.mu.shape[1], "float32")
-            self.state.z[row] = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
+            self.state.z[row] = draw(starts.mu[chosen], starts.logvar[chosen], normal)
             self.state.h[row], self.state.c[row] = starts.h[chosen], starts.c[chosen]
             self.steps[row], self.died[row] = 0, False
 
@@ -123,7 +134,7 @@ class Dreams:
 
     def draw(self) -> np.ndarray:
         """What the dreams look like, decoded by V: (N, 64, 64, 3) uint8."""
-        return np.asarray(self._vae.decode(self.state.z) * 255 + 0.5).astype(np.uint8)
+        return self._vae.pictures(self.state.z)
 
     @cached_property
     def _vae(self) -> Any:
@@ -156,8 +167,9 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
         max_steps: int | None = None,
         observation: str = "zch",
         render_mode: str | None = None,
+        world: str | None = None,
     ):
-        self.dreams = Dreams(run, 1, observation, temperature, max_steps)
+        self.dreams = Dreams(run, world, 1, observation, temperature, max_steps)
         self.metadata = DreamEnv.metadata | {"render_fps": self.dreams.world.fps}
         self.observation_space = self.dreams.space
         self.action_space = self.dreams.world.action_space
@@ -201,12 +213,13 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         max_steps: int | None = None,
         observation: str = "zch",
         render_mode: str | None = None,
+        world: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.dreams = Dreams(run, num_envs, observation, temperature, max_steps)
+        self.dreams = Dreams(run, world, num_envs, observation, temperature, max_steps)
         about = {"render_fps": self.dreams.world.fps, "autoreset_mode": self.autoreset_mode}
         self.metadata = DreamEnv.metadata | about
         self.single_observation_space = self.dreams.space

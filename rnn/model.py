@@ -78,6 +78,11 @@ class MDNRNN(keras.Model):
         """left @ right in the compute dtype, returned as float32."""
         return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
 
+    def inputs(self, z: Tensor, seen: Tensor, restart: Tensor) -> Tensor:
+        """A step's input (N, I): z (N, Z), the action as M is given it (N,) or (N, A), and 1 where an episode begins (N,)."""
+        parts = [z, ops.reshape(seen, (-1, self.action_size))]
+        return ops.concatenate([*parts, restart[:, None]] if self.predict_done else parts, axis=1)
+
     def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""
         gates = self.product(ops.concatenate([inputs, h], axis=1), self.kernel) + self.bias  # (N, 4H)

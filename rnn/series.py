@@ -14,6 +14,7 @@ import numpy as np
 from envs.worlds import World
 from experiment.schema import Rnn
 from vae.latents import Latents
+from vae.model import draw
 
 
 class Batch(NamedTuple):
@@ -92,7 +93,7 @@ class Series:
         following = np.where(real[-1], frames[-1] + 1, -1).clip(max=len(self.first) - 1)  # (B,)
         shown = np.concatenate([frames, following[None]])  # (T+1, B)
         mu, logvar = self.latents.mu[shown].astype(np.float32), self.latents.logvar[shown].astype(np.float32)
-        z = mu + np.exp(logvar / 2) * random.standard_normal(mu.shape, np.float32)  # (T+1, B, Z)
+        z = draw(mu, logvar, random.standard_normal(mu.shape, np.float32))  # (T+1, B, Z)
         restart = (self.first[frames] | ~real).astype(np.float32)
         seen = [z[:-1], self.actions[frames].reshape(*frames.shape, -1)]
         if self.predict_done:

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 import rnn  # (also registers the dream)
 from envs.worlds import WORLDS
 from experiment.config import load_config, to_yaml
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Rnn
 from extract.rollouts import Sequences
@@ -254,6 +254,20 @@ def test_a_run_without_m_is_a_problem(run, tmp_path):
     (tmp_path / "config.yaml").write_text(run.config.read_text())
     with pytest.raises(Problem, match=r"rnn\.weights\.h5"):
         gymnasium.make("DoomDream-v0", run=tmp_path)
+
+
+def test_the_dream_is_of_the_world_that_its_name_says(run, racing):
+    with pytest.raises(UsageProblem, match=r"is a run of carracing, and no dream of doom can be had of it"):
+        make(racing)
+    with pytest.raises(UsageProblem, match=r"is a run of doom, and no dream of carracing can be had of it"):
+        gymnasium.make("rnn:CarRacingDream-v0", run=run.path)
+
+
+def test_the_dream_of_what_is_shipped_is_found_by_its_name():
+    env = gymnasium.make("rnn:CarRacingDream-v0", run="carracing")
+    assert env.reset(seed=1)[0].shape == env.observation_space.shape
+    with pytest.raises(UsageProblem, match="neither shipped"):
+        gymnasium.make("rnn:CarRacingDream-v0", run="carracings")
 
 
 def test_gymnasiums_checker_is_content_with_the_dream_of_a_car(racing):

@@ -14,7 +14,7 @@ from experiment.files import LOCK, PARTIAL, atomic, remove_partial, write_json
 from experiment.metrics import Metrics, read_events, read_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
-from experiment.stage import Stage, guard, parse, run_stage
+from experiment.stage import Stage, guard, meant, parse, run_stage
 from tests.test_config import DOOM
 
 FIRST = Stage("first", "The first.", sections=("env", "extract"), makes=("vae_weights",))
@@ -302,7 +302,6 @@ def test_a_full_disk_while_training_is_one_line(tmp_path, where):
         ("file/run", ["cannot be a run folder", "Not a directory"]),
         ("a" * 300, ["cannot be a run folder", "name too long"]),
         ("X/iterations/0", ["X itself", "iterations/2"]),
-        ("X/iterations/1", ["X itself", "iterations/2"]),
         ("X/iterations/2", ["would be iteration 2", "no iteration 1"]),
         ("X/iterations/3", ["would be iteration 3", "no iteration 2", "run that first"]),
     ],
@@ -330,6 +329,23 @@ def test_an_iteration_may_be_named_from_inside(tmp_path, monkeypatch):
         run = Run(name)
         assert run.iteration == 2
         assert [os.path.abspath(run.at(number).path) for number in (1, 3)] == [str(tmp_path / "run"), str(folder / "3")]
+
+
+def test_what_reads_a_run_takes_the_last_iteration_and_says_so(tmp_path, capsys):
+    """Unless it is told which."""
+    for number in (1, 2):
+        run = Run(tmp_path).at(number)
+        run.path.mkdir(parents=True, exist_ok=True)
+        for file in (run.config, run.controller):
+            file.touch()
+    reads = replace(SECOND, needs=(), of_last=True)
+    first, second = Run(tmp_path), Run(tmp_path).at(2)
+    assert meant(FIRST, first).path == first.path
+    assert meant(reads, first).path == second.path
+    assert f"of iteration 2, in {second.path} ({second.path.parent / 'N'} names another)" in capsys.readouterr().out
+    assert meant(reads, second).path == second.path
+    assert meant(reads, Run(tmp_path / "iterations" / "1")).path == first.path
+    assert capsys.readouterr().out == ""
 
 
 def test_a_record_that_cannot_be_read_is_named(begin):

@@ -7,6 +7,7 @@ import numpy as np
 from envs.worlds import World
 from extract.rollouts import Rollouts
 from vae.model import VAE, kl_divergence
+from viz.frames import to_rgb
 from viz.strips import save_strip
 
 SAMPLE = 2000  # frames the numbers are measured on
@@ -42,7 +43,7 @@ class HeldOut:
             reconstruction, mu, logvar = (np.asarray(part) for part in model.predict_on_batch(frames))
             squared_error += float(np.square(frames / np.float32(255) - reconstruction).sum())
             kl += np.asarray(kl_divergence(mu, logvar)).sum(axis=0)
-            found += int((shows(frames) & shows(to_bytes(reconstruction))).sum())
+            found += int((shows(frames) & shows(to_rgb(reconstruction))).sum())
         return {
             "squared_error": squared_error / len(self.frames),
             "kl": kl.sum() / len(self.frames),
@@ -55,12 +56,7 @@ class HeldOut:
         for kind, frames in {"frames": self.shown, self.world.detail: self.details}.items():
             if len(frames):
                 mu, _ = model.encode(frames)
-                save_strip(folder / f"vae_{kind}_{name}.png", [frames, to_bytes(model.decode(mu))], ["game", "V"])
-
-
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as uint8."""
-    return np.round(np.asarray(images) * 255).astype(np.uint8)
+                save_strip(folder / f"vae_{kind}_{name}.png", [frames, model.pictures(mu)], ["game", "V"])
 
 
 def pick_details(shown: np.ndarray) -> np.ndarray:

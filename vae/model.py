@@ -14,6 +14,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiment import arrays
 from experiment.arrays import open_hdf5
 from experiment.backend import keras, layers, ops
@@ -23,6 +25,7 @@ from experiment.schema import Experiment
 
 Tensor = Any
 FRAME_SHAPE = (64, 64, 3)
+DECODED_AT_ONCE = 500
 
 
 class VAE(keras.Model):
@@ -80,10 +83,18 @@ class VAE(keras.Model):
         """Frames (B, 64, 64, 3) float32 in [0, 1] of latents z (B, Z)."""
         return ops.sigmoid(ops.cast(self.decoder(z), "float32"))
 
+    def picture(self, z: Tensor) -> Tensor:
+        """The same as uint8."""
+        return ops.cast(ops.round(self.decode(z) * 255), "uint8")
+
+    def pictures(self, z: np.ndarray) -> np.ndarray:
+        """The same of any number of latents, as an array."""
+        return np.concatenate([self.picture(z[i : i + DECODED_AT_ONCE]) for i in range(0, len(z), DECODED_AT_ONCE)])
+
     def call(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encode(frames)
-        z = mu + ops.exp(0.5 * logvar) * keras.random.normal(ops.shape(mu), dtype="float32", seed=self.noise)
-        return self.decode(z), mu, logvar
+        normal = keras.random.normal(ops.shape(mu), dtype="float32", seed=self.noise)
+        return self.decode(draw(mu, logvar, normal)), mu, logvar
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
         """Squared error summed over a frame + max(KL, kl_floor · Z), the mean over the batch, in float32.
@@ -117,6 +128,12 @@ def convolve_bytes(layer: layers.Conv2D, frames: Tensor) -> Tensor:
     kernel, bias = (ops.cast(part, layer.compute_dtype) for part in (layer.kernel / 255, layer.bias))
     frames = ops.cast(frames, layer.compute_dtype)  # bfloat16 holds bytes as they are
     return layer.activation(layer.convolution_op(frames, kernel) + bias)
+
+
+def draw(mu: Tensor, logvar: Tensor, normal: Tensor) -> Tensor:
+    """z from N(mu, exp(logvar)), given standard normal numbers; arrays or tensors of one shape, (..., Z)."""
+    exp = np.exp if isinstance(mu, np.ndarray) else ops.exp
+    return mu + exp(logvar / 2) * normal
 
 
 def is_bytes(frames: Tensor) -> bool:
