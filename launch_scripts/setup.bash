@@ -9,6 +9,7 @@
 # returns at once, also without a network. Where pip fails, what was there before stays in use; after an installation that
 # was killed, it starts afresh. Nothing is called complete before .venv has imported it.
 
+NO_DEPS="" # pip's options where .venv has all packages already
 PROJECT=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 
 # A launch script begins again, deaf to what the user's shell hands down (-p): BASH_ENV, functions, options, CDPATH.
@@ -99,7 +100,7 @@ _setup_install() {
     done
     touch .venv/.unfinished || _setup_fail "cannot write to $PROJECT/.venv"
     trap 'interrupted=yes' INT TERM
-    if ! .venv/bin/python -I launch_scripts/packages.py pip install --no-input --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}"; then
+    if ! .venv/bin/python -I launch_scripts/packages.py pip install --no-input --disable-pip-version-check $NO_DEPS -c constraints.txt -e ".${extras:+[$extras]}"; then
         [ -z "$interrupted" ] || { echo "setup: interrupted; the same command starts it again" >&2; exit 130; }
         rm -f .venv/.unfinished # pip ended by itself, and left no package half installed
         _setup_fail "pip could not install the packages (see above): check the network and the disk, and run the same command again"
@@ -147,7 +148,7 @@ _setup_fail() {
 
 _setup_usage() {
     cat <<'HELP'
-usage: bash launch_scripts/setup.bash [EXTRA ...]
+usage: bash launch_scripts/setup.bash [--no-deps] [EXTRA ...]
 
 Installs World Models into .venv, at the versions of constraints.txt, and any extras; needs no root and no system package.
 What is there already stays, so extras can be added one after the other.
@@ -160,18 +161,24 @@ extras:
   gpu          CUDA's libraries, for NVIDIA
   dev          format, lint, types and tests, with what is tested; test.bash installs it itself
 
+  --no-deps    .venv has all packages already, as in docker/Dockerfile: add the project alone, without a network, and
+               check that all can be imported
+
 environment:
   PYTHON=...   the Python to make .venv with (3.11 to 3.13; default: python3)
 HELP
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    extras=()
     for argument in "$@"; do
         case $argument in
             -h | --help) _setup_usage && exit ;;
+            --no-deps) NO_DEPS="--no-deps --no-build-isolation" ;;
             -*) mistake "unknown option '$argument'" ;;
+            *) extras+=("$argument") ;;
         esac
     done
-    setup "$@"
+    setup ${extras[@]+"${extras[@]}"}
     echo "setup: $PROJECT/.venv is complete; to put it on the PATH: source $(printf %q "$PROJECT/.venv/bin/activate")"
 fi
