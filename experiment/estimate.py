@@ -57,7 +57,7 @@ RATES = {
         random=210,
         agent_episode=850,
         extract=7_900,
-        blind=7_900,
+        blind=3_000,
         agent=2_700,
         final=2_700,
         alone=350,
@@ -140,7 +140,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     seen = frames + sum(recorded(experiment, number) for number in range(1, iteration))
     taught = m.steps * m.streams * m.window
     validated = (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
-    compared = world.compared * (1 + len(world.fixed)) * min(random, dreams)
+    compared = (m.check_episodes or world.compared) * (1 + len(world.fixed)) * min(random, dreams)
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
     dreamed = min(rates.agent_episode, dreams)
     grown = c.generations / (2 * LEARNING) if c.generations < LEARNING else 1 - LEARNING / (2 * c.generations)

@@ -182,6 +182,12 @@ class Rnn:
     epochs: int = setting(
         10, "parts the steps are divided into; each ends with validation and a checkpoint", least=1, most=100_000
     )
+    check_episodes: int = setting(
+        0,
+        "episodes of each fixed policy that the dream is checked with (0: as many as suit the world)",
+        least=0,
+        most=10_000,
+    )
     seed: int = setting(0, "seed of the weights, the batches and the latents drawn", least=0, most=SEED)
 
 

@@ -65,11 +65,12 @@ def compare(settings: Experiment, run: Run) -> None:
 
 
 def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
-    """What each policy does: raw actions, float32 (n, steps) or (n, steps, A), with n = world.compared."""
+    """What each policy does: raw actions, float32 (n, steps) or (n, steps, A), of n episodes each."""
     extract = settings.extract
+    episodes = settings.rnn.check_episodes or world.compared
     if extract.policy in ("networks", "agent"):  # they see, so they cannot be played blind
         extract = replace(extract, policy="brownian" if world.actions > 1 else "held")
-    random = np.zeros((world.compared, steps, world.actions), np.float32)
+    random = np.zeros((episodes, steps, world.actions), np.float32)
     for episode, script in enumerate(random):
         policy = make_policy(settings.env, extract)
         policy.reset(np.random.default_rng([SEED, episode]))
