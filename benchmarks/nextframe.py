@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +15,13 @@ from benchmarks.measure import Measurement, best_rate, in_float32
 from envs.worlds import world_of
 from experiment.backend import keras
 from experiment.config import load_config
+from experiment.fitting import fit
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import collect
 from extract.rollouts import Rollouts
 from nextframe.model import NextFrame, signature_from
-from nextframe.training import compiled, supply
+from nextframe.training import compiled
 from nextframe.windows import Batch, Windows
 
 RECORDED = 8_000
@@ -46,13 +48,13 @@ def measure() -> Iterator[Measurement]:
 
     model = compiled(new_model(settings))
     flop = product_flop(model.network)
-    rate = best_rate(lambda: fit(model, batch))
+    rate = best_rate(lambda: train(model, batch))
     forward = roll(model, batch, ROLLED)
 
     with in_float32():
         ours = new_model(settings)
         ours.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=1.0), jit_compile=False)
-        plain_training = best_rate(lambda: fit(ours, batch), repeats=1)
+        plain_training = best_rate(lambda: train(ours, batch), repeats=1)
         plain_rollout = best_rate(lambda: plain_roll(ours, batch), repeats=1)
     text = "the same in float32 with Keras's Adam"
     yield Measurement("next-frame training", "windows", rate, plain_training, text, 3 * flop)
@@ -86,14 +88,9 @@ def plain_read(rollouts: Rollouts, length: int) -> int:
     return PLAIN_READ
 
 
-def fit(model: NextFrame, batch: Batch) -> int:
+def train(model: NextFrame, batch: Batch) -> int:
     """Train for STEPS steps on one batch; windows trained on."""
-
-    def repeated() -> Iterator[Batch]:
-        while True:
-            yield batch
-
-    model.fit(supply((item for item in repeated()), STEPS), steps_per_epoch=STEPS, verbose=0, shuffle=False)
+    fit(model, (batch for _ in itertools.count()), STEPS, lambda each: ((each.frames, each.actions),))
     return STEPS * len(batch.frames)
 
 

@@ -2,12 +2,20 @@
 
 import argparse
 import dataclasses
-import importlib
 import shlex
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import controller.__main__
+import controller.evaluate
+import extract.__main__
+import nextframe.__main__
+import openloop.__main__
+import rnn.__main__
+import vae.__main__
+import vae.encode
 from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
@@ -17,21 +25,21 @@ from experiment.pretrained import shipped
 from experiment.progress import duration
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
-from experiment.stage import Stage, guard, new_parser, run_folder, run_stage
+from experiment.stage import guard, new_parser, run_folder, run_stage
 
-AGENT = {
-    "extract": "extract.__main__",
-    "vae": "vae.__main__",
-    "vae.encode": "vae.encode",
-    "rnn": "rnn.__main__",
-    "controller": "controller.__main__",
-    "controller.evaluate": "controller.evaluate",
+AGENT: dict[str, Any] = {
+    "extract": extract.__main__,
+    "vae": vae.__main__,
+    "vae.encode": vae.encode,
+    "rnn": rnn.__main__,
+    "controller": controller.__main__,
+    "controller.evaluate": controller.evaluate,
 }
 """The stages of V, M and C in their order, and where each has its STAGE and run."""
-NEXT_FRAME = {
-    "extract": "extract.__main__",
-    "nextframe": "nextframe.__main__",
-    "openloop": "openloop.__main__",
+NEXT_FRAME: dict[str, Any] = {
+    "extract": extract.__main__,
+    "nextframe": nextframe.__main__,
+    "openloop": openloop.__main__,
 }
 """Those of the next-frame model."""
 MODULES = AGENT | NEXT_FRAME
@@ -76,9 +84,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     for run in runs:
         for name in stages(settings, run, runs):
             print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
-            module = importlib.import_module(MODULES[name])
-            stage: Stage = module.STAGE
-            run_stage(stage, module.run, arguments, run)
+            run_stage(MODULES[name].STAGE, MODULES[name].run, arguments, run)
     if settings.begin:
         print(f"\n{what_was_made(settings, runs)}")
     print(f"\n{where_everything_is(settings, runs[-1])}")

@@ -11,7 +11,7 @@ A shard holds whole episodes, one after the other:
     played_returns  float64 (episodes played,), absent in the first shards of Doom
 
 and as attributes `format`, `version`, and whatever the collector says of its origin. Frames are compressed
-in chunks of BLOCK (benchmarks/compression.py says why so).
+in chunks of BLOCK (benchmarks/results/compression.json says why so).
 """
 
 import contextlib

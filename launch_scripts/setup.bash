@@ -159,7 +159,7 @@ extras:
   ray          work spread over many machines
   wandb        Weights & Biases, for the next-frame models
   gpu          CUDA's libraries, for NVIDIA
-  dev          format, lint, types and tests, with what is tested; test.bash installs it itself
+  dev          format, lint, imports, types and tests, with what is tested; test.bash installs it itself
 
   --no-deps    .venv has all packages already, as in docker/Dockerfile: add the project alone, without a network, and
                check that all can be imported

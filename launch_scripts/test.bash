@@ -6,9 +6,9 @@ usage() {
     cat <<'HELP'
 usage: bash launch_scripts/test.bash [PYTEST ARGUMENT ...]
 
-Every check there is: format, lint, types, tests; 8 to 16 minutes on two cores. Installs what is missing into .venv, and stops
-at the first that fails. What needs something that is not installed and not necessary, such as a browser, is skipped:
-a line at the end says what to install.
+Every check there is: format, lint, imports, types, tests; 8 to 16 minutes on two cores. Installs what is missing into
+.venv, and stops at the first that fails. What needs something that is not installed and not necessary, such as a browser,
+is skipped: a line at the end says what to install.
 
   tests/test_dream.py    these tests alone
   -k dream               those with this word in their names
@@ -23,7 +23,7 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.bash"
 for argument in "$@"; do
     case $argument in -h | --help) usage && exit ;; esac
 done
-echo "test.bash: format, lint, types and tests of $PROJECT; 8 to 16 minutes on two cores"
+echo "test.bash: format, lint, imports, types and tests of $PROJECT; 8 to 16 minutes on two cores"
 setup dev
 cd "$PROJECT" || exit
 # The user's settings for these tools, for languages, windows and proxies change nothing here; no test needs a network.
@@ -49,6 +49,7 @@ check() {
 
 check format .venv/bin/ruff format --check .
 check lint .venv/bin/ruff check .
+check imports .venv/bin/lint-imports --no-cache --no-logo
 check types .venv/bin/python -m mypy
 # A test mostly waits, or keeps one core busy. A file's tests stay together: they share what is slow to make.
 check tests .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from experiment.backend import keras, ops
+from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.schema import Train
-from vae.optimizer import FusedAdam, WarmupCosine
 
 RISE, START = (
     0.3,

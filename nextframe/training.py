@@ -6,31 +6,24 @@ had not been: the checkpoint holds weights, optimiser state and step.
 """
 
 import contextlib
-import itertools
 import math
-import time
-from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from envs.worlds import world_of
-from experiment.backend import keras
 from experiment.beginning import beginning
+from experiment.fitting import Checkpoints, Log, fit
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
-from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
-from extract.feed import feed
 from extract.recorded import open_rollouts, signature_from
 from nextframe.model import NextFrame, load, load_nextframe, save
 from nextframe.schedule import optimizer
-from nextframe.tracking import Track, tracking
+from nextframe.tracking import tracking
 from nextframe.validation import HeldOut
-from nextframe.windows import Batch, Windows
+from nextframe.windows import Windows
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
@@ -63,6 +56,11 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         validation = enter(Metrics(validated, run.tensorboard / "nextframe_heldout", resume_from=first))
         best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
         bar = enter(Progress("next-frame model", options.max_steps, "batches", done=first))
+
+        def write(step: int, **numbers: float) -> None:
+            log.write(step, **numbers)
+            track(step, **numbers)
+
         for end in stops(options):
             if step >= end:
                 continue
@@ -71,16 +69,16 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             if steps_ahead != traced:
                 model.train_function = None  # another graph: predicting further ahead is another computation
                 traced = steps_ahead
-            began = time.monotonic()
-            with feed(supply(batches, end - step)) as fed:
-                model.fit(
-                    fed,
-                    steps_per_epoch=end - step,
-                    verbose=0,
-                    shuffle=False,
-                    callbacks=[StopOnNaN(checkpoint), Log(log, bar, track), Checkpoint(checkpoint, before=end)],
-                )
-            seconds += time.monotonic() - began
+            seconds += fit(
+                model,
+                batches,
+                end - step,
+                lambda batch: ((batch.frames, batch.actions),),
+                [
+                    Checkpoints(save, checkpoint, options.checkpoint_every, end, "the next-frame model", "train"),
+                    Log(write, options.log_every, bar, lambda logs: f"loss {logs['loss']:.3g}, MSE {logs['mse']:.3g}"),
+                ],
+            )
             step = end
             if step % options.val_every_steps == 0 or step == options.max_steps:
                 numbers = held_out.evaluate(model)
@@ -141,77 +139,3 @@ def stops(options: Train) -> list[int]:
         options.max_steps,
     }
     return sorted(due - {0})
-
-
-def supply(batches: Generator[Batch, None, None], count: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray]]]:
-    """The next `count` batches as fit wants them; then the reader is closed, by the thread that reads from it."""
-    with contextlib.closing(batches):
-        for batch in itertools.islice(batches, count):
-            yield ((batch.frames, batch.actions),)
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends training with a Problem at the first step whose loss, or weights when they are to be saved, are no numbers."""
-
-    def __init__(self, checkpoint: Path):
-        super().__init__()
-        self.checkpoint = checkpoint
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if logs and not math.isfinite(logs["loss"]):
-            self.stop("loss")
-        if int(self.model.optimizer.iterations) % self.model.train_options.checkpoint_every == 0:
-            self.check_weights()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.check_weights()
-
-    def check_weights(self) -> None:
-        """A last gradient may have spoilt the weights without having shown in any loss yet."""
-        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            self.stop("weights")
-
-    def stop(self, what: str) -> None:
-        """Raise the Problem; nothing is saved after it."""
-        kept = "no weights had been saved"
-        if self.checkpoint.exists():
-            kept = f"the last good weights are kept in {self.checkpoint}"
-        raise Problem(
-            f"training the next-frame model: {what} not a number at step {int(self.model.optimizer.iterations)}; {kept}. "
-            "Try a lower train.learning_rate, or hardware.precision=float32, in another run folder (--run)"
-        )
-
-
-class Log(keras.callbacks.Callback):
-    """Counts steps in the progress bar and writes a row every train.log_every steps.
-
-    A row is the mean of the steps since the row before; or since the last checkpoint, or since this fit began, where
-    those before it are forgotten.
-    """
-
-    def __init__(self, metrics: Metrics, bar: Progress, track: Track):
-        super().__init__()
-        self.metrics, self.bar, self.track = metrics, bar, track
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations)
-        self.bar.update(1, f"loss {logs['loss']:.3g}, MSE {logs['mse']:.3g}" if logs else "")
-        if logs and step % self.model.train_options.log_every == 0:
-            numbers = {**logs, "learning_rate": float(self.model.optimizer.learning_rate)}
-            self.metrics.write(step, **numbers)
-            self.track(step, **numbers)
-            self.model.reset_metrics()
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves weights, optimiser state and step every train.checkpoint_every steps before step `before`."""
-
-    def __init__(self, path: Path, before: int):
-        super().__init__()
-        self.path, self.before = path, before
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations)
-        if step % self.model.train_options.checkpoint_every == 0 and step < self.before:
-            save(self.model, self.path)
-            self.model.reset_metrics()  # as they are where training goes on from here

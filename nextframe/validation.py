@@ -9,8 +9,8 @@ from experiment.schema import Experiment
 from extract.rollouts import Rollouts
 from nextframe.model import NextFrame, pixel_loss
 from nextframe.windows import Windows
-from openloop.scores import score
 from viz.frames import to_rgb, to_unit
+from viz.scores import score
 from viz.strips import save_strip
 from viz.video import save_video, side_by_side
 
@@ -41,7 +41,7 @@ class HeldOut:
         """Means over the windows.
 
         loss: what training lowers, over train.unroll steps of the model's own predictions. mse, psnr, ssim: of the first
-        predicted frame (see openloop.scores); copy_mse: of the last seen frame in its place. last_mse: of the last of the
+        predicted frame (see viz.scores); copy_mse: of the last seen frame in its place. last_mse: of the last of the
         train.unroll frames.
         """
         rows: list[tuple[np.ndarray, ...]] = []

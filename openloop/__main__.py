@@ -22,7 +22,7 @@ TEXT = """
 Compare what the model of a run predicts with what was recorded: in windows of held-out episodes, from the same context
 and under the same actions, open loop (fed its own predictions) and teacher-forced (fed the recorded frames), beside a
 copy of the last frame and the reconstruction floor; MSE, PSNR and SSIM against horizon, with bands. What exactly each
-curve and band is stands in openloop/evaluation.py, the metrics in openloop/scores.py.
+curve and band is stands in openloop/evaluation.py, the metrics in viz/scores.py.
 
 Reads the rollouts and weights of RUN. Writes, there: metrics/openloop.csv (means and bands), metrics/openloop_windows.csv
 (every window), plots/mse_vs_horizon.png, psnr_vs_horizon.png, ssim_vs_horizon.png, videos/openloop_best, _median and

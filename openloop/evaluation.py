@@ -30,9 +30,9 @@ from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
-from openloop.scores import Scores, score
 from openloop.windows import Batch, Window, read_windows
 from viz.frames import to_unit
+from viz.scores import Scores, score
 
 
 class Step(NamedTuple):

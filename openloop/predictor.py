@@ -1,7 +1,6 @@
 """What a model has to offer to be evaluated open loop, teacher-forced, and interactively."""
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,18 +51,27 @@ class Kind:
 
     weights: dict[str, str]
     """The stages that must be complete, and the attribute of Run that names each one's weights."""
-    module: str
-    """Where its `load(settings, run)` is: imported by name, since nextframe/ is built on openloop/."""
+    load: Callable[[Experiment, Run], Predictor]
+    """The predictor of a run. Raises Problem if its weights are missing or damaged."""
 
-    def load(self, settings: Experiment, run: Run) -> Predictor:
-        """The predictor of a run. Raises Problem if its weights are missing or damaged."""
-        predictor: Predictor = importlib.import_module(self.module).load(settings, run)
-        return predictor
+
+def load_vm(settings: Experiment, run: Run) -> Predictor:
+    """V and M; TensorFlow is imported only now."""
+    from openloop.vm import load
+
+    return load(settings, run)
+
+
+def load_next_frames(settings: Experiment, run: Run) -> Predictor:
+    """The next-frame model."""
+    from nextframe.predictor import load
+
+    return load(settings, run)
 
 
 KINDS = (
-    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, "openloop.vm"),
-    Kind({"nextframe": "nextframe_weights"}, "nextframe.predictor"),
+    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),
+    Kind({"nextframe": "nextframe_weights"}, load_next_frames),
 )
 """In the order in which a run is asked for them."""
 

@@ -11,11 +11,11 @@ from experiment.files import atomic
 from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
-from openloop.scores import Scores
 from openloop.table import UNITS, names
 from openloop.windows import Window
 from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, save_panels
 from viz.frames import to_rgb, to_unit
+from viz.scores import Scores
 from viz.video import save_video, side_by_side
 
 HORIZONS = (1, 5, 10, 32, 64)

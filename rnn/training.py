@@ -18,6 +18,7 @@ from experiment.backend import keras, save_weights
 from experiment.beginning import beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
+from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.problem import Problem
 from experiment.progress import Progress, percent
 from experiment.run import Run
@@ -27,7 +28,6 @@ from rnn.series import Batch, Series
 from rnn.unrolled import State, Targets, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe
 from vae.latents import Latents
-from vae.optimizer import FusedAdam, WarmupCosine
 
 ROW_EVERY = 10
 """Steps between two rows of the training losses."""

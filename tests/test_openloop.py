@@ -31,7 +31,6 @@ from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict,
 from openloop.interactive import Session, read_command
 from openloop.predictor import kind_of, open_run
 from openloop.report import save_comparison
-from openloop.scores import Scores, score
 from openloop.table import table
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Batch, Window, choose_windows, read_windows
@@ -40,6 +39,7 @@ from rnn.model import MDNRNN
 from tests.fake import save_next_frames
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
+from viz.scores import Scores, score
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
@@ -806,12 +806,6 @@ def test_help_lists_what_can_be_changed(module):
     done = command(module, "--help")
     shown = {line.split(".")[0].strip() for line in done.stdout.splitlines() if re.match(r"  \w+\.\w+=", line)}
     assert shown == {"openloop", "hardware"}
-
-
-def test_openloop_is_above_nextframe():
-    """It knows the next-frame model's predictor by name alone, as nextframe imports from it."""
-    for path in (ROOT / "openloop").glob("*.py"):
-        assert not re.search(r"(from|import) nextframe", path.read_text()), path
 
 
 # Interactive

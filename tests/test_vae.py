@@ -15,6 +15,7 @@ from envs.worlds import WORLDS, burning
 from experiment.backend import keras, save_weights
 from experiment.config import flatten
 from experiment.metrics import read_metrics_rows
+from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Rnn, Vae
@@ -23,7 +24,6 @@ from rnn.model import build_rnn
 from vae import training
 from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae
-from vae.optimizer import FusedAdam, WarmupCosine
 
 SETTINGS = Experiment(
     data=Data(val_ratio=0.2),

@@ -5,7 +5,7 @@ pipeline moves bytes. Under the mixed_bfloat16 policy the convolutions are compu
 the draw of z, the sigmoid and the loss are float32 always.
 
 Speed on two cores with AMX: the first transposed convolution as a matrix product (PixelDeconv) halves the
-training step, and a fused Adam (optimizer.py) takes an eighth off the rest. What did not pay: XLA, and the other
+training step, and a fused Adam (experiment/optimizer.py) takes an eighth off the rest. What did not pay: XLA, and the other
 convolutions as matrix products of patches or as convolutions of 2 x 2 blocks of pixels (forward as fast,
 backward up to a hundred times slower).
 """

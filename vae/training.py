@@ -6,29 +6,23 @@ not been: the checkpoint holds weights, optimiser state and step.
 """
 
 import contextlib
-import itertools
-import math
-import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.worlds import world_of
-from experiment.backend import keras, save_weights
+from experiment.backend import save_weights
 from experiment.beginning import beginning
+from experiment.fitting import Checkpoints, Log, fit
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
-from experiment.problem import Problem
+from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Vae
-from extract.feed import feed
 from extract.rollouts import Rollouts
 from vae.heldout import HeldOut
 from vae.model import VAE, load_vae, load_weights
-from vae.optimizer import FusedAdam, WarmupCosine
 
 LOG_STEPS = 50  # a row of metrics is the mean over this many steps
 CHECKPOINT_STEPS = 250  # some 20 s on two cores
@@ -66,17 +60,16 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 continue
             # The noise of step n is number n of its generator, whatever was drawn in between.
             model.noise.state.assign([options.seed, step])
-            batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
-            began = time.monotonic()
-            with feed(supply(batches, end - step)) as fed:
-                model.fit(
-                    fed,
-                    steps_per_epoch=end - step,
-                    verbose=0,
-                    shuffle=False,
-                    callbacks=[StopOnNaN(checkpoint), Log(log, bar), Checkpoint(checkpoint, before=end)],
-                )
-            seconds += time.monotonic() - began
+            seconds += fit(
+                model,
+                rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step),
+                end - step,
+                lambda frames: (frames,),
+                [
+                    Checkpoints(save_weights, checkpoint, CHECKPOINT_STEPS, end, "V", "vae"),
+                    Log(log.write, LOG_STEPS, bar, note),
+                ],
+            )
             numbers = held_out.evaluate(model)
             validation.write(int(end), **numbers)
             held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
@@ -106,68 +99,6 @@ def compiled_vae(options: Vae) -> VAE:
     return model
 
 
-def supply(batches: Generator[np.ndarray, None, None], count: int) -> Iterator[tuple[np.ndarray]]:
-    """The next `count` batches as fit wants them; then the reader is closed, by the thread that reads from it."""
-    with contextlib.closing(batches):
-        for frames in itertools.islice(batches, count):
-            yield (frames,)
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends training with a Problem at the first step whose loss, or weights when they are to be saved, are no numbers."""
-
-    def __init__(self, checkpoint: Path):
-        super().__init__()
-        self.checkpoint = checkpoint
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if logs and not math.isfinite(logs["loss"]):
-            self.stop("loss")
-        if int(self.model.optimizer.iterations) % CHECKPOINT_STEPS == 0:
-            self.check_weights()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.check_weights()
-
-    def check_weights(self) -> None:
-        """A last gradient may have spoilt the weights without having shown in any loss yet."""
-        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            self.stop("weights")
-
-    def stop(self, what: str) -> None:
-        """Raise the Problem; nothing is saved after it."""
-        kept = "no weights had been saved"
-        if self.checkpoint.exists():
-            kept = f"the last good weights are kept in {self.checkpoint}"
-        raise Problem(
-            f"training V: {what} not a number at step {int(self.model.optimizer.iterations)}; {kept}. "
-            "Try a lower vae.learning_rate, or hardware.precision=float32, in another run folder (--run)"
-        )
-
-
-class Log(keras.callbacks.Callback):
-    """Counts steps in the progress bar and writes a row of means every LOG_STEPS steps."""
-
-    def __init__(self, metrics: Metrics, bar: Progress):
-        super().__init__()
-        self.metrics, self.bar = metrics, bar
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations)
-        self.bar.update(1, f"squared error {logs['squared_error']:.1f}, KL {logs['kl']:.1f}" if logs else "")
-        if logs and step % LOG_STEPS == 0:
-            self.metrics.write(step, **logs, learning_rate=float(self.model.optimizer.learning_rate))
-            self.model.reset_metrics()
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves weights, optimiser state and step every CHECKPOINT_STEPS steps before step `before`."""
-
-    def __init__(self, path: Path, before: int):
-        super().__init__()
-        self.path, self.before = path, before
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations)
-        if step % CHECKPOINT_STEPS == 0 and step < self.before:
-            save_weights(self.model, self.path)
+def note(logs: dict[str, float]) -> str:
+    """What the progress bar says of a step."""
+    return f"squared error {logs['squared_error']:.1f}, KL {logs['kl']:.1f}"

@@ -1,34 +1,33 @@
 """What stops the making of batches is raised as it is, not as TensorFlow's error; where V is trained too."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import h5py
 import numpy as np
 import pytest
 
 from experiment.backend import keras
+from experiment.fitting import fit
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Vae
 from extract import rollouts
-from extract.feed import feed
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from vae import training
 
 
-def ones(good: int, error: Exception) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def ones(good: int, error: Exception) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """So many batches, then an error."""
     for _ in range(good):
         yield np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
     raise error
 
 
-def fit(batches: Iterator[tuple[np.ndarray, np.ndarray]], steps: int) -> int:
+def trained(batches: Generator[tuple[np.ndarray, np.ndarray], None, None], steps: int) -> int:
     """Train a small model on what there is; steps that it took."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    with feed(batches) as fed:
-        model.fit(fed, steps_per_epoch=steps, verbose=0, shuffle=False)
+    fit(model, batches, steps, lambda batch: batch)
     return int(model.optimizer.iterations)
 
 
@@ -36,15 +35,15 @@ def fit(batches: Iterator[tuple[np.ndarray, np.ndarray]], steps: int) -> int:
 def test_a_problem_comes_out_as_it_was_raised(good):
     problem = Problem("shard 3 is damaged")
     with pytest.raises(Problem) as caught:
-        fit(ones(good, problem), 9)
+        trained(ones(good, problem), 9)
     assert caught.value is problem
 
 
 def test_other_errors_and_what_is_not_read_change_nothing():
     with pytest.raises(Exception, match="a fault of ours") as caught:
-        fit(ones(3, ValueError("a fault of ours")), 9)
+        trained(ones(3, ValueError("a fault of ours")), 9)
     assert not isinstance(caught.value, Problem)
-    assert fit(ones(40, Problem("too late")), 5) == 5
+    assert trained(ones(40, Problem("too late")), 5) == 5
 
 
 def test_damage_that_training_v_meets_with_later_is_a_problem(tmp_path, monkeypatch):
