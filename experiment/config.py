@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,7 +18,7 @@ import yaml
 from experiment.files import regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import OFFLINE, Experiment, limits_text
+from experiment.schema import OFFLINE, Experiment, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -31,33 +32,20 @@ NUMBER = r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def load_config(path: Path | str, preset: str | None = None, overrides: Sequence[str] = ()) -> Experiment:
+def load_config(
+    path: Path | str, preset: str | None = None, overrides: Sequence[str] = (), strict: Sequence[str] | None = None
+) -> Experiment:
     """The settings of an experiment: schema defaults < YAML file < preset < overrides (`section.key=value`).
 
+    strict: sections in which settings are refused that are unknown; None for everywhere.
     Raises UsageProblem, naming the key, the value and what was expected.
     """
-    return resolve(str(path), preset, overrides)
-
-
-def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
-    """The settings that a run folder was made with, from its config.yaml, perhaps by an earlier version.
-
-    What this version does not know is left out, except in `sections`, where it would matter.
-    Raises UsageProblem as load_config does.
-    """
-    return resolve(str(path), None, overrides, sections)
-
-
-def resolve(path: str, preset: str | None, overrides: Sequence[str], strict: Sequence[str] | None = None) -> Experiment:
-    """See load_config, and load_made for `strict`."""
-    content = read_yaml(path)
+    content = read_yaml(str(path))
     presets: dict[str, yaml.Node] = {}
     for name, node in content.value:
         if name.value == "presets" and not is_empty(node):
             if not isinstance(node, yaml.MappingNode):
-                raise UsageProblem(
-                    f"wrong value for presets (in {place(node)}): expected names, each with settings, not {source(node)}"
-                )
+                raise wrong("presets", node, "names, each with settings")
             presets = {name.value: changes for name, changes in node.value}
     content.value = [(name, node) for name, node in content.value if name.value != "presets"]
     preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
@@ -76,6 +64,14 @@ def resolve(path: str, preset: str | None, overrides: Sequence[str], strict: Seq
     settings = build(values)
     check(settings)
     return settings
+
+
+def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
+    """The settings that a run folder was made with, from its config.yaml, perhaps by an earlier version.
+
+    What this version does not know is left out, except in `sections`, where it would matter.
+    """
+    return load_config(path, None, overrides, sections)
 
 
 def to_yaml(settings: Experiment) -> str:
@@ -177,7 +173,7 @@ def read_yaml(path: str) -> yaml.MappingNode:
 def read_settings(node: yaml.Node, key: str = "", strict: Sequence[str] | None = None) -> dict[str, Any]:
     """The values of all settings in a node, by dotted key. Raises UsageProblem for what is unknown or wrong.
 
-    key: of the node, "" for the whole. strict: sections in which unknown settings are refused; None for everywhere.
+    key: of the node, "" for the whole. strict: see load_config.
     """
     if key in known():
         return {key: read_value(node, key)}
@@ -189,8 +185,7 @@ def read_settings(node: yaml.Node, key: str = "", strict: Sequence[str] | None =
         hint = f"did you mean {close[0]}?" if close else "`python -m experiment --help` lists them all"
         raise UsageProblem(f"unknown setting {cut(key)} (in {place(node)}): {hint}")
     if not isinstance(node, yaml.MappingNode):
-        what, such = (f" for {key}", f"settings such as {inside[0]}") if key else ("", "sections such as vae")
-        raise UsageProblem(f"wrong value{what} (in {place(node)}): expected {such}, not {source(node)}")
+        raise wrong(key, node, f"settings such as {inside[0]}" if key else "sections such as vae")
     values: dict[str, Any] = {}
     for name, child in node.value:
         found = read_settings(child, f"{key}.{name.value}" if key else name.value, strict)
@@ -202,23 +197,26 @@ def read_settings(node: yaml.Node, key: str = "", strict: Sequence[str] | None =
 
 def read_value(node: yaml.Node, key: str) -> Any:
     """The value of a setting. Raises UsageProblem if it is not of its type, or outside its limits."""
-    entry, written = known()[key], source(node)
-    if "${" in written:
-        raise UsageProblem(
-            f"wrong value for {key} (in {place(node)}): {written} is not looked up anywhere, write the value itself"
-        )
+    entry = known()[key]
+    if "${" in source(node):
+        written = f"{source(node)} is not looked up anywhere, write the value itself"
+        raise UsageProblem(f"wrong value for {key} (in {place(node)}): {written}")
     try:
         value = typed(node, entry.type)
     except ValueError:
-        raise UsageProblem(
-            f"wrong value for {key} (in {place(node)}): expected {expected(entry)}, not {written}"
-        ) from None
+        raise wrong(key, node, expected(entry)) from None
     for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, int | float) and not isinstance(number, bool) and not within(number, entry.metadata):
+        if isinstance(number, int | float) and not isinstance(number, bool) and not within(number, entry):
             raise UsageProblem(
                 f"impossible value {key}={cut(str(number))} (in {place(node)}): expected a number {limits_text(entry)}"
             )
     return value
+
+
+def wrong(key: str, node: yaml.Node, expected: str) -> UsageProblem:
+    """What is said of a node that is not of the form that belongs there."""
+    what = f" for {key}" if key else ""
+    return UsageProblem(f"wrong value{what} (in {place(node)}): expected {expected}, not {source(node)}")
 
 
 def typed(node: yaml.Node, kind: Any) -> Any:
@@ -275,83 +273,69 @@ def cut(text: str) -> str:
 
 def check(settings: Experiment) -> None:
     """Raise UsageProblem if a value is impossible, alone or together with another."""
-    inputs = settings.controller.inputs
-    if not inputs or len(set(inputs)) != len(inputs) or not set(inputs) <= {"z", "c", "h"}:
-        raise UsageProblem(f"impossible value controller.inputs={inputs}: expected some of z, c, h, each once")
-    if not settings.evaluate.temperatures:
-        raise UsageProblem("impossible value evaluate.temperatures=[]: expected numbers above 0")
-    if not settings.controller.generations and not settings.controller.real_generations:
-        raise UsageProblem(
-            "impossible value controller.generations=0 with controller.real_generations=0: C has to be evolved somewhere"
-        )
-    numbers = {"doom": 1, "carracing": 3}.get(settings.env.name, 1)
-    for name in ("brownian_centre", "brownian_spread"):
-        if len(value := getattr(settings.extract, name)) not in (1, numbers):
-            raise UsageProblem(
-                f"impossible value extract.{name}={value}: expected one number"
-                + (f", or {numbers}, one for each of an action's" if numbers > 1 else "")
-            )
-    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}[settings.env.name]
-    if settings.env.max_steps > limit:
-        raise UsageProblem(
-            f"impossible value env.max_steps={settings.env.max_steps}: {settings.env.name} lasts at most {limit:,} steps"
-        )
-    low, high = (settings.dream.start_steps + [-1, -1])[:2]
-    if len(settings.dream.start_steps) != 2 or low > high:
-        raise UsageProblem(
-            f"impossible value dream.start_steps={settings.dream.start_steps}: expected two steps, the first not above the second"
-        )
-    if low == 0 < high and settings.rnn.predict_done:
-        raise UsageProblem(
-            f"impossible value dream.start_steps={settings.dream.start_steps}: M is told where episodes begin (rnn.predict_done), "
-            "so all dreams begin there ([0,0]), or all after it"
-        )
-    if len(settings.rnn.reward_limits) != 2 or settings.rnn.reward_limits[0] >= settings.rnn.reward_limits[1]:
-        raise UsageProblem(
-            f"impossible value rnn.reward_limits={settings.rnn.reward_limits}: expected two numbers, the first below the second"
-        )
-    if settings.controller.generations and not (settings.rnn.predict_done or settings.rnn.predict_reward):
-        raise UsageProblem(
-            f"impossible value controller.generations={settings.controller.generations}: in the dream of an M that predicts "
-            "neither done nor reward nothing can be learnt (rnn.predict_done, rnn.predict_reward)"
-        )
-    if settings.controller.generations and not settings.rnn.train:
-        raise UsageProblem(
-            f"impossible value controller.generations={settings.controller.generations}: in the dream of an M that was never "
-            "trained (rnn.train=false) nothing can be learnt; set controller.generations=0 and let C evolve in the real world "
-            "(controller.real_generations)"
-        )
-    if settings.env.name in OFFLINE:
-        if settings.extract.policy not in ("held", "per_step", "sticky"):
-            raise UsageProblem(
-                f"impossible value extract.policy={settings.extract.policy}: in {settings.env.name}, which has actions "
-                "to choose from and no V, M and C, expected held, per_step or sticky"
-            )
-        if settings.iterations > 1:
-            raise UsageProblem(
-                f"impossible value iterations={settings.iterations}: in {settings.env.name} there is no controller to go on "
-                "with, expected 1"
-            )
-        if settings.env.size % settings.model.patch:
-            raise UsageProblem(
-                f"impossible value model.patch={settings.model.patch}: env.size={settings.env.size} is not a multiple of it"
-            )
-    if settings.workers.address and settings.workers.backend != "ray":
-        raise UsageProblem(
-            f"impossible value workers.address={settings.workers.address}: only Ray has a cluster, set workers.backend=ray too"
-        )
-    for key, cut in (("extract", settings.extract.max_steps), ("repeat", settings.repeat.max_steps)):
-        if cut > settings.env.max_steps:
-            raise UsageProblem(
-                f"impossible value {key}.max_steps={cut}: no episode is longer than env.max_steps={settings.env.max_steps}"
-            )
-    check_sizes(settings)
+    values = {key: value for key, value, _ in flatten(settings)}
+    for key, why in chain(faults(settings), size_faults(settings)):
+        raise UsageProblem(f"impossible value {key}={values[key]}: {why}")
     for number in range(1, min(settings.iterations, 2) + 1):  # later ones are like the second
-        check_recording(for_iteration(settings, number), "extract" if number == 1 else "repeat")
+        for key, why in recording_faults(for_iteration(settings, number), "extract" if number == 1 else "repeat"):
+            raise UsageProblem(f"impossible value {key}={values[key]}: {why}")
 
 
-def check_sizes(settings: Experiment) -> None:
-    """Raise UsageProblem if something has more numbers than can be meant, though each setting alone is within its limits."""
+def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
+    """Settings that are impossible, and why."""
+    env, extract, rnn, dream, c = settings.env, settings.extract, settings.rnn, settings.dream, settings.controller
+    if not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}:
+        yield "controller.inputs", "expected some of z, c, h, each once"
+    if not settings.evaluate.temperatures:
+        yield "evaluate.temperatures", "expected numbers above 0"
+    if not c.generations and not c.real_generations:
+        yield "controller.generations", "with controller.real_generations=0 too, and C has to be evolved somewhere"
+    numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
+    for name in ("brownian_centre", "brownian_spread"):
+        if len(getattr(extract, name)) not in (1, numbers):
+            each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
+            yield f"extract.{name}", f"expected one number{each}"
+    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}[env.name]
+    if env.max_steps > limit:
+        yield "env.max_steps", f"{env.name} lasts at most {limit:,} steps"
+    if len(dream.start_steps) != 2 or dream.start_steps[0] > dream.start_steps[1]:
+        yield "dream.start_steps", "expected two steps, the first not above the second"
+    elif dream.start_steps[0] == 0 < dream.start_steps[1] and rnn.predict_done:
+        yield (
+            "dream.start_steps",
+            "M is told where episodes begin (rnn.predict_done), so all dreams begin there ([0,0]), or all after it",
+        )
+    if len(rnn.reward_limits) != 2 or rnn.reward_limits[0] >= rnn.reward_limits[1]:
+        yield "rnn.reward_limits", "expected two numbers, the first below the second"
+    if c.generations and not (rnn.predict_done or rnn.predict_reward):
+        yield (
+            "controller.generations",
+            "in the dream of an M that predicts neither done nor reward nothing can be learnt (rnn.predict_done, "
+            "rnn.predict_reward)",
+        )
+    if c.generations and not rnn.train:
+        yield (
+            "controller.generations",
+            "in the dream of an M that was never trained (rnn.train=false) nothing can be learnt; set "
+            "controller.generations=0 and let C evolve in the real world (controller.real_generations)",
+        )
+    if env.name in OFFLINE:
+        if extract.policy not in ("held", "per_step", "sticky"):
+            here = f"in {env.name}, which has actions to choose from and no V, M and C"
+            yield "extract.policy", f"{here}, expected held, per_step or sticky"
+        if settings.iterations > 1:
+            yield "iterations", f"in {env.name} there is no controller to go on with, expected 1"
+        if env.size % settings.model.patch:
+            yield "model.patch", f"env.size={env.size} is not a multiple of it"
+    if settings.workers.address and settings.workers.backend != "ray":
+        yield "workers.address", "only Ray has a cluster, set workers.backend=ray too"
+    for name in ("extract", "repeat"):
+        if getattr(settings, name).max_steps > env.max_steps:
+            yield f"{name}.max_steps", f"no episode is longer than env.max_steps={env.max_steps}"
+
+
+def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
+    """The same where something has more numbers than can be meant, though each setting alone is within its limits."""
     env, vae, rnn, dream, c = settings.env, settings.vae, settings.rnn, settings.dream, settings.controller
     model, train, openloop = settings.model, settings.train, settings.openloop
     seen = sum({"z": vae.z, "c": rnn.hidden, "h": rnn.hidden}[letter] for letter in c.inputs)
@@ -360,52 +344,32 @@ def check_sizes(settings: Experiment) -> None:
     predicted = 3 * rnn.mixtures * vae.z
     places, frame = (env.size // model.patch) ** 2, env.size**2 * 3
     layers = model.blocks * model.channels
-    for what, keys, numbers in (
-        ("M's weights", "vae.z, rnn.hidden, rnn.mixtures", rnn.hidden * (4 * (vae.z + rnn.hidden) + predicted)),
-        ("a batch of M's", "rnn.streams, rnn.window", rnn.streams * rnn.window * (4 * rnn.hidden + predicted)),
-        ("the dreams' beginnings", "dream.starts, rnn.hidden", dream.starts * state),
-        ("CMA-ES's covariance matrix", "controller.inputs, controller.hidden, rnn.hidden", weights ** (1 if c.diagonal else 2)),
-        ("a generation", "controller.population, controller.hidden", candidates * weights),
-        ("a generation's dreams", "controller.population, controller.episodes", c.population * c.episodes * state),
-        ("the dreams", "evaluate.dreams, rnn.hidden", settings.evaluate.dreams * state),
-        ("the next-frame model's weights", "model.channels, model.blocks", 180 * layers * model.channels),
-        ("a batch of frames", "train.batch, train.unroll, env.size", train.batch * (model.context + train.unroll) * frame),
-        ("a batch's layers", "train.batch, model.channels, env.size", train.batch * train.unroll * places * layers),
-        ("a window's frames", "openloop.batch, openloop.horizon", openloop.batch * (openloop.context + openloop.horizon) * frame),
+    for what, key, others, numbers in (
+        ("M's weights", "rnn.hidden", "vae.z, rnn.mixtures", rnn.hidden * (4 * (vae.z + rnn.hidden) + predicted)),
+        ("a batch of M's", "rnn.streams", "rnn.window", rnn.streams * rnn.window * (4 * rnn.hidden + predicted)),
+        ("the dreams' beginnings", "dream.starts", "rnn.hidden", dream.starts * state),
+        ("CMA-ES's covariance matrix", "controller.hidden", "controller.inputs, rnn.hidden", weights ** (1 if c.diagonal else 2)),
+        ("a generation", "controller.population", "controller.hidden", candidates * weights),
+        ("a generation's dreams", "controller.population", "controller.episodes", c.population * c.episodes * state),
+        ("the dreams", "evaluate.dreams", "rnn.hidden", settings.evaluate.dreams * state),
+        ("the next-frame model's weights", "model.channels", "model.blocks", 180 * layers * model.channels),
+        ("a batch of frames", "train.batch", "train.unroll, env.size", train.batch * (model.context + train.unroll) * frame),
+        ("a batch's layers", "train.batch", "model.channels, env.size", train.batch * train.unroll * places * layers),
+        ("a window's frames", "openloop.batch", "openloop.horizon", openloop.batch * (openloop.context + openloop.horizon) * frame),
     ):  # fmt: skip
         if numbers > MOST_NUMBERS:
-            raise UsageProblem(
-                f"impossible values {keys}: {what} would have {numbers:,} numbers, more than {MOST_NUMBERS:,}"
-            )
+            yield key, f"with such {others}, {what} would have {numbers:,} numbers, more than {MOST_NUMBERS:,}"
 
 
-def check_recording(settings: Experiment, section: str) -> None:
-    """Raise UsageProblem if what an iteration records cannot be what it learns from; section: where that is set."""
-    extract, offline = settings.extract, settings.env.name in OFFLINE
-    held_out = extract.episodes * settings.data.val_ratio
-    if not extract.steps and not 1 <= round(held_out) < extract.episodes:
-        raise UsageProblem(
-            f"impossible value data.val_ratio={settings.data.val_ratio}: with {section}.episodes={extract.episodes} "
-            "it leaves no episode to train on or to validate on"
-        )
+def recording_faults(settings: Experiment, section: str) -> Iterator[tuple[str, str]]:
+    """The same where an iteration cannot learn from what it records; section: where that is set."""
+    extract = settings.extract
+    if not extract.steps and not 1 <= round(extract.episodes * settings.data.val_ratio) < extract.episodes:
+        recorded = f"{section}.episodes={extract.episodes}"
+        yield "data.val_ratio", f"with {recorded} it leaves no episode to train on or to validate on"
     longest, where = extract.max_steps or settings.env.max_steps, f"{section if extract.max_steps else 'env'}.max_steps"
     if extract.min_steps >= longest:
-        raise UsageProblem(
-            f"impossible value extract.min_steps={extract.min_steps}: no episode is longer than {where}={longest}"
-        )
-    dreams = settings.controller.generations > 0 and not offline
+        yield "extract.min_steps", f"no episode is longer than {where}={longest}"
+    dreams = settings.controller.generations > 0 and settings.env.name not in OFFLINE
     if dreams and settings.dream.start_steps[1] >= longest:
-        raise UsageProblem(
-            f"impossible value dream.start_steps={settings.dream.start_steps}: no recorded episode is longer than {where}={longest}"
-        )
-
-
-def within(value: float, limits: Mapping[str, float | None]) -> bool:
-    """Whether least <= value <= most and above < value < below, for those limits that are set."""
-    least, most, above, below = (limits[name] for name in ("least", "most", "above", "below"))
-    return (
-        (least is None or value >= least)
-        and (most is None or value <= most)
-        and (above is None or value > above)
-        and (below is None or value < below)
-    )
+        yield "dream.start_steps", f"no recorded episode is longer than {where}={longest}"

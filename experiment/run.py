@@ -14,7 +14,7 @@ from typing import Any
 from experiment.config import flatten, load_made, to_yaml
 from experiment.files import JSON_REMEDY, LOCK, ROLLOUTS, atomic, check_folder, read_json, reading, regular, write_json
 from experiment.problem import Problem, UsageProblem
-from experiment.schema import Experiment
+from experiment.schema import Experiment, is_extendable
 
 ITERATIONS = "iterations"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -152,8 +152,8 @@ class Run:
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        for key, value, entry in flatten(settings):
-            if key in recorded and recorded[key] != value and not entry.metadata["extendable"]:
+        for key, value, _ in flatten(settings):
+            if key in recorded and recorded[key] != value and not is_extendable(key):
                 raise Problem(
                     f"{self.path} holds a '{stage}' made with {key}={recorded[key]}, not {value}: "
                     f"use another folder (--run), or the same setting ({key}={recorded[key]})"

@@ -5,25 +5,24 @@ The text of each setting is what `--help` prints.
 """
 
 from dataclasses import Field, dataclass, field
+from math import inf, isfinite
 from typing import Any, Literal
 
 
 def setting(
     default: Any,
     text: str,
+    least: float = -inf,
+    most: float = inf,
     *,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    extendable: bool = False,
+    above: float = -inf,
+    below: float = inf,
 ) -> Any:
     """A field with its meaning and limits: least <= value <= most, above < value < below; of a list, of each in it.
 
     A number has a limit at either end: what is beyond cannot be meant, only mistyped.
-    extendable: may differ from what a run folder was begun with (more generations of the same run).
     """
-    metadata = {"text": text, "least": least, "most": most, "above": above, "below": below, "extendable": extendable}
+    metadata = {"text": text, "least": least, "most": most, "above": above, "below": below}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -38,6 +37,9 @@ TEMPERATURE = 100
 """The most that settings of these kinds can be."""
 OFFLINE = ("breakout", "coinrun")
 """The worlds of the next-frame model, in which neither V, M nor C learns."""
+EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
+              "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip
+"""Settings, and sections of them, that may differ from what a run folder was begun with: more generations of the same run."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Env:
         2100,
         "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing and coinrun 1,000, "
         "breakout 27,000)",
-        least=1,
-        most=LONGEST,
+        1,
+        LONGEST,
     )
-    games: int = setting(50, "games that one process steps side by side when C plays", least=1, most=4096)
+    games: int = setting(50, "games that one process steps side by side when C plays", 1, 4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
     screen: Literal["160x120", "320x240", "640x480"] = setting(
         "160x120",
@@ -64,8 +66,8 @@ class Env:
         "is 640x480, which is several times slower",
     )
     flashes: bool = setting(False, "doom: the picture turns red for some two seconds after a hit, as in the original")
-    start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", least=1, most=1000)
-    size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", least=16, most=1024)
+    start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", 1, 1000)
+    size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", 16, 1024)
     grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
 
 
@@ -73,44 +75,29 @@ class Env:
 class Extract:
     """Recording rollouts of a random policy."""
 
-    episodes: int = setting(5000, "episodes to record", least=2, most=200_000)
-    steps: int = setting(
-        0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", least=0, most=STEPS
-    )
-    min_steps: int = setting(
-        100, "shorter episodes are not kept; others are recorded in their place", least=1, most=LONGEST
-    )
-    max_steps: int = setting(
-        0, "episodes are cut after this many steps while they are recorded (0: env.max_steps)", least=0, most=LONGEST
-    )
+    episodes: int = setting(5000, "episodes to record", 2, 200_000)
+    steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", 0, STEPS)
+    min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", 1, LONGEST)
+    max_steps: int = setting(0, "episodes are cut after this many steps while recorded (0: env.max_steps)", 0, LONGEST)
     policy: Literal["held", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
         "held",
         "held: a random action held for some steps; per_step: a new one every step; sticky: a new one or, with "
         "probability stickiness, the last one again; brownian: actions that wander; "
         "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
     )
-    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", least=1, most=LONGEST)
-    stickiness: float = setting(0.25, "sticky policy: probability of the last action again", least=0, below=1)
+    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", 1, LONGEST)
+    stickiness: float = setting(0.25, "sticky policy: probability of the last action again", 0, below=1)
     brownian_centre: list[float] = setting(
-        [0.0],
-        "brownian policy: where each number of the action wanders about; one for all, or as many",
-        least=-1,
-        most=1,
+        [0.0], "brownian policy: where each number of the action wanders about; one for all, or as many", -1, 1
     )
     brownian_spread: list[float] = setting(
-        [0.5], "brownian policy: standard deviation of each number; one for all, or as many", least=0, most=10
+        [0.5], "brownian policy: standard deviation of each number; one for all, or as many", 0, 10
     )
-    brownian_memory: float = setting(
-        10.0, "brownian policy: steps for which a number is remembered", above=0, most=LONGEST
-    )
-    noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", least=0, most=10)
-    shard_episodes: int = setting(
-        100, "episodes in one HDF5 shard (what is lost at most when killed)", least=1, most=200_000
-    )
-    shard_steps: int = setting(
-        10_000, "steps in one HDF5 shard, at least, where extract.steps counts", least=1, most=STEPS
-    )
-    seed: int = setting(0, "seed of the episodes and of the policy", least=0, most=SEED)
+    brownian_memory: float = setting(10.0, "brownian policy: steps that a number is remembered", above=0, most=LONGEST)
+    noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", 0, 10)
+    shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", 1, 200_000)
+    shard_steps: int = setting(10_000, "steps in one HDF5 shard, at least, where extract.steps counts", 1, STEPS)
+    seed: int = setting(0, "seed of the episodes and of the policy", 0, SEED)
 
     @property
     def shards(self) -> int:
@@ -129,76 +116,56 @@ class Data:
 class Vae:
     """V, the convolutional variational autoencoder."""
 
-    z: int = setting(64, "latent dimensions", least=1, most=4096)
-    steps: int = setting(6000, "training steps (batches)", least=1, most=STEPS)
-    batch: int = setting(100, "frames in a batch", least=1, most=BATCH)
-    frame_stride: int = setting(4, "train on every n-th frame of an episode", least=1, most=LONGEST)
+    z: int = setting(64, "latent dimensions", 1, 4096)
+    steps: int = setting(6000, "training steps (batches)", 1, STEPS)
+    batch: int = setting(100, "frames in a batch", 1, BATCH)
+    frame_stride: int = setting(4, "train on every n-th frame of an episode", 1, LONGEST)
     learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0, most=1)
-    schedule: Literal["constant", "cosine"] = setting(
-        "cosine", "constant, or warm-up, flat, then cosine down to final_rate"
-    )
-    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0, most=1)
-    kl_floor: float = setting(
-        0.5, "the KL term counts as at least this much per latent dimension (nats)", least=0, most=1000
-    )
-    epochs: int = setting(
-        5,
-        "parts the steps are divided into; each ends with validation, a checkpoint and a picture",
-        least=1,
-        most=100_000,
-    )
-    seed: int = setting(0, "seed of the weights, the batches and the noise", least=0, most=SEED)
+    schedule: Literal["constant", "cosine"] = setting("cosine", "constant, or warm-up, flat, cosine down to final_rate")
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", 0, 1)
+    kl_floor: float = setting(0.5, "the KL term counts as at least this much per latent dimension (nats)", 0, 1000)
+    epochs: int = setting(5, "parts of the training; each ends with validation, a checkpoint and a picture", 1, 100_000)
+    seed: int = setting(0, "seed of the weights, the batches and the noise", 0, SEED)
 
 
 @dataclass(frozen=True)
 class Rnn:
     """M, the LSTM with a mixture-density output."""
 
-    hidden: int = setting(512, "LSTM units", least=1, most=16_384)
-    mixtures: int = setting(5, "Gaussians per latent dimension", least=1, most=100)
+    hidden: int = setting(512, "LSTM units", 1, 16_384)
+    mixtures: int = setting(5, "Gaussians per latent dimension", 1, 100)
     train: bool = setting(True, "false: M keeps its random weights (the paper's question what an untrained M is worth)")
     action: Literal["executed", "raw"] = setting(
         "executed", "the action M sees: as the world executes it (doom: -1, 0, 1), or the raw tanh as in the original"
     )
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
     done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0, most=WEIGHT)
-    predict_reward: bool = setting(
-        False, "M also predicts the reward of its action, so that C can be trained in its dream"
-    )
-    reward_weight: float = setting(0.3, "weight of the reward's squared error in the loss", least=0, most=WEIGHT)
-    reward_limits: list[float] = setting(
-        [-2.0, 8.0], "M learns rewards clipped to these limits", least=-WEIGHT, most=WEIGHT
-    )
-    steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", least=1, most=STEPS)
-    streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", least=1, most=BATCH)
-    window: int = setting(100, "time steps in a batch", least=1, most=LONGEST)
+    predict_reward: bool = setting(False, "M also predicts its action's reward, so that C can be trained in its dream")
+    reward_weight: float = setting(0.3, "weight of the reward's squared error in the loss", 0, WEIGHT)
+    reward_limits: list[float] = setting([-2.0, 8.0], "M learns rewards clipped to these limits", -WEIGHT, WEIGHT)
+    steps: int = setting(4000, "training steps (batches), rounded up to whole epochs", 1, STEPS)
+    streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", 1, BATCH)
+    window: int = setting(100, "time steps in a batch", 1, LONGEST)
     learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0, most=1)
     schedule: Literal["constant", "cosine"] = setting("cosine", "constant, or warm-up, then cosine down to final_rate")
-    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", least=0, most=1)
+    final_rate: float = setting(5e-5, "learning rate at the end of the cosine", 0, 1)
     clip: float = setting(1.0, "gradients are clipped to this", above=0, most=WEIGHT)
     clip_by: Literal["norm", "value"] = setting(
         "norm", "norm: by the global norm; value: each element to +-clip, as in the paper"
     )
-    epochs: int = setting(
-        10, "parts the steps are divided into; each ends with validation and a checkpoint", least=1, most=100_000
-    )
+    epochs: int = setting(10, "parts of the training; each ends with validation and a checkpoint", 1, 100_000)
     check_episodes: int = setting(
-        0,
-        "episodes of each fixed policy that the dream is checked with (0: as many as suit the world)",
-        least=0,
-        most=10_000,
+        0, "episodes of each fixed policy that the dream is checked with (0: as many as suit the world)", 0, 10_000
     )
-    seed: int = setting(0, "seed of the weights, the batches and the latents drawn", least=0, most=SEED)
+    seed: int = setting(0, "seed of the weights, the batches and the latents drawn", 0, SEED)
 
 
 @dataclass(frozen=True)
 class Dream:
     """M as a world."""
 
-    temperature: float = setting(
-        1.15, "above 1 the dream is less certain, so harder to exploit", above=0, most=TEMPERATURE
-    )
-    max_steps: int = setting(2100, "steps after which a dream is cut", least=1, most=1_000_000)
+    temperature: float = setting(1.15, "above 1 a dream is less certain, harder to exploit", above=0, most=TEMPERATURE)
+    max_steps: int = setting(2100, "steps after which a dream is cut", 1, 1_000_000)
     done: Literal["threshold", "drawn"] = setting(
         "threshold",
         "when a dream ends: where M's logit is above 0, as in the original (with rnn.done_weight=10 that is a probability "
@@ -208,12 +175,10 @@ class Dream:
         [0, 0],
         "dreams begin between these steps of recorded episodes, with M's memory of what came before; "
         "[0,0]: at their first frames, without any",
-        least=0,
-        most=LONGEST,
+        0,
+        LONGEST,
     )
-    starts: int = setting(
-        4000, "recorded moments that dreams can begin at, where that is not at first frames", least=1, most=1_000_000
-    )
+    starts: int = setting(4000, "recorded moments that dreams can begin at, where not at first frames", 1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -222,85 +187,63 @@ class Controller:
 
     inputs: list[str] = setting(["z", "c", "h"], "what C sees, in this order: z, and M's c and h")
     bias: bool = setting(False, "whether C has a bias")
-    hidden: int = setting(
-        0, "tanh units between what C sees and what it does (0: none, C is linear)", least=0, most=4096
-    )
-    population: int = setting(64, "candidates a generation", least=2, most=100_000)
-    episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", least=1, most=10_000)
-    generations: int = setting(20, "generations to evolve in the dream", least=0, most=1_000_000, extendable=True)
+    hidden: int = setting(0, "tanh units between what C sees and what it does (0: none, C is linear)", 0, 4096)
+    population: int = setting(64, "candidates a generation", 2, 100_000)
+    episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", 1, 10_000)
+    generations: int = setting(20, "generations to evolve in the dream", 0, 1_000_000)
     real_generations: int = setting(
-        0,
-        "generations to evolve after that in the real world, from where the dream left C",
-        least=0,
-        most=1_000_000,
-        extendable=True,
+        0, "generations to evolve after that in the real world, from where the dream left C", 0, 1_000_000
     )
     sigma: float = setting(0.1, "CMA-ES's first step size", above=0, most=100)
     diagonal: bool = setting(
         False, "CMA-ES learns only how far to step in each weight, not how they go together: faster in few generations"
     )
-    real_population: int = setting(64, "candidates a generation in the real world", least=2, most=100_000)
-    real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", least=1, most=10_000)
+    real_population: int = setting(64, "candidates a generation in the real world", 2, 100_000)
+    real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", 1, 10_000)
     real_sigma: float = setting(
         0.1, "CMA-ES's first step size in the real world, where it begins with what the dream left", above=0, most=100
     )
     patience: int = setting(
-        0,
-        "real world, while learning: an episode is cut after this many steps without reward (0: never)",
-        least=0,
-        most=LONGEST,
+        0, "real world, while learning: an episode is cut after this many steps without reward (0: never)", 0, LONGEST
     )
-    weight_decay: float = setting(
-        0.0, "subtracted from the fitness: this times the mean squared weight", least=0, most=WEIGHT
-    )
+    weight_decay: float = setting(0.0, "subtracted from the fitness: this times the mean squared weight", 0, WEIGHT)
     adaptive_cap: bool = setting(
         True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
     )
-    cap_min: int = setting(400, "the lowest adaptive cap", least=1, most=1_000_000)
-    trial_every: int = setting(
-        5,
-        "generations between trials of the CMA mean in the real world (0: never)",
-        least=0,
-        most=1_000_000,
-        extendable=True,
-    )
-    trial_episodes: int = setting(20, "real episodes of such a trial", least=1, most=50_000, extendable=True)
-    seed: int = setting(0, "seed of CMA-ES and of the dreams", least=0, most=SEED)
+    cap_min: int = setting(400, "the lowest adaptive cap", 1, 1_000_000)
+    trial_every: int = setting(5, "generations between real trials of the CMA mean (0: never)", 0, 1_000_000)
+    trial_episodes: int = setting(20, "real episodes of such a trial", 1, 50_000)
+    seed: int = setting(0, "seed of CMA-ES and of the dreams", 0, SEED)
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """The final figures."""
 
-    episodes: int = setting(100, "real episodes", least=2, most=100_000, extendable=True)
-    dreams: int = setting(100, "dreams", least=2, most=100_000, extendable=True)
-    random_episodes: int = setting(100, "real episodes of the random policy", least=2, most=100_000, extendable=True)
+    episodes: int = setting(100, "real episodes", 2, 100_000)
+    dreams: int = setting(100, "dreams", 2, 100_000)
+    random_episodes: int = setting(100, "real episodes of the random policy", 2, 100_000)
     seed: int = setting(
         1_000_000,
         "the first of the held-out seeds; extraction and trials never use seeds from here on",
-        least=1_000_000,
-        most=2_000_000_000,
-        extendable=True,
+        1_000_000,
+        2_000_000_000,
     )
-    temperatures: list[float] = setting(
-        [0.1, 0.5, 1.0, 1.15, 1.3], "temperatures of the sweep", above=0, most=TEMPERATURE, extendable=True
-    )
-    videos: bool = setting(True, "whether to record videos", extendable=True)
+    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "those of the sweep", above=0, most=TEMPERATURE)
+    videos: bool = setting(True, "whether to record videos")
 
 
 @dataclass(frozen=True)
 class Repeat:
     """What each iteration after the first does (paper, section 5): play with C, learn from that too, evolve C on."""
 
-    episodes: int = setting(100, "episodes to record with the last controller", least=2, most=200_000)
-    max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", least=0, most=LONGEST)
-    noise: float = setting(0.3, "standard deviation of the noise added to its output", least=0, most=10)
+    episodes: int = setting(100, "episodes to record with the last controller", 2, 200_000)
+    max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", 0, LONGEST)
+    noise: float = setting(0.3, "standard deviation of the noise added to its output", 0, 10)
     rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0, most=100)
-    vae_steps: int = setting(2000, "steps that V is trained on, on all data", least=1, most=STEPS)
-    rnn_steps: int = setting(1500, "steps that M is trained on, on all data", least=1, most=STEPS)
-    generations: int = setting(
-        20, "generations that C is evolved on in the dream", least=1, most=1_000_000, extendable=True
-    )
+    vae_steps: int = setting(2000, "steps that V is trained on, on all data", 1, STEPS)
+    rnn_steps: int = setting(1500, "steps that M is trained on, on all data", 1, STEPS)
+    generations: int = setting(20, "generations that C is evolved on in the dream", 1, 1_000_000)
 
 
 Architecture = Literal["unet", "plain"]
@@ -312,62 +255,46 @@ class Model:
     """The next-frame model (nextframe/)."""
 
     name: Architecture = setting("unet", "its architecture: nextframe/unet.py or nextframe/plain.py")
-    context: int = setting(
-        4, "K, frames that it sees, the last one included, each with the action then taken", least=1, most=256
-    )
-    patch: int = setting(
-        4, "pixels a side that are one place of the network; the frame's size is a multiple", least=1, most=256
-    )
-    channels: int = setting(
-        64, "channels of its convolutions (unet: twice as many at half the resolution)", least=1, most=4096
-    )
-    blocks: int = setting(
-        1, "residual blocks on the way down, as many on the way up, and twice as many below", least=1, most=100
-    )
+    context: int = setting(4, "K, frames that it sees, the last one included, each with the action then taken", 1, 256)
+    patch: int = setting(4, "pixels a side that are one place of the network; the frame's size is a multiple", 1, 256)
+    channels: int = setting(64, "channels of its convolutions (unet: twice as many at half the resolution)", 1, 4096)
+    blocks: int = setting(1, "residual blocks on the way down, as many on the way up, and twice as many below", 1, 100)
 
 
 @dataclass(frozen=True)
 class Train:
     """Training the next-frame model."""
 
-    max_steps: int = setting(20_000, "training steps (batches)", least=1, most=STEPS)
-    batch: int = setting(32, "windows in a batch", least=1, most=BATCH)
+    max_steps: int = setting(20_000, "training steps (batches)", 1, STEPS)
+    batch: int = setting(32, "windows in a batch", 1, BATCH)
     learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0, most=1)
     schedule: Literal["constant", "cosine", "onecycle"] = setting(
         "cosine",
         "constant; cosine: a short warm-up, then cosine down to final_rate; onecycle: cosine up over the first 30 % of "
         "the steps from a 25th of the height, then down",
     )
-    final_rate: float = setting(1e-5, "learning rate at the end", least=0, most=1)
+    final_rate: float = setting(1e-5, "learning rate at the end", 0, 1)
     clip: float = setting(1.0, "gradients are clipped to this global norm", above=0, most=WEIGHT)
     loss: Literal["huber", "mse"] = setting("huber", "of pixels in [0, 1]")
     huber_delta: float = setting(0.1, "huber: where it turns from square to line", above=0, most=1000)
-    motion_weight: float = setting(
-        0.0, "a pixel that moves counts for this much more than one that does not", least=0, most=WEIGHT
-    )
-    motion_threshold: float = setting(
-        0.05, "a pixel moves if it changes by more than this from the last frame", least=0, most=1
-    )
-    unroll: int = setting(
-        1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", least=1, most=1000
-    )
-    unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", least=0, below=1)
+    motion_weight: float = setting(0.0, "a moving pixel counts for this much more than one that does not", 0, WEIGHT)
+    motion_threshold: float = setting(0.05, "a pixel moves if it changes by more than this from the last frame", 0, 1)
+    unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", 1, 1000)
+    unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", 0, below=1)
     log_every: int = setting(
         50,
         "steps between rows of metrics.csv, each the mean since the one before, or since what came after that: a "
         "validation, or the beginning of unrolling",
-        least=1,
-        most=STEPS,
+        1,
+        STEPS,
     )
     val_every_steps: int = setting(
-        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", least=1, most=STEPS
+        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", 1, STEPS
     )
-    val_windows: int = setting(512, "held-out windows that the figures are measured on", least=1, most=100_000)
-    video_steps: int = setting(
-        64, "steps predicted open loop in the videos of a validation (0: no videos)", least=0, most=10_000
-    )
-    checkpoint_every: int = setting(500, "steps between checkpoints", least=1, most=STEPS)
-    seed: int = setting(0, "seed of the weights and of the order of the windows", least=0, most=SEED)
+    val_windows: int = setting(512, "held-out windows that the figures are measured on", 1, 100_000)
+    video_steps: int = setting(64, "steps predicted open loop in the videos of a validation (0: no videos)", 0, 10_000)
+    checkpoint_every: int = setting(500, "steps between checkpoints", 1, STEPS)
+    seed: int = setting(0, "seed of the weights and of the order of the windows", 0, SEED)
 
 
 @dataclass(frozen=True)
@@ -375,32 +302,24 @@ class Wandb:
     """Weights & Biases: figures and pictures of the next-frame model's training, if asked for."""
 
     mode: Literal["disabled", "offline", "online"] = setting(
-        "disabled", "disabled: it is not even imported; offline: written into the run folder", extendable=True
+        "disabled", "disabled: it is not even imported; offline: written into the run folder"
     )
-    project: str = setting("world-models", "the project there", extendable=True)
+    project: str = setting("world-models", "the project there")
 
 
 @dataclass(frozen=True)
 class Openloop:
     """How prediction errors compound when a model is fed its own output (`python -m openloop`)."""
 
-    windows: int = setting(
-        100, "windows of held-out episodes, the same ones every time", least=2, most=100_000, extendable=True
-    )
-    context: int = setting(32, "recorded frames that a prediction begins with", least=1, most=LONGEST, extendable=True)
-    horizon: int = setting(
-        64, "steps to predict after them, or fewer where the episode ends", least=1, most=LONGEST, extendable=True
-    )
-    dreams: int = setting(
-        8, "V+M: predictions of each window, since they are drawn", least=1, most=10_000, extendable=True
-    )
-    temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, most=TEMPERATURE, extendable=True)
-    seed: int = setting(0, "seed of the windows, the dreams and the bands", least=0, most=SEED, extendable=True)
-    batch: int = setting(16, "windows that are predicted at once", least=1, most=BATCH, extendable=True)
-    confidence: float = setting(0.95, "what the bands around the means should cover", above=0, below=1, extendable=True)
-    resamples: int = setting(
-        1000, "times that the episodes are drawn anew for the bands", least=10, most=1_000_000, extendable=True
-    )
+    windows: int = setting(100, "windows of held-out episodes, the same ones every time", 2, 100_000)
+    context: int = setting(32, "recorded frames that a prediction begins with", 1, LONGEST)
+    horizon: int = setting(64, "steps to predict after them, or fewer where the episode ends", 1, LONGEST)
+    dreams: int = setting(8, "V+M: predictions of each window, since they are drawn", 1, 10_000)
+    temperature: float = setting(1.0, "V+M: temperature that z is drawn at", above=0, most=TEMPERATURE)
+    seed: int = setting(0, "seed of the windows, the dreams and the bands", 0, SEED)
+    batch: int = setting(16, "windows that are predicted at once", 1, BATCH)
+    confidence: float = setting(0.95, "what the bands around the means should cover", above=0, below=1)
+    resamples: int = setting(1000, "times that the episodes are drawn anew for the bands", 10, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -408,9 +327,7 @@ class Workers:
     """Who does the tasks of extraction and evaluation; does not change any result."""
 
     backend: Literal["local", "ray"] = setting("local", "local: processes of this machine; ray: tasks on a Ray cluster")
-    processes: int = setting(
-        0, "local: worker processes, or 0 for one per core where that is faster", least=0, most=4096
-    )
+    processes: int = setting(0, "local: worker processes, or 0 for one per core where that is faster", 0, 4096)
     address: str = setting("", "ray: 'auto' or host:port of a running cluster; empty starts one on this machine")
 
 
@@ -418,13 +335,11 @@ class Workers:
 class Hardware:
     """What the machine is asked for; changes rounding at most."""
 
-    threads: int = setting(0, "threads for computing, or 0 for all cores", least=0, most=4096)
+    threads: int = setting(0, "threads for computing, or 0 for all cores", 0, 4096)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the machine multiplies it faster"
     )
-    encode_batch: int = setting(
-        512, "frames that V encodes at once (a multiple of the 32 of an HDF5 chunk reads best)", least=1, most=BATCH
-    )
+    encode_batch: int = setting(512, "frames V encodes at once (multiples of an HDF5 chunk's 32 read best)", 1, BATCH)
 
 
 @dataclass(frozen=True)
@@ -445,11 +360,7 @@ class Experiment:
         "breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the same (empty: random weights)",
     )
     iterations: int = setting(
-        1,
-        "how often to go through everything; each after the first plays with the last one's controller",
-        least=1,
-        most=1000,
-        extendable=True,
+        1, "how often to go through everything; each after the first plays with the last one's controller", 1, 1000
     )
     repeat: Repeat = field(default_factory=Repeat)
     model: Model = field(default_factory=Model)
@@ -460,10 +371,21 @@ class Experiment:
     hardware: Hardware = field(default_factory=Hardware)
 
 
+def is_extendable(key: str) -> bool:
+    """Whether a setting, by its dotted key, is one of those."""
+    return key in EXTENDABLE or key.split(".")[0] in EXTENDABLE
+
+
 def limits_text(entry: "Field[Any]") -> str:
     """The limits of a setting in words, such as 'from 1 to 100' or 'above 0 and below 1'."""
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    given = {name: f"{entry.metadata[name]:,}" for name in words if entry.metadata.get(name) is not None}
+    given = {name: f"{entry.metadata[name]:,}" for name in words if isfinite(entry.metadata[name])}
     if given.keys() == {"least", "most"}:
         return f"from {given['least']} to {given['most']}"
     return " and ".join(f"{words[name]} {limit}" for name, limit in given.items())
+
+
+def within(value: float, entry: "Field[Any]") -> bool:
+    """Whether a number is within the limits of a setting."""
+    limits = entry.metadata
+    return bool(limits["least"] <= value <= limits["most"] and limits["above"] < value < limits["below"])
