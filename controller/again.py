@@ -1,0 +1,76 @@
+"""`python -m controller.again RUN`: let an agent play on fresh seeds, and compare with what is stated of it."""
+
+import argparse
+import math
+import sys
+
+import numpy as np
+
+from controller.scores import Record, summary
+from experiment.config import load_made
+from experiment.hardware import import_tensorflow
+from experiment.pretrained import find_run
+from experiment.problem import Problem, UsageProblem
+from experiment.progress import Progress
+from experiment.run import Run
+from experiment.stage import guard
+
+SECTIONS = ("env", "vae", "rnn", "controller")
+FRESH = 7_000_000
+"""A seed from which on no figure of this project is."""
+CHANCE = 4.0
+"""Standard errors that two means of the same agent hardly ever differ by: once in 16,000 times."""
+TEXT = """
+Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
+figures in its results.json. Writes nothing. The exit code is 1 where the two differ by more than chance explains.
+"""
+
+
+def main() -> None:
+    """Play again."""
+    parser = argparse.ArgumentParser(prog="python -m controller.again", description=TEXT.strip())
+    parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
+    parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
+    parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
+    arguments = parser.parse_args()
+    again(find_run(arguments.run), range(arguments.seed, arguments.seed + arguments.episodes))
+
+
+def again(run: Run, seeds: range) -> None:
+    """Play the episodes of these seeds, and print both figures. Raises Problem where they do not agree, or none is stated."""
+    if len(seeds) < 2 or seeds[0] < 0:
+        raise UsageProblem("expected --episodes of at least 2, and a --seed of at least 0")
+    stated: Record = run.read_results().get("evaluations", {}).get("game", {})
+    if not stated:
+        raise UsageProblem(f"{run.results} states no score: is it an agent's, and has it been evaluated?")
+    if played := set(seeds) & set(stated["seeds"]):
+        raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
+    import_tensorflow()
+    now = summary(play(run, list(seeds)))
+    difference = now["mean"] - stated["mean"]
+    error = math.hypot(now["standard_error"], stated["standard_error"])
+    for name, figures, first in (("stated", stated, min(stated["seeds"])), ("played now", now, seeds[0])):
+        print(
+            f"{name + ':':12}{figures['mean']:,.1f} ± {figures['std']:,.1f} in {figures['n']} episodes from seed {first}"
+        )
+    print(f"{'difference:':12}{difference:+,.1f}, {abs(difference) / error:.1f} of its standard errors ({error:,.1f})")
+    if abs(difference) > CHANCE * error:
+        raise Problem("this is more than chance explains: the agent, the game or a library is not what it was")
+
+
+def play(run: Run, seeds: list[int]) -> np.ndarray:
+    """The returns of the CMA-ES mean, (n,)."""
+    from controller.policy import policy_from
+    from controller.real import RealWorld
+    from controller.weights import load_controller
+    from experiment.hardware import prepare
+
+    settings = load_made(run.config, SECTIONS)
+    prepare(settings.hardware)
+    controller = load_controller(run.controller, policy_from(settings))
+    with RealWorld(settings, run, final=True) as world, Progress("real episodes", len(seeds), "episodes") as bar:
+        return world.play(controller.mean, seeds, bar.update).returns
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
