@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from experiment.files import atomic, reading
+from experiment.problem import Problem
 
 CHUNK_LIMIT = 64 << 20
 """Bytes of a compressed chunk, unpacked: what is read at once."""
@@ -62,8 +63,17 @@ def check(file: h5py.File, size: int, compressed: Sequence[str] = ()) -> None:
         raise ValueError(fault)
 
 
-def load_weights(model: Any, path: Path, remedy: str, fault: str) -> None:
-    """Load a file of weights into a Keras model. Raises Problem if it is damaged, or of another model."""
+def load_weights(model: Any, path: Path, command: str, fault: str, remedy: str | None = None) -> None:
+    """Load a file of weights into a Keras model. Raises Problem if it is missing, damaged, or of another model.
+
+    command: that makes it. remedy: what to do about a damaged one, if not to delete it and run that again.
+    """
+    if not path.exists():
+        raise Problem(f"{path} is missing: run `{command}` first, with the same arguments")
+    remedy = (
+        remedy
+        or f"delete it and run `{command}` again, or use the settings it was made with, or another run folder (--run)"
+    )
     with open_hdf5(path, remedy, fault=fault):
         pass  # what it declares is checked; Keras opens it itself, perhaps with a lock, which is not for two at once
     with reading(path, remedy, fault):

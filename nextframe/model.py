@@ -133,7 +133,7 @@ def load(model: NextFrame, path: Path) -> None:
         for key, value in describe(model).items():
             if about.get(key) != value:
                 raise Problem(f"{path} was trained with {key}={about.get(key)}, but here it is {value}: {remedy}")
-    load_weights(model, path, again, fault)
+    load_weights(model, path, "python -m nextframe", fault)
 
 
 def load_nextframe(run: Run, settings: Experiment) -> NextFrame:

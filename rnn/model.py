@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from envs.worlds import world_of
 from experiment.arrays import load_weights
 from experiment.backend import keras, ops
-from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.mixture import Mixture, split_mixture
@@ -109,15 +108,10 @@ def build_rnn(settings: Experiment) -> MDNRNN:
 
 def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
     """The trained M of a run. Raises Problem if its weights are missing, damaged or of another shape."""
-    model = build_rnn(settings)
-    if not run.rnn_weights.exists():
-        raise Problem(f"{run.rnn_weights} is missing: train M first with `python -m rnn`")
-    load_weights(
-        model,
-        run.rnn_weights,
-        "train M again, or use the settings it was trained with",
-        f"is damaged or does not hold an M of these settings, vae.z={settings.vae.z}, rnn.hidden={settings.rnn.hidden}, "
-        f"rnn.mixtures={settings.rnn.mixtures}, rnn.predict_done={settings.rnn.predict_done}, "
-        f"rnn.predict_reward={settings.rnn.predict_reward}",
+    model, m = build_rnn(settings), settings.rnn
+    fault = (
+        f"is damaged or does not hold an M of these settings, vae.z={settings.vae.z}, rnn.hidden={m.hidden}, "
+        f"rnn.mixtures={m.mixtures}, rnn.predict_done={m.predict_done}, rnn.predict_reward={m.predict_reward}"
     )
+    load_weights(model, run.rnn_weights, "python -m rnn", fault)
     return model

@@ -25,7 +25,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Rnn
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
-from rnn.unrolled import State, Targets, loss_of_hidden, run_sequence
+from rnn.unrolled import State, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe
 from vae.latents import Latents
 
@@ -51,7 +51,7 @@ class Learner(keras.Model):
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """One step of Adam on a window, from the state that the window before left (truncated backpropagation)."""
         state = State(tf.convert_to_tensor(self.h), tf.convert_to_tensor(self.c))
-        targets = Targets(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch[2:]))  # (T·B, ...)
+        targets = Batch(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch))  # (T·B, ...)
         with tf.GradientTape() as tape:
             hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state)
             loss, parts = loss_of_hidden(self.model, hidden, targets, *self.weights_of_losses)
@@ -128,9 +128,9 @@ class Keeper(keras.callbacks.Callback):
             )
             + (", the best so far" if better else "")
         )
-        names = ("loss", "z_nll", "done_loss", "precision", "recall", "reward_error", "reward_explained")
-        numbers = {name: getattr(v, name) for name in names}
-        self.epochs.write(self.step, **numbers, calibration_error=v.calibration.error())
+        numbers = v._asdict()
+        del numbers["endings"], numbers["calibration"]
+        self.epochs.write(self.step, **numbers)
         save_weights(self.model, self.run.checkpoints / CHECKPOINT)
 
 
@@ -171,7 +171,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     ):
         keeper = Keeper(run, validate, epochs, losses, bar)
         learner.fit(
-            dataset(batches, learner.model, m.streams, m.window),
+            dataset(batches),
             epochs=m.epochs,
             initial_epoch=step // epoch_steps(m),
             steps_per_epoch=epoch_steps(m),
@@ -179,7 +179,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             shuffle=False,
             verbose=0,
         )
-    load_weights(learner.model, run.rnn_weights, "train M again", FAULT)
+    load_weights(learner.model, run.rnn_weights, "python -m rnn", FAULT)
     figures = validate()
     print(describe(figures), flush=True)
     run.update_results("evaluations", "rnn", figures.summary())
@@ -206,18 +206,9 @@ def optimizer(m: Rnn) -> keras.optimizers.Optimizer:
     return FusedAdam(rate, **{clipping: m.clip})
 
 
-def dataset(batches: Callable[[], Iterator[Batch]], model: MDNRNN, streams: int, window: int) -> tf.data.Dataset:
+def dataset(batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
     """Batches as TensorFlow reads them, made ahead in a thread."""
-    signature = Batch(
-        inputs=tf.TensorSpec((window, streams, model.input_size)),
-        keep=tf.TensorSpec((window, streams)),
-        z=tf.TensorSpec((window, streams, model.latent_size)),
-        z_mask=tf.TensorSpec((window, streams)),
-        done=tf.TensorSpec((window, streams)),
-        done_mask=tf.TensorSpec((window, streams)),
-        reward=tf.TensorSpec((window, streams)),
-        reward_mask=tf.TensorSpec((window, streams)),
-    )
+    signature = tf.nest.map_structure(tf.type_spec_from_value, next(batches()))
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 
 
@@ -227,6 +218,7 @@ def resume(learner: Learner, run: Run) -> int:
     learner.optimizer.build(learner.model.trainable_variables)
     if not (path.exists() and run.rnn_weights.exists()):
         return 0
-    load_weights(learner.model, run.rnn_weights, f"delete it and {path} to train M from the start", FAULT)
-    load_weights(learner, path, "delete it to train M from the start", FAULT)
+    again = f"delete it and {path} to train M from the start"
+    load_weights(learner.model, run.rnn_weights, "python -m rnn", FAULT, again)
+    load_weights(learner, path, "python -m rnn", FAULT)
     return int(learner.optimizer.iterations)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, lstm
+from rnn.series import Batch
 
 Tensor = Any
 
@@ -26,23 +27,6 @@ class State(NamedTuple):
 
     h: Tensor
     c: Tensor
-
-
-class Targets(NamedTuple):
-    """What M should have predicted, each with N = T·B rows."""
-
-    z: Tensor
-    """(N, Z): z[t+1]."""
-    z_mask: Tensor
-    """(N,): 0 where the episode ends at t, so that there is no z[t+1]; else 1."""
-    done: Tensor
-    """(N,): 1 where the episode ends by itself at t; else 0."""
-    done_mask: Tensor
-    """(N,): 0 where the episode is cut at t, so that nobody knows; else 1."""
-    reward: Tensor
-    """(N,): what the action at t brought."""
-    reward_mask: Tensor
-    """(N,): 0 where there is no step; else 1."""
 
 
 class Losses(NamedTuple):
@@ -111,13 +95,13 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: State) -> t
     return hidden, State(tf.stop_gradient(h), tf.stop_gradient(c))
 
 
-def losses(model: MDNRNN, outputs: Tensor, targets: Targets, done_weight: float) -> Losses:
+def losses(model: MDNRNN, outputs: Tensor, targets: Batch, done_weight: float) -> Losses:
     """The parts of M's loss: those of z and done as in the original experiment, and the reward's.
 
     z_nll: the mean of -log p(z[t+1]) over all rows that have a z[t+1] and over the Z dimensions, in nats.
     done_loss: the mean cross-entropy over the rows where the ending is known, endings counted `done_weight` times
     (the divisor stays the number of rows). reward_error: the mean squared error.
-    outputs: the output layer's numbers (N, 3KZ [+1] [+1]) in float32.
+    outputs: the output layer's numbers (N, 3KZ [+1] [+1]) in float32. targets: a batch whose N = T·B steps are rows.
     """
     predicted = model.split(outputs)
     zero = tf.zeros(())
@@ -138,7 +122,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def loss_of_hidden(
-    model: MDNRNN, hidden: Tensor, targets: Targets, done_weight: float, reward_weight: float = 0.0
+    model: MDNRNN, hidden: Tensor, targets: Batch, done_weight: float, reward_weight: float = 0.0
 ) -> tuple[Tensor, Losses]:
     """The loss of what h predicts, differentiable by M's output layer and h; and its parts, which are not.
 
@@ -146,7 +130,7 @@ def loss_of_hidden(
     """
 
     @tf.function(jit_compile=True)
-    def loss_and_gradient(product: Tensor, bias: Tensor, targets: Targets) -> Any:
+    def loss_and_gradient(product: Tensor, bias: Tensor, targets: Batch) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([product, bias])
             parts = losses(model, tf.cast(product, tf.float32) + bias, targets, done_weight)

@@ -17,56 +17,38 @@ BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Edges of the calibration table: endings are rare, so small probabilities are where it is decided."""
 
 
-class Calibration(NamedTuple):
-    """A reliability table: of the steps whose predicted probability lies between two BINS."""
-
-    steps: list[int]
-    predicted: list[float]
-    """Mean predicted probability of an ending; NaN where there are no steps."""
-    observed: list[float]
-    """Share of the steps at which the episode did end."""
-
-    def error(self) -> float:
-        """The expected calibration error: the mean of |predicted - observed| over all steps."""
-        gaps = np.abs(np.subtract(self.predicted, self.observed))
-        return float(np.nansum(gaps * self.steps) / max(sum(self.steps), 1))
-
-
 class Validation(NamedTuple):
-    """Figures of the held-out episodes."""
+    """Figures of the held-out episodes; NaN where there was nothing to measure."""
 
+    loss: float
+    """What checkpoints are chosen by: the training loss on held-out episodes."""
     z_nll: float
     """Mean of -log p(z[t+1]), nats per latent dimension."""
     done_loss: float
     """Mean weighted cross-entropy, as in training."""
     precision: float
-    """Of the endings that M predicts (logit above 0, as in the dream), the share that are. NaN if it predicts none."""
+    """Of the endings that M predicts (logit above 0, as in the dream), the share that are."""
     recall: float
-    """Of the endings, the share that M predicts at the very step. NaN if there are none."""
+    """Of the endings, the share that M predicts at the very step."""
     endings: int
-    calibration: Calibration
     reward_error: float
     """Mean squared error of the reward; 0 if M does not predict it."""
     reward_explained: float
-    """1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect. NaN if M does not predict it."""
-    reward_weight: float = 0.0
-
-    @property
-    def loss(self) -> float:
-        """What checkpoints are chosen by: the training loss on held-out episodes."""
-        return self.z_nll + self.done_loss + self.reward_weight * self.reward_error
+    """1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect."""
+    calibration_error: float
+    """The mean of |predicted - observed| over all steps, as in the table."""
+    calibration: dict[str, list[float]]
+    """A reliability table: see `calibrate`."""
 
     def summary(self) -> dict[str, Any]:
-        """Everything, for results.json; None where there was nothing to measure."""
-        table = {name: [finite(value) for value in column] for name, column in self.calibration._asdict().items()}
-        names = [name for name in ("loss", *self._fields) if name not in ("calibration", "reward_weight")]
-        numbers = {name: finite(getattr(self, name)) for name in names}
-        return {**numbers, "calibration_error": self.calibration.error(), "calibration": {"edges": BINS, **table}}
+        """Everything, for results.json, which does not know NaN."""
 
+        def known(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: [known(number) for number in column] for name, column in value.items()}
+            return value if math.isfinite(value) else None
 
-def finite(value: float) -> float | None:
-    """The value, or None for NaN, which JSON does not know."""
-    return value if math.isfinite(value) else None
+        return {name: known(value) for name, value in self._asdict().items()}
 
 
 class Validator:
@@ -129,33 +111,39 @@ def figures(
     """
     entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
     hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
+    z_nll = float(nll.mean())
+    done_loss = float(np.mean(entropy * np.where(ended, done_weight, 1))) if len(logit) else 0.0
+    reward_error = float(np.mean(np.square(predicted - reward))) if len(reward) else 0.0
+    variance = float(np.var(reward)) if len(reward) else 0.0
+    table = calibrate(1 / (1 + np.exp(np.log(done_weight) - logit)), ended)
+    gaps = np.abs(np.subtract(table["predicted"], table["observed"]))
     return Validation(
-        z_nll=float(nll.mean()),
-        done_loss=float(np.mean(entropy * np.where(ended, done_weight, 1))) if len(logit) else 0.0,
+        loss=z_nll + done_loss + reward_weight * reward_error,
+        z_nll=z_nll,
+        done_loss=done_loss,
         precision=hits / alarms if alarms else math.nan,
         recall=hits / endings if endings else math.nan,
         endings=endings,
-        calibration=calibrate(1 / (1 + np.exp(np.log(done_weight) - logit)), ended),
-        reward_error=float(np.mean(np.square(predicted - reward))) if len(reward) else 0.0,
-        reward_explained=explained(reward, predicted),
-        reward_weight=reward_weight,
+        reward_error=reward_error,
+        reward_explained=1 - reward_error / variance if variance else math.nan,
+        calibration_error=float(np.nansum(gaps * table["steps"]) / max(len(logit), 1)),
+        calibration=table,
     )
 
 
-def explained(reward: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - mean squared error / variance; NaN where there is no variance."""
-    variance = float(np.var(reward)) if len(reward) else 0.0
-    return 1 - float(np.mean(np.square(predicted - reward))) / variance if variance else math.nan
+def calibrate(probability: np.ndarray, ended: np.ndarray) -> dict[str, list[float]]:
+    """The reliability table of predicted probabilities (N,) against what happened (N,) bool.
 
-
-def calibrate(probability: np.ndarray, ended: np.ndarray) -> Calibration:
-    """The reliability table of predicted probabilities (N,) against what happened (N,) bool."""
+    Of the steps whose probability lies between two `edges`: how many `steps`, the mean probability that was `predicted`,
+    and the share at which the episode was `observed` to end; NaN where there are no steps.
+    """
     place = np.digitize(probability, BINS[1:-1])  # (N,), 0 .. bins - 1
     steps, predicted, observed = (
         np.bincount(place, weights, minlength=len(BINS) - 1) for weights in (None, probability, ended)
     )
     with np.errstate(invalid="ignore"):
-        return Calibration(steps.tolist(), (predicted / steps).tolist(), (observed / steps).tolist())
+        means = {"predicted": (predicted / steps).tolist(), "observed": (observed / steps).tolist()}
+    return {"edges": list(BINS), "steps": steps.tolist(), **means}
 
 
 def describe(v: Validation) -> str:
@@ -166,11 +154,13 @@ def describe(v: Validation) -> str:
             f"  of {v.endings} endings {percent(v.recall)} are predicted at the very step (recall), {percent(v.precision)} of the predictions are right (precision)",
             "  predicted probability of an ending, and how often it came:",
         ]
-        edges = zip(BINS[:-1], BINS[1:], *v.calibration, strict=True)
+        edges, *columns = v.calibration.values()
         lines += [
-            f"    {low:5g} to {high:5g}: {p:.4f} {share:.4f} ({n:,} steps)" for low, high, n, p, share in edges if n
+            f"    {low:5g} to {high:5g}: {p:.4f} {share:.4f} ({n:,} steps)"
+            for low, high, n, p, share in zip(edges[:-1], edges[1:], *columns, strict=True)
+            if n
         ]
-        lines.append(f"    expected calibration error {v.calibration.error():.5f}")
+        lines.append(f"    expected calibration error {v.calibration_error:.5f}")
     if math.isfinite(v.reward_explained):
         lines.append(f"  reward: {v.reward_explained:.0%} of its variance is explained")
     return "\n".join(lines)

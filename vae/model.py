@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiment import arrays
-from experiment.arrays import open_hdf5
 from experiment.backend import keras, layers, ops
-from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 
@@ -154,25 +152,13 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def load_weights(model: VAE, path: Path) -> None:
-    """Load an HDF5 weights file into a model; Problem if it is missing, damaged or of another network."""
-    if not path.exists():
-        raise Problem(f"{path} is missing: train V first with `python -m vae` and the same arguments")
-    remedy = "delete it and run `python -m vae` again, or use another run folder (--run)"
-    fault = "is damaged or does not hold V's weights"
-    with open_hdf5(path, remedy, fault=fault) as file:
-        stored, needed = file["layers/dense/vars/0"].shape, tuple(model.mu.kernel.shape)
-        if stored != needed:
-            raise Problem(
-                f"{path} has {stored} weights for mu, where vae.z={model.latent_size} needs {needed}: {remedy}"
-            )
-    arrays.load_weights(model, path, remedy, fault)
+    """Load a file of weights into V. Raises Problem if it is missing, damaged or of another network."""
+    fault = f"is damaged or does not hold a V of these settings, vae.z={model.latent_size}"
+    arrays.load_weights(model, path, "python -m vae", fault)
 
 
 def load_vae(run: Run, settings: Experiment) -> VAE:
-    """V with the trained weights of a run.
-
-    Raises Problem where there are none, or they are not those of the network that the settings describe.
-    """
+    """The trained V of a run; Problem as above."""
     model = VAE(settings.vae.z, settings.vae.kl_floor, settings.vae.seed)
     load_weights(model, run.vae_weights)
     return model
