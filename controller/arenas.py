@@ -7,15 +7,17 @@ import numpy as np
 from controller.evolution import generation_seed
 from controller.policy import Policy
 from controller.real import RealWorld
+from experiment.schema import Experiment
 from extract.collect import SEEDS
 from rnn.dream import Dream
 
 
 class Tried(NamedTuple):
-    """What a generation reached: returns and lengths in steps, each (P, E)."""
+    """What a generation reached: returns and lengths in steps, each (P, E), and the step at which episodes were cut."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    longest: int
 
 
 class Arena(Protocol):
@@ -23,10 +25,15 @@ class Arena(Protocol):
 
     name: str
     """'dream' or 'real'."""
-    max_steps: int
+    population: int
+    sigma: float
+    """The first step size, of an evolution that goes on from a controller."""
 
-    def __call__(self, candidates: np.ndarray, episodes: int, generation: int, longest: int) -> Tried:
-        """P candidates (P, D) in E episodes each, of at most `longest` steps; all in the same ones."""
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+        """P candidates (P, D) in E episodes each, all in the same ones.
+
+        last_length: steps that an episode of the generation before lasted on average.
+        """
 
 
 class InDream:
@@ -34,13 +41,26 @@ class InDream:
 
     name = "dream"
 
-    def __init__(self, dream: Dream, policy: Policy, temperature: float, max_steps: int, seed: int):
-        self.dream, self.policy, self.temperature = dream, policy, temperature
-        self.max_steps, self.seed = max_steps, seed
+    def __init__(self, settings: Experiment, dream: Dream, policy: Policy):
+        self.settings, self.dream, self.policy = settings, dream, policy
+        self.population, self.sigma = settings.controller.population, settings.controller.sigma
 
-    def __call__(self, candidates: np.ndarray, episodes: int, generation: int, longest: int) -> Tried:
-        seed = generation_seed(self.seed, generation)
-        return Tried(*self.dream.rollout(self.policy.act, candidates, episodes, seed, self.temperature, longest))
+    def cap(self, last_length: float | None) -> int:
+        """Steps after which the dreams of a generation are cut.
+
+        With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min,
+        also in the first): early candidates die young, and a few that happen to survive would cost most of the time.
+        """
+        wanted, longest = self.settings.controller, self.settings.dream.max_steps
+        if not wanted.adaptive_cap or not self.settings.rnn.predict_done:
+            return longest
+        return int(np.clip(2 * (last_length or 0), min(wanted.cap_min, longest), longest))
+
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+        wanted, longest = self.settings.controller, self.cap(last_length)
+        seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
+        reached = self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
+        return Tried(*reached, longest)
 
 
 class InReal:
@@ -48,12 +68,13 @@ class InReal:
 
     name = "real"
 
-    def __init__(self, world: RealWorld, seed: int):
-        self.world, self.seed, self.max_steps = world, seed, world.settings.env.max_steps
+    def __init__(self, world: RealWorld):
+        self.world, wanted = world, world.settings.controller
+        self.population, self.sigma = wanted.real_population, wanted.real_sigma
+        self.episodes, self.seed = wanted.real_episodes, wanted.seed
 
-    def __call__(self, candidates: np.ndarray, episodes: int, generation: int, longest: int) -> Tried:
-        generator = np.random.default_rng([self.seed, generation])
-        seeds = generator.choice(SEEDS, episodes, replace=False)
-        played = self.world.play(np.repeat(candidates, episodes, axis=0), np.tile(seeds, len(candidates)).tolist())
-        returns, lengths = (part.reshape(len(candidates), episodes) for part in (played.returns, played.lengths))
-        return Tried(returns, lengths)
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+        seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)
+        played = self.world.play(np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates)).tolist())
+        returns, lengths = (part.reshape(len(candidates), -1) for part in (played.returns, played.lengths))
+        return Tried(returns, lengths, self.world.settings.env.max_steps)

@@ -1,5 +1,6 @@
 """The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,51 +8,36 @@ import numpy as np
 from controller.evolution import generation_seed
 from controller.policy import Policy, policy_from
 from controller.real import RealWorld
-from controller.report import save_losses, save_returns, save_training, save_videos
-from controller.scores import Record, once, published_rows, row, summary, table
+from controller.report import loss_panels, returns_panel, save_videos, training_panels
+from controller.scores import Record, Row, once, published_rows, summary, table
 from controller.weights import Controller, load_controller
-from envs.play import Played
 from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import Dream, load_dream
+from viz.curves import Curves, Histogram, save_panels
 
 
-def held_out_seeds(settings: Experiment, count: int) -> list[int]:
-    """The first `count` seeds that neither training nor trials ever use."""
-    return [settings.evaluate.seed + i for i in range(count)]
+def measure_real(world: RealWorld, controller: Controller | None, run: Run, *keys: str) -> Record:
+    """The CMA-ES mean, or the random policy, in as many episodes of the real world as `evaluate` says.
 
-
-def told(played: Played) -> Record:
-    """The summary of real episodes, and of their first hits where there are any."""
-    hits = played.first_hits
-    return summary(played.returns) | ({"first_hits": summary(hits)} if (hits < played.lengths).any() else {})
-
-
-def measure_game(world: RealWorld, controller: Controller, run: Run, *keys: str) -> Record:
-    """The CMA-ES mean in evaluate.episodes episodes of the real world, on held-out seeds."""
-    seeds = held_out_seeds(world.settings, world.settings.evaluate.episodes)
-    of = {**described(controller), "max_steps": world.settings.env.max_steps, "seeds": seeds}
+    They have seeds that neither training nor trials ever use. The random policy does something new in every step, as in
+    the paper.
+    """
+    wanted, longest = world.settings.evaluate, world.settings.env.max_steps
+    count = wanted.episodes if controller else wanted.random_episodes
+    who = described(controller) if controller else {"policy": "random action every step"}
+    seeds = [wanted.seed + i for i in range(count)]
 
     def measure() -> Record:
-        with Progress("real episodes", len(seeds), "episodes") as bar:
-            return told(world.play(controller.mean, seeds, bar.update))
+        with Progress("real episodes" if controller else "random policy", count, "episodes") as bar:
+            played = world.play(controller.mean if controller else None, seeds, bar.update)
+        hits = played.first_hits
+        return summary(played.returns) | ({"first_hits": summary(hits)} if (hits < played.lengths).any() else {})
 
-    return once(run, keys, of, measure)
-
-
-def measure_random(world: RealWorld, run: Run, *keys: str) -> Record:
-    """The random policy, a new action every step as in the paper, on held-out seeds."""
-    seeds = held_out_seeds(world.settings, world.settings.evaluate.random_episodes)
-    of = {"policy": "random action every step", "max_steps": world.settings.env.max_steps, "seeds": seeds}
-
-    def measure() -> Record:
-        with Progress("random policy", len(seeds), "episodes") as bar:
-            return told(world.play(None, seeds, bar.update))
-
-    return once(run, keys, of, measure)
+    return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
 
 
 def measure_dream(
@@ -100,18 +86,23 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         if can_dream(settings):
             dream = load_dream(settings, run)
             in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
-        in_game = measure_game(world, controller, run, "game")
-        random = measure_random(world, run, "random")
-        save_training(settings, run)
-        save_losses(run)
-        save_returns(settings, run, in_game, in_dream, random)
+        in_game = measure_real(world, controller, run, "game")
+        random = measure_real(world, None, run, "random")
+        plots: dict[str, Sequence[Curves | Histogram]] = {
+            "training": training_panels(settings, run),
+            "losses": loss_panels(run),
+            "returns": [returns_panel(settings, in_game, in_dream, random)],
+        }
+        for name, panels in plots.items():
+            if panels:  # what was trained here
+                save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
             save_real_videos(world, controller, in_game)
             if dream is not None and in_dream is not None:
                 save_dream_video(world, dream, policy, controller, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
-    ours = [row(name, in_dream, in_game), row("random policy, measured here", None, random)]
+    ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
     print(table(ours, published_rows(settings.env.name), about.score))
     if hits := in_game.get("first_hits"):
         print(

@@ -16,20 +16,15 @@ from experiment.files import reading
 from experiment.problem import Problem
 
 COUNTED = (
-    "generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "steps_before",
-    "seconds_before", "last_length",
+    "generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "last_length",
+    "restarted",
 )  # fmt: skip
 """What is saved of an Evolution beside the state of CMA-ES."""
 
 
-class Normal:
-    """Standard normal numbers for CMA-ES from a generator of its own, which is saved with the rest."""
-
-    def __init__(self, seed: int):
-        self.generator = np.random.default_rng(seed)
-
-    def __call__(self, *shape: int) -> np.ndarray:
-        return self.generator.standard_normal(shape)
+DEGENERATE = {"noeffectaxis", "noeffectcoord", "tolconditioncov", "tolfacupx", "tolx"}
+"""The reasons of CMA-ES to stop that lie in its state alone: steps too small or large, or along one axis only. The others
+look at how fitness went, and the number of generations is fixed in advance."""
 
 
 class Evolution:
@@ -56,18 +51,38 @@ class Evolution:
         self.best_return, self.best_fitness, self.best_generation = -np.inf, -np.inf, 0
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
         self.steps = 0  # of all episodes
-        self.before, self.steps_before, self.seconds_before = 0, 0, 0.0  # what another evolution had done: see follow
+        self.before = 0  # generations that another evolution had done: see follow
         self.last_length: float | None = None  # steps that an episode of the last generation lasted on average
-        self.normal = Normal(seed)
+        self.generator = np.random.default_rng(seed)
+        self.restarted = 0  # the generation after which it last began anew: see restart_if_degenerate
         self.made_with = {
             "size": size, "sigma": sigma, "population": population, "seed": seed, "weight_decay": weight_decay,
             "diagonal": diagonal,
         }  # fmt: skip
-        options = {"popsize": population, "randn": self.normal, "seed": np.nan, "verbose": -9, "verb_log": 0}
-        options["CMA_diagonal"] = diagonal
-        options["conditioncov_alleviate"] = 0  # above a condition of 1e8 it would put other objects into its state
-        self.strategy = cma.CMAEvolutionStrategy(np.zeros(size) if x0 is None else x0, sigma, options)
+        self.strategy = self.begin(np.zeros(size) if x0 is None else x0)
         self.asked: list[np.ndarray] = []
+
+    def begin(self, mean: np.ndarray) -> cma.CMAEvolutionStrategy:
+        """A new search around a mean (D,), which draws from this evolution's random numbers."""
+        options = {
+            "popsize": self.made_with["population"],
+            "randn": lambda *shape: self.generator.standard_normal(shape),
+            "CMA_diagonal": self.made_with["diagonal"],
+            "conditioncov_alleviate": 0,  # above a condition of 1e8 it would put other objects into its state
+            "seed": np.nan, "verbose": -9, "verb_log": 0,
+            "signals_filename": "",  # a file in the working folder that `stop` would take options from
+        }  # fmt: skip
+        return cma.CMAEvolutionStrategy(mean, self.made_with["sigma"], options)
+
+    def restart_if_degenerate(self) -> str:
+        """Begin anew around the mean with the first step size if CMA-ES cannot go on: says why not, '' if it can.
+
+        Called before `ask`, and not after `tell`: what is saved is always the state after a generation.
+        """
+        reasons = sorted(DEGENERATE & self.strategy.stop().keys()) if self.generation else []
+        if reasons:
+            self.strategy, self.restarted = self.begin(self.strategy.mean), self.generation
+        return ", ".join(reasons)
 
     def ask(self) -> np.ndarray:
         """The next population, (P, D) float32."""
@@ -92,8 +107,7 @@ class Evolution:
     def follow(self, other: "Evolution") -> None:
         """Count generations, steps and seconds on from those of another evolution."""
         self.before = other.before + other.generation
-        self.steps = self.steps_before = other.steps
-        self.seconds = self.seconds_before = other.seconds
+        self.steps, self.seconds = other.steps, other.seconds
 
     @property
     def mean(self) -> np.ndarray:
@@ -110,7 +124,7 @@ class Evolution:
         about = {
             "made_with": self.made_with,
             "counted": {name: getattr(self, name) for name in COUNTED},
-            "normal": self.normal.generator.bit_generator.state,
+            "normal": self.generator.bit_generator.state,
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         write_npz(path, {"about": text, "best": self.best, **state_of(self.strategy)})
@@ -133,11 +147,12 @@ class Evolution:
             best = state.pop("best")
             if best.shape != (size,) or best.dtype != np.float32:
                 raise ValueError(f"best {best.shape} {best.dtype}")
-            restore(evolution.strategy, counted["generation"], state)
+            counted.setdefault("restarted", 0)  # of an earlier version
+            restore(evolution.strategy, counted["generation"] - counted["restarted"], state)
             evolution.best = best
             for name in COUNTED:
                 setattr(evolution, name, counted[name])
-            evolution.normal.generator.bit_generator.state = about["normal"]
+            evolution.generator.bit_generator.state = about["normal"]
             return evolution
 
 

@@ -63,7 +63,7 @@ def export(run: Run, folder: Path) -> None:
 
 def measure(run: Run, shipped: Run) -> dict[str, Any]:
     """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
-    from controller.evaluation import can_dream, measure_dream, measure_game
+    from controller.evaluation import can_dream, measure_dream, measure_real
     from controller.policy import policy_from
     from controller.real import RealWorld
     from controller.weights import load_controller
@@ -87,7 +87,7 @@ def measure(run: Run, shipped: Run) -> dict[str, Any]:
         temperature = settings.dream.temperature
         figures["dream"] = measure_dream(settings, dream, policy, controller, temperature, shipped, "dream")
     with RealWorld(settings, shipped, final=True) as world:
-        figures["game"] = measure_game(world, controller, shipped, "game")
+        figures["game"] = measure_real(world, controller, shipped, "game")
     return figures
 
 

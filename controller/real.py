@@ -1,12 +1,12 @@
 """The real world: a run's agent, or the random policy, on given seeds; here, or in slices spread over workers."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ MANY = 1000
 """Episodes that are spread over processes where a world asks for it: starting them takes some seconds."""
 
 
-class RealWorld:
+class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     """The real world of a run: `with RealWorld(settings, run) as world: world.play(parameters, seeds)`.
 
     final: whether it is the one that final figures are measured in (for CarRacing Gymnasium's own, not EnvPool's).
@@ -36,7 +36,7 @@ class RealWorld:
         self.world = world_of(settings)
         self.opened: Vector | None = None
 
-    @cached_property
+    @functools.cached_property
     def agent(self) -> Agent:
         """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
@@ -79,25 +79,24 @@ class RealWorld:
             self.close()
         return recording
 
+    def processes(self, episodes: int) -> int:
+        """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
+        spread = self.world.processes and (self.final or episodes >= MANY)
+        return self.settings.workers.processes or (core_count() if spread else 1)
+
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
-        workers = self.settings.workers
-        spread = self.world.processes and (self.final or len(seeds) >= MANY)
-        processes = workers.processes or (core_count() if spread else 1)
+        workers, processes = self.settings.workers, self.processes(len(seeds))
         if workers.backend == "local" and processes <= 1:
             return self.play_here(parameters, seeds, progress)
         settings = dataclasses.replace(self.settings, hardware=measured(self.settings.hardware))
         size = min(settings.env.games, -(-len(seeds) // processes))
-        firsts = range(0, len(seeds), size)
         slices = [
-            Slice(
-                settings, self.run.path, self.final, self.patience, part(parameters, first, size),
-                list(seeds[first : first + size]),
-            )
-            for first in firsts
-        ]  # fmt: skip
+            (part(parameters, first, size), list(seeds[first : first + size])) for first in range(0, len(seeds), size)
+        ]
+        play_elsewhere = functools.partial(play_slice, settings, self.run.path, self.final, self.patience)
         results: dict[int, Played] = {}
-        for index, result in run_tasks(play_slice, slices, workers, processes, tensorflow=True):
+        for index, result in run_tasks(play_elsewhere, slices, workers, processes, tensorflow=True):
             results[index] = result
             if progress is not None:
                 progress(len(result.returns))
@@ -114,24 +113,8 @@ class RealWorld:
             self.opened.close()
             self.opened = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class Slice(NamedTuple):
-    """The task of a worker: some episodes of a run's agent."""
-
-    settings: Experiment
-    run: Path
-    final: bool
-    patience: int
-    parameters: np.ndarray | None
-    seeds: list[int]
 
 
 def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | None:
@@ -147,10 +130,12 @@ def measured(hardware: Hardware) -> Hardware:
     return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")
 
 
-def play_slice(task: Slice) -> Played:
-    """Do a task in whatever process it is given to."""
+def play_slice(
+    settings: Experiment, run: Path, final: bool, patience: int, task: tuple[np.ndarray | None, list[int]]
+) -> Played:
+    """Some episodes of a run's agent, its parameters and their seeds, in whatever process is given them."""
     from experiment.hardware import prepare
 
-    prepare(task.settings.hardware)
-    with RealWorld(task.settings, Run(task.run), task.final, task.patience) as world:
-        return world.play_here(task.parameters, task.seeds)
+    prepare(settings.hardware)
+    with RealWorld(settings, Run(run), final, patience) as world:
+        return world.play_here(*task)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from controller.scores import Record, published_curve, published_episodes, published_mean_curve, published_table
+from controller.scores import Record, published_curve, published_episodes, published_rows
 from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
-from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram, save_panels
+from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram
 from viz.video import save_video, side_by_side
 
 PUBLISHED_EPISODES = 64 * 16
@@ -30,19 +30,13 @@ COLOURS = {
 """Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets."""
 
 
-def save_training(settings: Experiment, run: Run) -> None:
-    """plots/training.png: `training_panels`, if C was evolved here."""
-    if panels := training_panels(settings, run):
-        save_panels(run.plots / "training.png", panels)
-
-
 def training_panels(settings: Experiment, run: Run) -> list[Curves]:
     """What C reached against generations, environment steps and hours, beside the published; none without metrics."""
     ours, trials = history(run, "controller"), history(run, "controller_real")
     if not ours:
         return []
     world, name = world_of(settings), settings.env.name
-    published, published_mean = published_curve(name), published_mean_curve(name)
+    published, published_mean = (published_curve(name, of) for of in ("population", "mean_eval"))
     if published:
         published["steps"] = np.cumsum(published["steps_mean"]) * PUBLISHED_EPISODES
     if published_mean:
@@ -106,11 +100,6 @@ def levels(settings: Experiment) -> dict[str, float]:
     return {"solved": world.solved} | ({} if world.random is None else {"random": world.random})
 
 
-def save_returns(settings: Experiment, run: Run, game: Record, dream: Record | None, random: Record) -> None:
-    """plots/returns.png: `returns_panel`."""
-    save_panels(run.plots / "returns.png", [returns_panel(settings, game, dream, random)])
-
-
 def dream_label(settings: Experiment, dream: Record) -> str:
     """Says after how many steps these dreams are cut, where real episodes go on."""
     cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < settings.env.max_steps else ""
@@ -127,12 +116,6 @@ def returns_panel(settings: Experiment, game: Record, dream: Record | None, rand
         "published agent, real": published_episodes(settings.env.name),
     }
     return Histogram(samples, world.score, "How episodes end up", {"solved": world.solved})
-
-
-def save_losses(run: Run) -> None:
-    """plots/losses.png: `loss_panels`, if V or M was trained here."""
-    if panels := loss_panels(run):
-        save_panels(run.plots / "losses.png", panels)
 
 
 def loss_panels(run: Run) -> list[Curves]:
@@ -162,25 +145,20 @@ def colours_of(series: Iterable[str]) -> dict[str, str]:
     return {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
 
 
-def save_temperatures(settings: Experiment, run: Run, measured: Mapping[float, tuple[Record, Record]]) -> None:
-    """plots/temperatures.png: `temperatures_panel`."""
-    save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
-
-
 def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Record, Record]]) -> Curves:
     """Dream and world of controllers evolved at each temperature, and the paper's where it has any.
 
     measured: temperature -> (in its dream, in the world).
     """
-    paper = [line for line in published_table(settings.env.name) if line["temperature"]]
+    paper = [row for row in published_rows(settings.env.name) if row.temperature]
     series: dict[str, Any] = {}
     for i, place in enumerate(("dream", "game")):
         records = [measured[temperature][i] for temperature in sorted(measured)]
         errors = np.array([record["standard_error"] for record in records])
         series[f"ours, {place} (band: standard error)"] = sorted(measured), [r["mean"] for r in records], errors
         if paper:
-            means = [line[place].mean for line in paper]
-            series[f"paper, {place}"] = [float(line["temperature"]) for line in paper], means
+            means = [getattr(row, place)["mean"] for row in paper]
+            series[f"paper, {place}"] = [float(row.temperature) for row in paper], means
     score = world_of(settings).score
     return Curves(
         series, "temperature τ of the dream that C was evolved in", score,

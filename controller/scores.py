@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiment.run import Run
+from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
 
@@ -49,63 +50,35 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
     return record
 
 
-class Score(NamedTuple):
-    """mean ± std, and the standard error of the mean where it is known."""
-
-    mean: float
-    std: float
-    standard_error: float | None = None
-
-
 class Row(NamedTuple):
-    """A line of the table: what was reached in the dream and in the game."""
+    """A line of the table: what was reached in the dream and in the game, as far as it was.
+
+    Of what was published there are only mean and std, sometimes the temperature τ of the dream it was evolved in.
+    """
 
     name: str
-    dream: Score | None
-    game: Score | None
-
-
-def row(name: str, dream: Record | None, game: Record | None) -> Row:
-    """A line of our own, from records."""
-
-    def score(record: Record | None) -> Score | None:
-        return Score(record["mean"], record["std"], record["standard_error"]) if record else None
-
-    return Row(name, score(dream), score(game))
+    dream: Record | None
+    game: Record | None
+    temperature: str = ""
 
 
 def published_rows(name: str) -> list[Row]:
     """The published table of an experiment (doom, carracing), and the single episodes where they were published."""
-    rows = [
-        Row(line["row"] + (f", τ {line['temperature']}" if line["temperature"] else ""), line["dream"], line["game"])
-        for line in published_table(name)
-    ]
+
+    def score(line: dict[str, str], place: str) -> Record | None:
+        mean, std = line.get(f"{place}_mean"), line.get(f"{place}_std")
+        return {"mean": float(mean), "std": float(std)} if mean and std else None
+
+    rows = []
+    for line in published_lines(f"{name}_table.csv"):
+        temperature = line.get("temperature", "")
+        label = line["row"] + (f", τ {temperature}" if temperature else "")
+        rows.append(Row(label, score(line, "dream"), score(line, "game"), temperature))
     episodes = published_episodes(name)
     if len(episodes):
-        score = Score(episodes.mean(), episodes.std(ddof=1))
-        rows.append(Row(f"the original's {len(episodes)} published episodes", None, score))
+        of = {"mean": episodes.mean(), "std": episodes.std(ddof=1)}
+        rows.append(Row(f"the original's {len(episodes)} published episodes", None, of))
     return rows
-
-
-def published_table(name: str) -> list[dict[str, Any]]:
-    """The published table of an experiment, a line each: row, temperature (str, empty for none), dream, game.
-
-    dream and game are a Score, or None where nothing was published.
-    """
-
-    def score(line: dict[str, str], place: str) -> Score | None:
-        mean, std = line.get(f"{place}_mean"), line.get(f"{place}_std")
-        return Score(float(mean), float(std)) if mean and std else None
-
-    return [
-        {
-            "row": line["row"],
-            "temperature": line.get("temperature", ""),
-            "dream": score(line, "dream"),
-            "game": score(line, "game"),
-        }
-        for line in published_lines(f"{name}_table.csv")
-    ]
 
 
 def published_episodes(name: str) -> np.ndarray:
@@ -113,26 +86,14 @@ def published_episodes(name: str) -> np.ndarray:
     return np.array([float(line["return"]) for line in published_lines(f"{name}_episodes.csv")])
 
 
-def published_curve(name: str) -> dict[str, np.ndarray]:
-    """The columns of the published training curve, a number for each of its 1,800 generations; empty if there is none.
+def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
+    """The columns of a published training curve; empty if there is none.
 
-    generation, elapsed_s, return_mean, return_min, return_max and steps_mean of a generation's 64 x 16 episodes: in
-    the dream for doom, in the real game for carracing.
+    of: 'population', a number for each of the 1,800 generations: generation, elapsed_s, return_mean, return_min, return_max
+    and steps_mean of its 64 x 16 episodes, in the dream for doom, in the real game for carracing. Or 'mean_eval', how the
+    CMA-ES mean did on 1,024 real episodes, every 25 generations: generation, elapsed_s and return_mean.
     """
-    return published_columns(f"{name}_population.csv")
-
-
-def published_mean_curve(name: str) -> dict[str, np.ndarray]:
-    """How the published run's CMA-ES mean did on 1,024 real episodes, every 25 generations; empty if there is none.
-
-    Columns generation, elapsed_s and return_mean, (72,) each for carracing.
-    """
-    return published_columns(f"{name}_mean_eval.csv")
-
-
-def published_columns(file: str) -> dict[str, np.ndarray]:
-    """The columns of a published file of numbers; empty if there is no such file."""
-    lines = published_lines(file)
+    lines = published_lines(f"{name}_{of}.csv")
     return {column: np.array([float(line[column]) for line in lines]) for column in (lines[0] if lines else ())}
 
 
@@ -150,29 +111,19 @@ def table(ours: Sequence[Row], published: Sequence[Row], heading: str) -> str:
 
     heading: what the scores are, such as 'survival in tics' or 'return'. Without any row: NOT_MEASURED.
     """
-    rows = [*ours, *published]
-    if not rows:
+    if not ours and not published:
         return NOT_MEASURED
-
-    def cell(score: Score | None) -> str:
-        if score is None:
-            return ""
-        error = f"  (mean ± {whole(score.standard_error)})" if score.standard_error is not None else ""
-        return f"{whole(score.mean)} ± {whole(score.std)}{error}"
 
     def whole(value: float) -> str:
         return f"{value:z,.0f}"  # z: a return of -0.3 is 0, not -0
 
-    columns = [
-        [f"{heading}, mean ± standard deviation", *(r.name for r in rows)],
-        ["in the dream", *(cell(r.dream) for r in rows)],
-        ["in the game", *(cell(r.game) for r in rows)],
-    ]
-    columns = [column for column in columns if any(column[1:])]
-    widths = [max(map(len, column)) for column in columns]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    text = [
-        "  ".join(part.ljust(w) for part, w in zip(line, widths, strict=True)).rstrip()
-        for line in zip(*columns, strict=True)
-    ]
-    return "\n".join([rule, text[0], rule, *text[1 : 1 + len(ours)], rule, *text[1 + len(ours) :], rule])
+    def cell(record: Record | None) -> str:
+        if not record:
+            return ""
+        error = f"  (mean ± {whole(record['standard_error'])})" if "standard_error" in record else ""
+        return f"{whole(record['mean'])} ± {whole(record['std'])}{error}"
+
+    columns = {"in the dream": lambda row: cell(row.dream), "in the game": lambda row: cell(row.game)}
+    columns = {name: of for name, of in columns.items() if any(map(of, [*ours, *published]))}
+    sections = [[[row.name, *(of(row) for of in columns.values())] for row in rows] for rows in (ours, published)]
+    return ruled([[[f"{heading}, mean ± standard deviation", *columns]], *sections], left=1 + len(columns))

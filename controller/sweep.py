@@ -31,16 +31,17 @@ STAGE = Stage(
 def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
     from controller.arenas import InDream
-    from controller.evaluation import measure_dream, measure_game
+    from controller.evaluation import measure_dream, measure_real
     from controller.policy import policy_from
     from controller.real import RealWorld
-    from controller.report import save_temperatures
-    from controller.scores import Record, Row, published_rows, row, table
+    from controller.report import temperatures_panel
+    from controller.scores import Record, Row, published_rows, table
     from controller.training import evolve
     from controller.weights import load_controller
     from envs.worlds import world_of
     from experiment.hardware import prepare
     from rnn.dream import load_dream
+    from viz.curves import save_panels
 
     if evolve_each and not settings.controller.generations:
         raise Problem(
@@ -62,20 +63,19 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
                 c, start = settings.controller, None
                 if run.previous is not None:
                     start = load_controller(run.previous.controller, policy).mean
-                arena = InDream(dream, policy, temperature, settings.dream.max_steps, c.seed)
-                evolve(here, folder, arena, policy, c.generations, start=start)
+                evolve(here, folder, InDream(here, dream, policy), policy, c.generations, start=start)
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
-            in_game = measure_game(game, controller, run, *keys, "game")
+            in_game = measure_real(game, controller, run, *keys, "game")
             measured[temperature] = in_dream, in_game
-            rows.append(row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
+            rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
         record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
-        rows.append(row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
+        rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
-        save_temperatures(settings, run, measured)
+        save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
     print(table(rows, published_rows(settings.env.name), world_of(settings).score), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 

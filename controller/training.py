@@ -21,18 +21,6 @@ from experiment.run import Run
 from experiment.schema import Experiment
 
 
-def cap(settings: Experiment, arena: Arena, last_length: float | None) -> int:
-    """Steps after which the episodes of a generation are cut.
-
-    With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min, also
-    in the first generation): early candidates die young, and a few that happen to survive would cost most of the time.
-    """
-    longest = arena.max_steps
-    if not settings.controller.adaptive_cap or arena.name != "dream" or not settings.rnn.predict_done:
-        return longest
-    return int(np.clip(2 * (last_length or 0), min(settings.controller.cap_min, longest), longest))
-
-
 def saved(folder: Run, name: str) -> Path:
     """Where the state of the evolution in the arena of that name is kept.
 
@@ -70,17 +58,17 @@ def evolve(
     if state.exists():
         evolution = Evolution.load(state)
     else:
-        sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
+        sigma = wanted.sigma if start is None else arena.sigma
         x0 = start.mean if isinstance(start, Evolution) else start
-        population = wanted.population if arena.name == "dream" else wanted.real_population
-        evolution = Evolution(policy.size, sigma, population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal)
+        evolution = Evolution(
+            policy.size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal
+        )
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (policy.size,):
         raise Problem(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {policy.size}: use another folder (--run)"
         )
-    episodes = wanted.episodes if arena.name == "dream" else wanted.real_episodes
     before = evolution.before
     done = before + evolution.generation
     with (
@@ -91,8 +79,10 @@ def evolve(
         while evolution.generation < generations:
             generation = before + evolution.generation + 1
             began = time.monotonic()
-            longest = cap(settings, arena, evolution.last_length)
-            tried = arena(evolution.ask(), episodes, generation, longest)
+            if reasons := evolution.restart_if_degenerate():
+                sigma = evolution.sigma
+                bar.say(f"CMA-ES could not go on ({reasons}): it begins anew around its mean, sigma {sigma:.3f}")
+            tried = arena(evolution.ask(), generation, evolution.last_length)
             returns = tried.returns.mean(axis=1)  # (P,)
             evolution.tell(returns)
             evolution.last_length = float(tried.lengths.mean())
@@ -100,7 +90,7 @@ def evolve(
             evolution.steps += steps
             line = (
                 f"generation {generation}: {world.score} {returns.mean():,.0f}, {arena.name} ({returns.min():,.0f} to "
-                f"{returns.max():,.0f}, cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
+                f"{returns.max():,.0f}, cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
             due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
@@ -115,14 +105,14 @@ def evolve(
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
                 mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma,
-                cap=longest, real=float(arena.name == "real"),
+                cap=tried.longest, real=float(arena.name == "real"),
             )  # fmt: skip
             evolution.save(state)
             save_controller(folder.controller, policy, evolution)
             bar.say(line)
             bar.update(1)
             survive = arena.name == "dream" and settings.rnn.predict_done and not settings.rnn.predict_reward
-            if survive and tried.lengths.min() == arena.max_steps:
+            if survive and tried.lengths.min() == settings.dream.max_steps:
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
                 )
@@ -151,11 +141,10 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
         if wanted.generations and not gone_on:
             dream = load_dream(settings, folder)
-            arena = InDream(dream, policy, settings.dream.temperature, settings.dream.max_steps, wanted.seed)
-            start = evolve(settings, folder, arena, policy, wanted.generations, world.trial, start)
+            in_dream = InDream(settings, dream, policy)
+            start = evolve(settings, folder, in_dream, policy, wanted.generations, world.trial, start)
         if wanted.real_generations:
-            on_track = InReal(track, wanted.seed)
-            evolve(settings, folder, on_track, policy, wanted.real_generations, world.trial, start)
+            evolve(settings, folder, InReal(track), policy, wanted.real_generations, world.trial, start)
     return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
 
 

@@ -14,13 +14,10 @@ from experiment.problem import Problem
 
 
 class Controller(NamedTuple):
-    """mean: the CMA-ES mean, what is reported. best: the candidate of the highest fitness ever. Both (D,) float32."""
+    """The CMA-ES mean, what is reported, (D,) float32, after so many generations."""
 
     mean: np.ndarray
-    best: np.ndarray
     generation: int
-    best_generation: int
-    best_return: float
 
     @property
     def fingerprint(self) -> str:
@@ -32,13 +29,11 @@ def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
     """Write where an evolution stands."""
     with written(path, libver="earliest") as (file, _):
         file["mean"], file["best"] = evolution.mean, evolution.best
-        file.attrs.update(generation=evolution.before + evolution.generation, sigma=evolution.sigma)
         file.attrs.update(
-            best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return
-        )
-        file.attrs.update(
-            inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=policy.hidden
-        )
+            generation=evolution.before + evolution.generation, sigma=evolution.sigma,
+            best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return,
+            inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=policy.hidden,
+        )  # fmt: skip
 
 
 def load_controller(path: Path, policy: Policy) -> Controller:
@@ -46,8 +41,7 @@ def load_controller(path: Path, policy: Policy) -> Controller:
     if not path.exists():
         raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
     with open_hdf5(path, "delete it and run `python -m controller` again", fault="is not a controller") as file:
-        mean, best = (file[name][()].astype("float32") for name in ("mean", "best"))
-        about = dict(file.attrs)
+        mean, about = file["mean"][()].astype("float32"), dict(file.attrs)
         hidden = int(about.get("hidden", 0))
         found = (str(about["inputs"]), bool(about["bias"]), int(about["actions"]), hidden, mean.shape)
         expected = (" ".join(policy.inputs), policy.bias, policy.actions, policy.hidden, (policy.size,))
@@ -56,5 +50,4 @@ def load_controller(path: Path, policy: Policy) -> Controller:
                 f"{path} holds a controller of inputs, bias, actions, hidden, shape = {found}, but the settings make "
                 f"{expected}: use the settings it was evolved with, or another folder (--run)"
             )
-        generations = int(about["generation"]), int(about["best_generation"])
-        return Controller(mean, best, *generations, float(about["best_return"]))
+        return Controller(mean, int(about["generation"]))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from controller.report import loss_panels, returns_panel, temperatures_panel, training_panels
-from controller.scores import Record, published_rows, row, table
+from controller.scores import Record, Row, published_rows, table
 from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.run import Run
@@ -38,12 +38,12 @@ class Results:
 
     def table(self) -> str:
         """The scores beside the published ones."""
-        rows = [row(f"this run, evolved at τ {τ:.2f}", dream, game) for τ, (dream, game) in self.swept.items()]
+        rows = [Row(f"this run, evolved at τ {τ:.2f}", dream, game) for τ, (dream, game) in self.swept.items()]
         if (generations := self.settings.controller.real_generations) and "game" in self.evaluations:
             name = f"this run, {generations} generations on in the real world"
-            rows.append(row(name, self.evaluations.get("dream"), self.evaluations["game"]))
+            rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))
         if "random" in self.evaluations:
-            rows.append(row("random policy, measured here", None, self.evaluations["random"]))
+            rows.append(Row("random policy, measured here", None, self.evaluations["random"]))
         return table(rows, published_rows(self.settings.env.name), self.world.score)
 
     def training(self) -> list[Curves]:

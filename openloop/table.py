@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiment.tables import ruled
+
 UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
 FORMS = {"mse": "#.3g", "psnr": ".2f", "ssim": ".3f"}
 """How each is written: MSE can be anything from 0.1 down to that of a game where hardly a pixel moves."""
@@ -29,7 +31,4 @@ def table(record: Mapping[str, Any], draws: int) -> str:
         for k, figures in record["horizons"].items():
             means = [format(mean, form) for mean, *_ in figures[metric].values()]
             lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([rule, text[0], rule, *text[1:], rule])
+    return ruled([lines[:1], lines[1:]], left=0)

@@ -4,6 +4,7 @@ The same action sequences are played in M's dream and in the world, blind to wha
 much better in the dream, M has a hole there, and a controller evolved in it will go and live in that hole.
 """
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from envs.worlds import World, world_of
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
+from experiment.tables import aligned
 from extract.policies import describe_policy, make_policy
 from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.model import load_rnn
@@ -101,13 +103,12 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
     total = sum(len(script) for script in scripts.values())
     games = min(settings.env.games, total)
     seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
-    vector = world.open(settings.env, games, 0)
-    try:
-        with Progress("fixed policies", total, "episodes") as bar:
-            player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
-            played = play(world, vector, player, seeds, bar.update)
-    finally:
-        vector.close()
+    player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
+    with (
+        contextlib.closing(world.open(settings.env, games, 0)) as vector,
+        Progress("fixed policies", total, "episodes") as bar,
+    ):
+        played = play(world, vector, player, seeds, bar.update)
     returns, hits = (
         dict(zip(scripts, np.split(part, len(scripts)), strict=True)) for part in (played.returns, played.first_hits)
     )
@@ -120,17 +121,18 @@ def table(in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: floa
     first_hits: if there are any, they are shown too, and are what the dream is compared with: it ends at a hit, since M
     is not shown how much the player can still bear.
     """
-    lines = [f"fixed policies, {score}, mean ± standard error (dream at temperature {temperature:g}):"]
-    lines.append(f"  {'':42s} {'dream':>11s} {'world':>11s}" + (f" {'first hit':>11s}" if first_hits else ""))
-    far_off = []
-    for name, returns in in_dream.items():
-        columns = [fared[name] for fared in (in_dream, in_world, first_hits) if fared]
-        texts = [f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in columns]
-        lines.append(f"  {name:42s} " + " ".join(f"{text:>11s}" for text in texts))
-        both = (returns, columns[-1])
+    places = {"dream": in_dream, "world": in_world, "first hit": first_hits}
+    places = {place: fared for place, fared in places.items() if fared}
+    rows, far_off = [["", *places]], []
+    for name in in_dream:
+        columns = [fared[name] for fared in places.values()]
+        rows.append([name, *(f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in columns)])
+        both = columns[0], columns[-1]
         low, high = sorted(float(x.mean()) for x in both)
         if high > FAR_OFF * low and high - low > NOTABLE * max(x.std() for x in both):
             far_off.append(name)
+    lines = [f"fixed policies, {score}, mean ± standard error (dream at temperature {temperature:g}):"]
+    lines += [f"  {line}" for line in aligned(rows, left=1)]
     if far_off:
         lines.append(
             f"warning: the dream is far off for: {'; '.join(far_off)}. A controller evolved in it may not hold in the world: "

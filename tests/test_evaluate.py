@@ -7,15 +7,13 @@ import pytest
 
 from controller.evolution import Evolution
 from controller.policy import policy_from
-from controller.real import RealWorld, Slice, play_slice
+from controller.real import RealWorld, play_slice
 from controller.scores import (
+    Row,
     once,
     published_curve,
     published_episodes,
-    published_mean_curve,
     published_rows,
-    published_table,
-    row,
     summary,
     table,
 )
@@ -69,20 +67,20 @@ def test_summary_is_of_a_sample():
 def test_published_figures_of_doom():
     episodes = published_episodes("doom")
     assert (len(episodes), round(episodes.mean())) == (100, 973)
-    ours = [row("ours", None, summary(np.array([100.0, 300.0])))]
+    ours = [Row("ours", None, summary(np.array([100.0, 300.0])))]
     text = table(ours, published_rows("doom"), "survival in tics")
     heading, first = text.splitlines()[1], text.splitlines()[3]
     assert heading.split("  ")[0] == "survival in tics, mean ± standard deviation"
     assert first.startswith("ours") and first.endswith("200 ± 141  (mean ± 100)")
     for figures in ("1,092 ± 556", "2,086 ± 140", "210 ± 108", "820 ± 58", "973 ± 542"):
         assert figures in text
-    curve = published_curve("doom")
+    curve = published_curve("doom", "population")
     assert (len(curve["return_mean"]), curve["return_mean"][0]) == (1800, 305.45)
-    assert published_mean_curve("doom") == {}
+    assert published_curve("doom", "mean_eval") == {}
 
 
 def test_published_figures_of_carracing():
-    ours = [row("ours", None, summary(np.array([-20.0, 19.4])))]
+    ours = [Row("ours", None, summary(np.array([-20.0, 19.4])))]
     text = table(ours, published_rows("carracing"), "return")
     heading, first = text.splitlines()[1], text.splitlines()[3]
     assert (
@@ -91,9 +89,9 @@ def test_published_figures_of_carracing():
     assert " ".join(first.split()) == "ours 0 ± 28 (mean ± 20)"  # -0.3: no -0
     for figures in ("906 ± 21", "788 ± 141", "632 ± 251", "838 ± 11", "652 ± 10", "591 ± 45", "343 ± 18"):
         assert sum(line.endswith(figures) for line in text.splitlines()) == 1
-    assert [line["game"].mean for line in published_table("carracing") if "PyTorch" in line["row"]] == [860, 870]
+    assert [row.game["mean"] for row in published_rows("carracing") if "PyTorch" in row.name] == [860, 870]
     assert len(published_episodes("carracing")) == 0
-    curve, mean = published_curve("carracing"), published_mean_curve("carracing")
+    curve, mean = (published_curve("carracing", of) for of in ("population", "mean_eval"))
     assert [int(values[-1]) for values in curve.values()] == [1800, 4027120, 890, 813, 911, 903]
     assert [round(float(values[-1])) for values in mean.values()] == [1800, 4029137, 900]
     assert len(curve["generation"]) == 1800 and len(mean["generation"]) == 72
@@ -101,12 +99,12 @@ def test_published_figures_of_carracing():
 
 def test_a_dream_gets_a_column():
     record = summary(np.array([800.0, 900.0]))
-    text = table([row("ours", record, None)], published_rows("carracing"), "return")
+    text = table([Row("ours", record, None)], published_rows("carracing"), "return")
     assert "in the dream" in text and "850 ± 71  (mean ± 50)" in text
 
 
 def test_what_was_not_published_is_empty():
-    assert published_rows("elsewhere") == [] and published_curve("elsewhere") == {}
+    assert published_rows("elsewhere") == [] and published_curve("elsewhere", "population") == {}
 
 
 def test_measured_once_for_the_same_thing_only(tmp_path):
@@ -152,7 +150,7 @@ def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, ca
 def test_slices_give_what_the_whole_gives(run, evaluated):
     seeds = evaluated["game"]["seeds"]
     controller = load_controller(run.controller, policy_from(SETTINGS)).mean
-    slices = [play_slice(Slice(SETTINGS, run.path, True, 0, controller, part)) for part in (seeds[:1], seeds[1:])]
+    slices = [play_slice(SETTINGS, run.path, True, 0, (controller, part)) for part in (seeds[:1], seeds[1:])]
     np.testing.assert_array_equal(np.concatenate([played.returns for played in slices]), evaluated["game"]["returns"])
     np.testing.assert_array_equal(np.concatenate([played.lengths for played in slices]), evaluated["game"]["returns"])
     assert len(set(evaluated["game"]["returns"])) > 1
@@ -260,7 +258,7 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     seeds, told, tasks = list(range(30, 41)), [], []
 
     def backwards(function, slices, workers, default_processes, tensorflow):
-        tasks.append(slices)
+        tasks.append((*function.args[2:], slices[-1][1]))
         for index in reversed(range(len(slices))):
             yield index, function(slices[index])
 
@@ -276,7 +274,7 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
         np.testing.assert_array_equal(played.lengths, expected.lengths)
     assert len(np.unique(whole[0].returns - whole[1].returns)) > 5 and len(np.unique(whole[2].returns)) > 5
     assert told == [2, 3, 3, 3] * 3
-    assert [(task.final, task.patience, task.seeds) for task in tasks[0]][-1] == (True, 9, [39, 40])
+    assert tasks[0] == (True, 9, [39, 40])
 
 
 @pytest.mark.parametrize(
@@ -290,19 +288,10 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
 )
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
     settings = dataclasses.replace(CARRACING, env=Env(name=world, max_steps=1000), workers=Workers())
-    here, elsewhere = [], []
     monkeypatch.setattr("controller.real.core_count", lambda: 2)
-    monkeypatch.setattr(RealWorld, "play_here", lambda self, parameters, seeds, progress: here.append(len(seeds)))
-
-    def run_tasks(function, slices, *_, **__):
-        for index, task in enumerate(slices):
-            elsewhere.append(len(task.seeds))
-            yield index, Played(*np.zeros((3, len(task.seeds))))
-
-    monkeypatch.setattr("controller.real.run_tasks", run_tasks)
-    RealWorld(settings, Run(tmp_path), final).play(None, range(episodes))
-    assert (sum(elsewhere), sum(here)) == ((episodes, 0) if spread else (0, episodes))
-    assert not spread or len(elsewhere) >= 2
+    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == (2 if spread else 1)
+    settings = dataclasses.replace(settings, workers=Workers(processes=3))
+    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == 3
 
 
 def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):

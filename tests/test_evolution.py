@@ -6,11 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from controller.arenas import InDream, InReal
+from controller.arenas import InDream, InReal, Tried
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, policy_from
 from controller.real import RealWorld
-from controller.training import cap, evolve, evolve_all, saved
+from controller.training import evolve, evolve_all, saved
 from controller.weights import load_controller, save_controller
 from envs.worlds import WORLDS
 from experiment.files import write_json
@@ -105,7 +105,7 @@ def dream():
 @pytest.fixture(scope="module")
 def arena(dream):
     """That dream as a place to be evolved in."""
-    return InDream(dream, POLICY, 1.2, SETTINGS.dream.max_steps, SETTINGS.controller.seed)
+    return InDream(SETTINGS, dream, POLICY)
 
 
 POLICY = Policy(("z", "c", "h"), bias=False, latent_size=4, memory=8)
@@ -133,7 +133,7 @@ def test_the_batched_fitness_is_that_of_single_dreams(dream):
 
 def test_a_generation_is_dreamt_with_its_own_seed(dream, arena):
     population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
-    tried = [arena(population, 3, generation, 90) for generation in (1, 2)]
+    tried = [arena(population, generation, last_length=80.0) for generation in (1, 2)]
     assert np.any(tried[0].returns != tried[1].returns)
     expected = dream.rollout(POLICY.act, population, 3, generation_seed(4, 2), 1.2, 90)
     np.testing.assert_array_equal(tried[1].returns, expected.returns)
@@ -153,7 +153,7 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     evolve(SETTINGS, broken, arena, POLICY, 5, trial)
     ends = [load_controller(run.controller, POLICY) for run in (straight, broken)]
     np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
-    np.testing.assert_array_equal(ends[0].best, ends[1].best)
+    assert straight.controller.read_bytes() == broken.controller.read_bytes()
     assert ends[0].generation == 5
     assert np.any(ends[0].mean != 0)
     for name, generations in (("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4, 5])):
@@ -171,13 +171,38 @@ def test_evolving_goes_on_from_a_controller(arena, tmp_path):
     assert evolve(careful, Run(tmp_path / "b"), arena, POLICY, 1, start=start).mean == pytest.approx(start, abs=1e-4)
 
 
-def test_the_cap_grows_with_what_was_reached(arena):
-    assert [cap(SETTINGS, arena, mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
+def test_the_cap_grows_with_what_was_reached(dream, arena):
+    assert [arena.cap(mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
     uncapped = dataclasses.replace(SETTINGS, controller=Controller(adaptive_cap=False))
     endless = dataclasses.replace(SETTINGS, rnn=Rnn(predict_done=False, predict_reward=True))
-    real = InReal(RealWorld(dataclasses.replace(SETTINGS, env=Env(max_steps=90)), Run("nowhere")), 0)
-    for settings, where in ((uncapped, arena), (endless, arena), (SETTINGS, real)):
-        assert cap(settings, where, 5.0) == 90
+    for settings in (uncapped, endless):
+        assert InDream(settings, dream, POLICY).cap(5.0) == 90
+
+
+class Slope:
+    """An arena where C gets better without end, so that CMA-ES's steps grow until it cannot go on."""
+
+    name, population, sigma = "real", 8, 0.5
+
+    def __call__(self, candidates, generation, last_length):
+        return Tried(candidates[:, :1].astype("float64"), np.ones((len(candidates), 1), int), 1)
+
+
+def test_where_cma_es_cannot_go_on_it_says_so_and_begins_anew_around_its_mean(tmp_path, capsys):
+    policy, straight = Policy(("z",), bias=False, latent_size=3, memory=1), Run(tmp_path / "straight")
+    settings = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, weight_decay=0.0))
+    evolution = evolve(settings, straight, Slope(), policy, 50)
+    said = [line for line in capsys.readouterr().out.splitlines() if "could not go on" in line]
+    sigma = table_of(straight)["sigma"]
+    assert len(said) == sum(after < before / 10 for before, after in itertools.pairwise(sigma)) >= 2
+    assert said[0].strip() == "CMA-ES could not go on (tolfacupx): it begins anew around its mean, sigma 0.500"
+    assert 0 < evolution.restarted < evolution.generation == 50 and evolution.mean[0] > 1000
+    for further in (0, 1, 5):  # killed right before it begins anew, and later
+        broken = Run(tmp_path / str(further))
+        evolve(settings, broken, Slope(), policy, evolution.restarted + further)
+        resumed = evolve(settings, broken, Slope(), policy, 50)
+        np.testing.assert_array_equal(resumed.mean, evolution.mean)
+        assert (resumed.sigma, resumed.restarted) == (evolution.sigma, evolution.restarted)
 
 
 TWICE = Experiment(
@@ -229,10 +254,10 @@ class Killed:
     def __init__(self, monkeypatch, at: int):
         original = InReal.__call__
 
-        def call(arena, candidates, episodes, generation, longest):
+        def call(arena, candidates, generation, last_length):
             if generation == at:
                 raise KeyboardInterrupt
-            return original(arena, candidates, episodes, generation, longest)
+            return original(arena, candidates, generation, last_length)
 
         monkeypatch.setattr(InReal, "__call__", call)
 
@@ -293,7 +318,7 @@ def test_killed_in_the_real_world_and_resumed_comes_to_the_same_end(fake, tmp_pa
         assert table_of(straight, name) == table_of(broken, name)
     ends = [load_controller(run.controller, policy_from(TWICE)) for run in (straight, broken)]
     np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
-    np.testing.assert_array_equal(ends[0].best, ends[1].best)
+    assert straight.controller.read_bytes() == broken.controller.read_bytes()
     before = broken.controller.read_bytes(), table_of(broken)
     evolve_all(TWICE, broken)  # nothing is left to do
     assert (broken.controller.read_bytes(), table_of(broken)) == before
@@ -360,7 +385,7 @@ def test_all_candidates_drive_on_the_same_tracks(fake, tmp_path):
     """Whose seeds change with every generation, and are among those that extraction uses."""
     run, policy = begun(tmp_path), policy_from(TWICE)
     candidates = np.random.default_rng(0).normal(size=(4, policy.size)).astype("float32")
-    with RealWorld(TWICE, run) as world:
+    with RealWorld(asked(real_episodes=5), run) as world:
         asked_for = []
         play = world.play
 
@@ -369,11 +394,11 @@ def test_all_candidates_drive_on_the_same_tracks(fake, tmp_path):
             return play(parameters, seeds)
 
         world.play = listen
-        tried = [
-            InReal(world, seed)(candidates, 5, generation, 0) for seed, generation in ((0, 1), (0, 1), (0, 2), (1, 1))
-        ]
+        tried, arena = [], InReal(world)
+        for arena.seed, generation in ((0, 1), (0, 1), (0, 2), (1, 1)):
+            tried.append(arena(candidates, generation, None))
         tracks = [np.reshape(seeds, (4, 5)) for seeds in asked_for]
-        for seeds, (_, lengths) in zip(tracks, tried, strict=True):
+        for seeds, (_, lengths, _) in zip(tracks, tried, strict=True):
             assert (seeds == seeds[0]).all() and len(set(seeds[0].tolist())) == 5 and seeds.max() < SEEDS
             np.testing.assert_array_equal(lengths, length(seeds))
         assert (tracks[0] == tracks[1]).all()
@@ -390,7 +415,7 @@ def test_the_random_numbers_of_agents_do_not_depend_on_the_games(fake, tmp_path)
     tried = []
     for games in (2, 7, 50):
         with RealWorld(dataclasses.replace(TWICE, env=Env(games=games)), run) as world:
-            tried.append(InReal(world, 0)(candidates, 5, 1, 0).returns)
+            tried.append(InReal(world)(candidates, 1, None).returns)
     np.testing.assert_array_equal(tried[0], tried[1])
     np.testing.assert_array_equal(tried[0], tried[2])
 
