@@ -55,7 +55,7 @@ def test_damage_that_training_v_meets_with_later_is_a_problem(tmp_path, monkeypa
     episode = Episode(frames, zeros, zeros, last, np.zeros(length, bool))
     write_shard(shard_path(run.rollouts, 0), [episode, episode], {})
     settings = Experiment(
-        vae=Vae(z=4, steps=60, batch=8, frame_stride=1, epochs=1),
+        vae=Vae(z=4, steps=24, batch=8, frame_stride=1, epochs=1),
         data=Data(val_ratio=0.5),
         hardware=Hardware(precision="float32"),
     )
