@@ -26,8 +26,6 @@ class Arena(Protocol):
     name: str
     """'dream' or 'real'."""
     population: int
-    sigma: float
-    """The first step size, of an evolution that goes on from a controller."""
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
         """P candidates (P, D) in E episodes each, all in the same ones.
@@ -43,7 +41,7 @@ class InDream:
 
     def __init__(self, settings: Experiment, dream: Dream, policy: Policy):
         self.settings, self.dream, self.policy = settings, dream, policy
-        self.population, self.sigma = settings.controller.population, settings.controller.sigma
+        self.population = settings.controller.population
 
     def cap(self, last_length: float | None) -> int:
         """Steps after which the dreams of a generation are cut.
@@ -70,8 +68,7 @@ class InReal:
 
     def __init__(self, world: RealWorld):
         self.world, wanted = world, world.settings.controller
-        self.population, self.sigma = wanted.real_population, wanted.real_sigma
-        self.episodes, self.seed = wanted.real_episodes, wanted.seed
+        self.population, self.episodes, self.seed = wanted.real_population, wanted.real_episodes, wanted.seed
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
         seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)

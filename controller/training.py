@@ -58,7 +58,7 @@ def evolve(
     if state.exists():
         evolution = Evolution.load(state)
     else:
-        sigma = wanted.sigma if start is None else arena.sigma
+        sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
         x0 = start.mean if isinstance(start, Evolution) else start
         evolution = Evolution(
             policy.size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal

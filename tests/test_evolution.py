@@ -182,7 +182,7 @@ def test_the_cap_grows_with_what_was_reached(dream, arena):
 class Slope:
     """An arena where C gets better without end, so that CMA-ES's steps grow until it cannot go on."""
 
-    name, population, sigma = "real", 8, 0.5
+    name, population = "real", 8
 
     def __call__(self, candidates, generation, last_length):
         return Tried(candidates[:, :1].astype("float64"), np.ones((len(candidates), 1), int), 1)
