@@ -32,7 +32,7 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mappi
     made: what is recorded of it, such as settings, seeds and checksums of weights; unsaid: what holds where that says nothing.
     """
     told = {**unsaid, **made}
-    return next((key for key, value in wanted.items() if not np.array_equal(told.get(key), value)), None)
+    return next((key for key, value in wanted.items() if key not in told or not np.array_equal(told[key], value)), None)
 
 
 class Run:

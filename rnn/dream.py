@@ -149,7 +149,7 @@ def pad(values: Tensor, axis: int) -> Tensor:
 
 def tile_sizes(rows: int) -> list[int]:
     """The tiles that hold `rows` dreams: large ones first, none but the last less than full, and one for every core."""
-    sizes, largest = [], rows / core_count()
+    sizes, largest = [], rows / thread_count()
     while rows > 0:
         sizes.append(next((size for size in TILES if size <= largest and rows >= size * FULL), TILES[-1]))
         rows -= sizes[-1]
