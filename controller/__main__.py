@@ -34,7 +34,7 @@ def run(settings: Experiment, folder: Run) -> dict[str, Any]:
     from controller.training import evolve_all
     from experiment.hardware import prepare
 
-    prepare(settings.hardware)
+    prepare(settings.hardware, folder)
     return evolve_all(settings, folder)
 
 

@@ -77,7 +77,7 @@ def can_dream(settings: Experiment) -> bool:
 
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
-    prepare(settings.hardware)
+    prepare(settings.hardware, run)
     policy, about = policy_from(settings), world_of(settings)
     controller = load_controller(run.controller, policy)
     temperature = settings.dream.temperature

@@ -13,7 +13,7 @@ import numpy as np
 from controller.agent import Agent, AgentPlayer, Recording, load_agent
 from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
-from experiment.hardware import core_count
+from experiment.hardware import thread_count
 from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from experiment.workers import run_tasks
@@ -82,7 +82,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def processes(self, episodes: int) -> int:
         """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
         spread = self.world.processes and (self.final or episodes >= MANY)
-        return self.settings.workers.processes or (core_count() if spread else 1)
+        return self.settings.workers.processes or (thread_count() if spread else 1)
 
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""

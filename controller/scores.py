@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiment.run import Run
+from experiment.run import Run, difference
 from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -42,7 +42,7 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
     with run.reading_results():
         for key in keys:
             stored = stored.get(key, {})
-        if stored and all(stored.get(name) == value for name, value in of.items()):
+        if stored and difference(stored, of, unsaid={}) is None:
             np.isfinite([*(stored[name] for name in ("mean", "std", "standard_error", "n")), *stored["returns"]])
             return stored
     record = {**of, **measure()}

@@ -47,7 +47,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         raise Problem(
             "controller.generations=0: nothing is evolved in the dream; give --evaluate-only to measure what there is"
         )
-    prepare(settings.hardware)
+    prepare(settings.hardware, run)
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature
     rows: list[Row] = []

@@ -20,7 +20,7 @@ from gymnasium.vector.utils import batch_space
 from envs.checks import check_actions, check_process, check_seed, each_seed
 from envs.engine import DIED, Engine
 from envs.shrink import Shrink
-from experiment.hardware import core_count
+from experiment.hardware import thread_count
 from experiment.problem import Problem
 
 FRAME = (64, 64, 3)
@@ -259,7 +259,7 @@ class DoomVector(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.games = [Game(max_steps, **options) for _ in range(num_envs)]
-        self.threads = threads or core_count()
+        self.threads = threads or thread_count()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
         self._frames = np.zeros((num_envs, *FRAME), np.uint8)
         self._process = os.getpid()

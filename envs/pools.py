@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.memory import keep_freed_memory
 from envs.sidebyside import SideBySide
-from experiment.hardware import core_count
+from experiment.hardware import thread_count
 from experiment.problem import Problem
 
 
@@ -78,7 +78,7 @@ class PooledGames(SideBySide):
 
 def pool_threads(games: int) -> int:
     """Threads to step so many games: one a core, but a thread with fewer than eight games to itself mostly waits."""
-    return min(games, core_count(), max(2, -(-games // 8)))
+    return min(games, thread_count(), max(2, -(-games // 8)))
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -12,9 +12,6 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
 
-AGENT = ("vae", "rnn")
-NEXT_FRAME = ("nextframe",)
-"""Stages that begin with weights, which lie in RUN/STAGE.weights.h5."""
 SIZES = {
     "vae": ("vae.z",),
     "rnn": ("rnn.hidden", "rnn.mixtures", "rnn.action", "rnn.predict_done", "rnn.predict_reward"),
@@ -33,12 +30,8 @@ def settle(settings: Experiment, run: Run) -> Experiment:
         return settings
     given = os.path.expanduser(settings.begin)
     for stage in trained(settings):
-        recorded = (run.at(1).read_record(stage) or {"settings": {}})["settings"].get("begin")
-        if (
-            isinstance(recorded, str)
-            and recorded
-            and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given)))
-        ):
+        recorded = str((run.at(1).read_record(stage) or {"settings": {}})["settings"].get("begin") or "")
+        if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
             return dataclasses.replace(settings, begin=recorded)
     found = find_run(given)
     check(settings, found)
@@ -49,8 +42,8 @@ def settle(settings: Experiment, run: Run) -> Experiment:
 def trained(settings: Experiment) -> tuple[str, ...]:
     """The stages that begin with weights."""
     if settings.env.name in OFFLINE:
-        return NEXT_FRAME
-    return AGENT if settings.rnn.train else AGENT[:1]
+        return ("nextframe",)
+    return ("vae", "rnn") if settings.rnn.train else ("vae",)
 
 
 def check(settings: Experiment, found: Run) -> None:
@@ -65,8 +58,8 @@ def check(settings: Experiment, found: Run) -> None:
                     f"{where}: it was made with {key}={made[key]}, not {wanted[key]}; give another, or the same setting, "
                     "or begin= for random weights"
                 )
-        weights = getattr(found, f"{stage}_weights")
-        if not weights.exists() or not (found.read_record(stage) or {"complete": True})["complete"]:
+        weights = found.weights(stage)
+        if not found.is_trained(stage):
             raise UsageProblem(f"{where}: its {weights.name} is not there, or not complete; finish that run first")
         try:
             with open_hdf5(weights, "give another"):
@@ -82,12 +75,8 @@ def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
     """
     source = run.previous or (find_run(settings.begin) if settings.begin else None)
     if source is not None:
-        weights = getattr(source, f"{stage}_weights")
+        weights = source.weights(stage)
         print(f"{stage}: begins with {weights}", flush=True)
-        run.update_results("began_with", stage, {"weights": str(weights), "crc32": crc32(weights)})
+        crc32 = f"{checksum(weights):08x}" if weights.exists() else ""
+        run.update_results("began_with", stage, {"weights": str(weights), "crc32": crc32})
     return source
-
-
-def crc32(path: Path) -> str:
-    """A checksum of a file, "" if there is none."""
-    return f"{checksum(path):08x}" if path.exists() else ""

@@ -289,7 +289,7 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     if not settings.evaluate.temperatures:
         yield "evaluate.temperatures", "expected numbers above 0"
     if not c.generations and not c.real_generations:
-        yield "controller.generations", "with controller.real_generations=0 too, and C has to be evolved somewhere"
+        yield "controller.generations", "C has to be evolved somewhere, and controller.real_generations=0 too"
     numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
     for name in ("brownian_centre", "brownian_spread"):
         if len(getattr(extract, name)) not in (1, numbers):

@@ -1,14 +1,12 @@
 """About how long each stage will take on this machine, told before the work begins.
 
-A stage says what it does (`Work`: amounts of kinds that RATES knows) and what it costs whatever the amounts (FIXED:
+A stage has its `Work`, amounts of kinds that RATES knows, and what it costs whatever the amounts (FIXED:
 imports, compiling, pictures, opening games). Networks are as fast as a short matrix product is here, by rates measured on
 three classes of processors; games and fixed costs go by a short loop, and games by the cores too.
 """
 
 import functools
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import timeit
 
 import numpy as np
 
@@ -26,75 +24,30 @@ AMX, BF16, FLOAT32 = 0, 1, 2
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)
 """Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
 
-Measured = tuple[float, float, float]
-"""What the reference machine of each class does a second."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How long episodes are, and what the reference machines do a second."""
-
-    episode: int
-    """Steps of a recorded episode."""
-    random: int
-    """Steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet."""
-    agent_episode: int
-    """Steps of an episode of a trained controller."""
-    extract: float  # steps
-    blind: float  # steps of the fixed policies, in the same games
-    agent: float  # steps, in the world that C is trained and tried in
-    final: float  # steps, in the one that is reported
-    alone: float  # steps there of a single game, to be filmed
-    vae: Measured  # frames
-    encode: Measured  # frames
-    rnn: Measured  # frames
-    dream: Measured  # steps
-
-
-RATES = {
-    "doom": Rates(
-        episode=330,
-        random=210,
-        agent_episode=850,
-        extract=7_900,
-        blind=3_000,
-        agent=2_700,
-        final=2_700,
-        alone=350,
-        vae=(1_300, 919, 250),
-        encode=(24_000, 10_701, 4_000),
-        rnn=(36_000, 24_763, 5_000),
-        dream=(160_000, 78_528, 21_000),
-    ),
-    "carracing": Rates(
-        episode=1_000,
-        random=1_000,
-        agent_episode=1_000,
-        extract=1_700,
-        blind=2_000,
-        agent=1_400,
-        final=330,
-        alone=150,
-        vae=(1_300, 919, 250),
-        encode=(24_000, 10_701, 4_000),
-        rnn=(90_000, 62_000, 15_000),
-        dream=(300_000, 147_000, 40_000),
-    ),
-}
-OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
-"""Steps a second."""
-NEXTFRAME_FLOPS = (450e9, 300e9, 90e9)
-"""FLOP/s that the next-frame model is trained with."""
+Rates = dict[str, float | tuple[float, float, float]]
+EPISODES = {"doom": (330, 210, 850), "carracing": (1_000, 1_000, 1_000)}
+"""Steps of an episode that is recorded, of one of a policy that has learnt nothing, and of one of a trained controller."""
+RATES: dict[str, Rates] = {
+    "doom": {
+        "extract": 7_900, "blind": 3_000, "agent": 2_700, "final": 2_700, "alone": 350,
+        "vae": (1_300, 919, 250), "encode": (24_000, 10_701, 4_000),
+        "rnn": (36_000, 24_763, 5_000), "dream": (160_000, 78_528, 21_000),
+    },
+    "carracing": {
+        "extract": 1_700, "blind": 2_000, "agent": 1_400, "final": 330, "alone": 150,
+        "vae": (1_300, 919, 250), "encode": (24_000, 10_701, 4_000),
+        "rnn": (90_000, 62_000, 15_000), "dream": (300_000, 147_000, 40_000),
+    },
+    "breakout": {"extract": 2_500, "flop": (450e9, 300e9, 90e9)},
+    "coinrun": {"extract": 4_800, "flop": (450e9, 300e9, 90e9)},
+}  # fmt: skip
+"""What the reference machine does a second, or that of each class. Steps in games: extract, blind (of the fixed policies, in
+the same games), agent (where C is trained and tried), final (where it is reported), alone (a single game there, filmed).
+Of networks: frames (vae, encode, rnn), steps (dream), FLOP in training the next-frame model (flop)."""
 FIXED = {
-    "extract": 10.0,
-    "vae": 8.0,
-    "vae.encode": 2.0,
-    "rnn": 16.0,
-    "controller": 12.0,
-    "controller.evaluate": 16.0,
-    "nextframe": 15.0,
-    "openloop": 15.0,
-}
+    "extract": 10.0, "vae": 8.0, "vae.encode": 2.0, "rnn": 16.0, "controller": 12.0, "controller.evaluate": 16.0,
+    "nextframe": 15.0, "openloop": 15.0,
+}  # fmt: skip
 """Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
 VALIDATION = 4.0
 """Seconds that V's figures and pictures at the end of an epoch take."""
@@ -105,46 +58,44 @@ LEARNING = 40
 FORWARD = 3
 """Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
 
-
-@dataclass(frozen=True)
-class Work:
-    """What a stage is going to do: in words, and how much of each kind; `fixed` and `videos` (frames) aside, as in Rates."""
-
-    text: str
-    amounts: dict[str, float] = field(default_factory=dict)
-    fixed: float = 0.0
-    """Seconds beside FIXED."""
+Work = tuple[str, float, dict[str, float]]
+"""What a stage is going to do: in words, in seconds beside FIXED, and how much of each kind in RATES."""
 
 
 def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
     """What each stage of an iteration is going to do, in words, and about how many seconds it takes here."""
     settings = for_iteration(experiment, iteration)
-    offline = experiment.env.name in OFFLINE
+    offline = settings.env.name in OFFLINE
     works = offline_works(settings) if offline else agent_works(experiment, settings, iteration)
-    speed = offline_speed(settings) if offline else agent_speed(settings)
-    slow = loop_seconds() / REFERENCE_LOOP
+    rates, processor, slow = RATES[settings.env.name], processor_class(settings), loop_seconds() / REFERENCE_LOOP
+    networks = matmul_flops() / REFERENCE_FLOPS[processor]
+    games = (settings.hardware.threads or core_count()) / REFERENCE_CORES / slow
 
-    def seconds(stage: str, work: Work) -> float:
-        return (FIXED[stage] + work.fixed) * slow + sum(amount / speed(kind) for kind, amount in work.amounts.items())
+    def seconds(kind: str, amount: float) -> float:
+        rate = rates[kind]
+        if isinstance(rate, tuple):
+            return amount / (rate[processor] * networks)
+        return amount / (rate * (min(games, networks) if kind == "agent" else games))
 
-    return {stage: (work.text, seconds(stage, work)) for stage, work in works.items()}
+    return {
+        stage: (text, (FIXED[stage] + more) * slow + sum(seconds(*item) for item in amounts.items()))
+        for stage, (text, more, amounts) in works.items()
+    }
 
 
 def agent_works(experiment: Experiment, settings: Experiment, iteration: int) -> dict[str, Work]:
     """What the stages of V, M and C do in an iteration, whose settings are given beside those of the whole experiment."""
-    world, rates = world_of(settings), RATES[settings.env.name]
+    world, (_, untrained, trained) = world_of(settings), EPISODES[settings.env.name]
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
     longest, dreams = settings.env.max_steps, settings.dream.max_steps
-    lasted, random = min(rates.agent_episode, longest), min(rates.random, longest)
+    lasted, random, dreamed = min(trained, longest), min(untrained, longest), min(trained, dreams)
     frames = recorded(experiment, iteration)
-    seen = frames + sum(recorded(experiment, number) for number in range(1, iteration))
-    taught = m.steps * m.streams * m.window
-    validated = (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
+    seen = sum(recorded(experiment, number) for number in range(1, iteration + 1))
+    taught = m.steps * m.streams * m.window + (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
     compared = (m.check_episodes or world.compared) * (1 + len(world.fixed)) * min(random, dreams)
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
-    dreamed = min(rates.agent_episode, dreams)
     grown = c.generations / (2 * LEARNING) if c.generations < LEARNING else 1 - LEARNING / (2 * c.generations)
-    learnt = min(rates.random, dreams) * (1 - grown) + dreamed * grown
+    learnt = min(untrained, dreams) * (1 - grown) + dreamed * grown
     evolved = [
         f"{count} generation{'s' * (count > 1)} of {population} x {episodes} {what}"
         for count, population, episodes, what in (
@@ -154,86 +105,61 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
         if count
     ]
     played = trials + c.real_generations * c.real_population * c.real_episodes
-    filmed = (3 * lasted + dreamed) if last.videos else 0
+    filmed, shown = (3 * lasted, dreamed) if last.videos else (0, 0)
+    episodes = f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random"
     return {
-        "extract": Work(f"play {e.episodes:,} episodes: {describe_policy(e)}", {"extract": frames}),
-        "vae": Work(
-            f"train V: {v.steps:,} batches of {v.batch} frames", {"vae": v.steps * v.batch}, VALIDATION * v.epochs
-        ),
-        "vae.encode": Work(f"encode some {seen:,} frames", {"encode": seen}),
-        "rnn": Work(
+        "extract": (f"play {e.episodes:,} episodes: {describe_policy(e)}", 0, {"extract": frames}),
+        "vae": (f"train V: {v.steps:,} batches of {v.batch} frames", VALIDATION * v.epochs, {"vae": v.steps * v.batch}),
+        "vae.encode": (f"encode some {seen:,} frames", 0, {"encode": seen}),
+        "rnn": (
             f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained",
-            {"rnn": taught + validated, "dream": compared, "blind": compared} if m.train else {},
+            0,
+            {"rnn": taught, "dream": compared, "blind": compared} if m.train else {},
         ),
-        "controller": Work(
+        "controller": (
             f"evolve C: {', then '.join(evolved)}",
+            0,
             {"dream": c.generations * learnt * c.population * c.episodes, "agent": played * lasted},
         ),
-        "controller.evaluate": Work(
-            f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random "
-            f"{world.step}-by-{world.step} episodes",
+        "controller.evaluate": (
+            f"{episodes} {world.step}-by-{world.step} episodes",
+            FILM * (filmed + shown),
             {
                 "final": last.episodes * lasted + last.random_episodes * random,
-                "alone": 3 * lasted if last.videos else 0,
+                "alone": filmed,
                 "dream": last.dreams * dreams,
             },
-            FILM * filmed,
         ),
     }
 
 
 def recorded(experiment: Experiment, iteration: int) -> int:
     """About how many frames an iteration records."""
-    rates, e = RATES[experiment.env.name], for_iteration(experiment, iteration).extract
-    episode = rates.episode if iteration == 1 else rates.agent_episode
-    return e.episodes * min(episode, e.max_steps or experiment.env.max_steps)
-
-
-def agent_speed(settings: Experiment) -> Callable[[str], float]:
-    """What this machine does of a kind in a second."""
-    rates, kind_of_processor = RATES[settings.env.name], processor_class(settings)
-    networks = matmul_flops() / REFERENCE_FLOPS[kind_of_processor]
-    games = core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds()
-
-    def speed(kind: str) -> float:
-        rate = getattr(rates, kind)
-        if isinstance(rate, tuple):
-            return float(rate[kind_of_processor] * networks)
-        return float(rate * (min(games, networks) if kind == "agent" else games))
-
-    return speed
+    e, (first, _, later) = for_iteration(experiment, iteration).extract, EPISODES[experiment.env.name]
+    return e.episodes * min(first if iteration == 1 else later, e.max_steps or experiment.env.max_steps)
 
 
 def offline_works(settings: Experiment) -> dict[str, Work]:
     """What the stages of the next-frame model do."""
     e, t, o = settings.extract, settings.train, settings.openloop
     steps = e.steps or e.episodes * 250
-    predicted = t.batch * (t.max_steps * t.unroll_from + t.max_steps * (1 - t.unroll_from) * t.unroll)
+    predicted = t.batch * t.max_steps * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
     flop = flop_of_a_frame(settings)
     validated = validations * (t.val_windows * t.unroll + 3 * t.video_steps)
     return {
-        "extract": Work(f"play some {steps:,} steps: {describe_policy(e)}", {"extract": steps}),
-        "nextframe": Work(
+        "extract": (f"play some {steps:,} steps: {describe_policy(e)}", 0, {"extract": steps}),
+        "nextframe": (
             f"train the next-frame model: {t.max_steps:,} batches of {t.batch} windows",
-            {"flop": flop * (FORWARD * predicted + validated)},
             VALIDATION * validations,
+            {"flop": flop * (FORWARD * predicted + validated)},
         ),
-        "openloop": Work(
-            f"predict {o.horizon} steps in {o.windows} held-out windows", {"flop": 2 * flop * o.windows * o.horizon}
+        "openloop": (
+            f"predict {o.horizon} steps in {o.windows} held-out windows",
+            0,
+            {"flop": 2 * flop * o.windows * o.horizon},
         ),
     }
-
-
-def offline_speed(settings: Experiment) -> Callable[[str], float]:
-    """What this machine does in a second: steps of the game, or FLOP."""
-    kind_of_processor = processor_class(settings)
-    speeds = {
-        "extract": OFFLINE_EXTRACT[settings.env.name]
-        * core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds(),
-        "flop": NEXTFRAME_FLOPS[kind_of_processor] * matmul_flops() / REFERENCE_FLOPS[kind_of_processor],
-    }  # fmt: skip
-    return speeds.__getitem__
 
 
 def flop_of_a_frame(settings: Experiment) -> float:
@@ -255,23 +181,13 @@ def processor_class(settings: Experiment) -> int:
 
 
 @functools.cache
-def matmul_flops(size: int = 2048, repeats: int = 4) -> float:
+def matmul_flops(size: int = 2048) -> float:
     """FLOP/s of numpy's float32 matrix product, the best of a few."""
     matrix = np.ones((size, size), np.float32)
-    return 2 * size**3 / shortest(lambda: matrix @ matrix, repeats)
+    return 2 * size**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=4))
 
 
 @functools.cache
 def loop_seconds() -> float:
     """Seconds of a short loop in Python, the best of a few: what one core is worth for all that is no matrix product."""
-    return shortest(lambda: sum(number * number for number in range(100_000)), 10)
-
-
-def shortest(action: Callable[[], object], repeats: int) -> float:
-    """Seconds that something takes, the best of a few."""
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter()
-        action()
-        best = min(best, time.perf_counter() - began)
-    return best
+    return min(timeit.repeat(lambda: sum(number * number for number in range(100_000)), number=1, repeat=10))

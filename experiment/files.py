@@ -28,8 +28,8 @@ REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, 
 """How it says that this cannot be written, or not here."""
 NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """How a file system says that it has no such thing."""
-TEXT_LIMIT = 64 << 20
-"""Bytes of a file of text above which it is none of ours."""
+TEXT_LIMIT = 100_000_000
+"""Bytes of a file of text above which it is none of ours: a million rows of metrics."""
 REASON = 120
 """Letters of what a library says of a damaged file that are shown."""
 JSON_REMEDY = "delete it, or use another run folder (--run)"

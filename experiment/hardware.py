@@ -10,10 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiment.run import Run
 from experiment.schema import Hardware
 
 FASTER = 1.3
 """bfloat16 is chosen where it multiplies at least this many times as fast as float32."""
+THREADS = "WORLD_MODELS_THREADS"
+"""The variable by which processes hand hardware.threads on to those that they start."""
 PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "envpool", "vizdoom", "cma", "h5py")
 
 
@@ -44,38 +47,60 @@ def import_tensorflow() -> None:
         os.close(terminal)
 
 
-def prepare(settings: Hardware) -> Machine:
-    """Set TensorFlow's threads and Keras's precision for this process; call it before building a model."""
+def prepare(settings: Hardware, run: Run | None = None) -> Machine:
+    """Set the threads of this process and Keras's precision; call it before building a model.
+
+    run: whose stage this is. What `auto` comes to is decided once for all its stages and iterations, and recorded there.
+    """
     import tensorflow as tf
 
     from experiment.backend import keras
 
-    threads = settings.threads or core_count()
+    use_threads(settings)
+    threads = thread_count()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:  # TensorFlow has computed already in this process: its threads stay as they are
         threads = tf.config.threading.get_intra_op_parallelism_threads() or core_count()
     precision: str = settings.precision
-    if precision == "auto":  # where nothing can be faster, a busy machine must not make it look so
-        faster = may_be_faster() and matmul_peak("bfloat16", 1024) > FASTER * matmul_peak("float32", 1024)
-        precision = "bfloat16" if faster else "float32"
+    if precision == "auto":
+        decided = run and run.precision()
+        precision = decided or faster_precision()
+        if run is not None and not decided:
+            run.update_results("hardware", "precision", precision)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     return Machine(threads, precision)
 
 
-def may_be_faster() -> bool:
-    """Whether there may be hardware for bfloat16: on an x86 processor without it, its convolutions are 5 times as slow."""
+def faster_precision() -> str:
+    """The precision that this machine multiplies faster."""
     import tensorflow as tf
 
     plain = platform.machine() in ("x86_64", "AMD64") and not any(name in processor_name() for name in ("BF16", "AMX"))
-    return not plain or bool(tf.config.list_physical_devices("GPU"))
+    if plain and not tf.config.list_physical_devices("GPU"):
+        return "float32"  # however a busy machine makes it look: there bfloat16's convolutions are 5 times as slow
+    return "bfloat16" if matmul_peak("bfloat16", 1024) > FASTER * matmul_peak("float32", 1024) else "float32"
+
+
+def use_threads(settings: Hardware) -> None:
+    """Have this process, and those that it starts, compute with hardware.threads threads."""
+    os.environ[THREADS] = str(settings.threads)
+
+
+def thread_count() -> int:
+    """Threads to compute with: hardware.threads where it was given to `use_threads`, else one for each core."""
+    return int(os.environ.get(THREADS, 0)) or core_count()
 
 
 def core_count() -> int:
     """Cores that this process may use: by its affinity, and by the processor time that its container has, rounded up."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return math.ceil(min(cores, cpu_quota()))
+    return math.ceil(min(len(own_cores()) or os.cpu_count() or 1, cpu_quota()))
+
+
+def own_cores() -> list[int]:
+    """The numbers of the cores that this process may use; empty where the system cannot tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def cpu_quota(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
@@ -147,17 +172,13 @@ def describe_machine() -> dict[str, Any]:
 def processor_name() -> str:
     """The processor's name, with the matrix extensions that decide its speed."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    name = next(
-        (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")),
-        platform.machine(),
-    )
-    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "").split()
-    found = [
-        label
-        for flag, label in (("avx512f", "AVX-512"), ("avx512_bf16", "AVX512_BF16"), ("amx_bf16", "AMX"))
-        if flag in flags
-    ]
+    parts = [line.partition(":") for line in reversed(lines)]
+    about = {key.strip(): value.strip() for key, _, value in parts}  # the first core's
+    flags = about.get("flags", about.get("Features", "")).split()
+    extensions = {"avx512f": "AVX-512", "avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}
+    found = [label for flag, label in extensions.items() if flag in flags]
+    name = about.get("model name", platform.machine())
     return f"{name} ({', '.join(found)})" if found else name

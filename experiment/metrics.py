@@ -4,11 +4,9 @@ import contextlib
 import csv
 import itertools
 import math
-import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -16,11 +14,10 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.scalar.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from experiment.files import atomic, sync, writing
+from experiment.files import atomic, read_text, reading, sync, writing
 from experiment.problem import Problem
 
-LIMIT = 100_000_000
-"""Bytes of the largest metrics file that is read: a million rows."""
+REMEDY = "delete it, or run its stage again"
 
 
 class Metrics:
@@ -37,7 +34,6 @@ class Metrics:
         last = -math.inf if resume_from is None else resume_from
         kept = [row for row in ([] if resume_from is None else read_metrics_rows(path)) if float(row["step"]) <= last]
         self.columns: list[str] | None = list(kept[0]) if kept else None
-        self.earlier = self.columns  # those that the file had, until they are compared
         self.events = None
         with writing(path):
             with atomic(path) as temporary, open(temporary, "w", newline="") as file:
@@ -50,19 +46,17 @@ class Metrics:
             self.file = open(path, "a", newline="")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, step: int, **numbers: float) -> None:
-        """Append one row. Raises ValueError if the columns differ from the first row's; Problem if that was there before."""
+        """Append one row. Raises Problem if its columns are not those of the first row."""
         row = {"step": step, **numbers}
-        if self.earlier is not None and set(self.earlier) != set(row):
-            raise damaged(self.path, f"it has the columns {', '.join(self.earlier)} and not {', '.join(row)}")
-        self.earlier = None
+        if self.columns is not None and set(self.columns) != set(row):
+            raise damaged(self.path, f"it has the columns {', '.join(self.columns)} and not {', '.join(row)}")
         writer = csv.DictWriter(self.file, fieldnames=self.columns or list(row))
         text = {
             name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()
         }
         with writing(self.path):
-            if (
-                self.events is not None
-            ):  # before the row: one that a killed training leaves is dropped, one it lacks is lost
+            # First: an event without its row is dropped after a kill, and one that is not there is lost.
+            if self.events is not None:
                 self.events.write(step, numbers)
             if self.columns is None:
                 self.columns = list(row)
@@ -74,9 +68,7 @@ class Metrics:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         with writing(self.path):
             try:
                 self.file.close()
@@ -129,49 +121,43 @@ def read_events(path: Path) -> Iterator[event_pb2.Event]:
         yield from LegacyEventFileLoader(str(path)).Load()
 
 
-class MetricsRow(dict[str, str]):
-    """A row of a metrics file: column -> text. A column that it lacks is a Problem."""
+class Columns(dict[str, Any]):
+    """The columns of a metrics file, or of a row of it, by name. One that it lacks is a Problem."""
 
-    def __init__(self, path: Path, row: Mapping[str, str]):
-        super().__init__(row)
+    def __init__(self, path: Path, columns: Mapping[str, Any]):
+        super().__init__(columns)
         self.path = path
 
     def __missing__(self, name: str) -> NoReturn:
         raise damaged(self.path, f"it has no column {name}")
 
 
-def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[MetricsRow]:
+def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[Columns]:
     """The rows of a metrics file as text; none if there is no file. A last row cut short by a kill is left out.
 
     Raises Problem if it is damaged: what is not in one of the columns `text` is to be a number.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise damaged(path, "it is not a file")
-        if path.stat().st_size > LIMIT:
-            raise damaged(path, f"it has more than {LIMIT:,} bytes")
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    if not path.exists():
+        return []
+    with reading(path, REMEDY):
+        rows = list(csv.DictReader(read_text(path).splitlines()))
         rows = [row for row in rows if all(value not in (None, "") for value in row.values())]
         for row in rows:
             for name, value in row.items():
                 if name not in text:
                     float(value)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: of a list, what a row has too many
-        raise damaged(path, str(error)) from error
-    return [MetricsRow(path, row) for row in rows]
+    return [Columns(path, row) for row in rows]
 
 
 def damaged(path: Path, reason: str) -> Problem:
     """The Problem that a metrics file cannot be used."""
-    return Problem(f"{path} is damaged ({reason[:200]}): delete it, or run its stage again")
+    return Problem(f"{path} is damaged ({reason}): {REMEDY}")
 
 
-def read_metrics(path: Path) -> Mapping[str, Any]:
-    """The columns of a metrics file as float arrays; none if it has no rows. Raises Problem if it is damaged."""
+def read_metrics(path: Path) -> Columns:
+    """A metrics file as float arrays; no columns if it has no rows. Raises Problem if it is damaged."""
     rows = read_metrics_rows(path)
-    return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
+    return Columns(path, {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else {})})
 
 
 def write_metrics(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -3,8 +3,7 @@
 import math
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -40,51 +39,39 @@ class Progress:
         self.note = note or self.note
         if self.terminal:
             # The rate is last: where 80 columns are too few, the end is cut off.
-            self.bar.set_postfix_str(", ".join(filter(None, [self.left(), self.note, self.pace()])), refresh=False)
+            self.bar.set_postfix_str(", ".join(filter(None, [self.left(), self.note, self.rate()])), refresh=False)
             self.bar.update(amount)
         elif time.monotonic() - self.printed >= PLAIN_INTERVAL:
-            self.printed = time.monotonic()
-            print(self.line(), flush=True)
+            self.printed, share = time.monotonic(), 100 * self.done / max(self.total, 1)
+            done = f"{self.done:,}/{self.total:,} {self.unit} ({share:.0f} %)"
+            self.show(done, self.rate(), self.left(), self.note)
 
     def say(self, text: str) -> None:
         """Print a line without breaking the bar."""
-        if self.terminal:
-            self.bar.write(text)
-        else:
-            print(text, flush=True)
+        self.bar.write(text)
+        sys.stdout.flush()
 
-    def rate(self) -> float:
-        """Units a second since this run began."""
-        return (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
+    def show(self, *parts: str) -> None:
+        """Print what the bar would show, as plain text."""
+        print(f"{self.title}: {', '.join(filter(None, parts))}", flush=True)
 
-    def pace(self) -> str:
-        """The rate in words."""
-        return f"{self.rate():,.4g} {self.unit}/s"
+    def rate(self) -> str:
+        """Units a second since this process began."""
+        return f"{(self.done - self.first) / max(time.monotonic() - self.began, 1e-9):,.4g} {self.unit}/s"
 
     def left(self) -> str:
-        """The time left in words."""
-        return f"{duration((self.total - self.done) / self.rate())} left" if self.rate() > 0 else "? left"
-
-    def line(self) -> str:
-        """What the bar would show, as plain text."""
-        share = 100 * self.done / max(self.total, 1)
-        text = f"{self.title}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {self.pace()}, {self.left()}"
-        return f"{text}, {self.note}" if self.note else text
+        """The time left at this rate."""
+        seconds = (time.monotonic() - self.began) * (self.total - self.done) / max(self.done - self.first, 1e-9)
+        return f"{duration(seconds)} left" if self.done > self.first else "? left"
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self.bar.close()
         if kind is None and not self.terminal:
             spent = duration(time.monotonic() - self.began)
-            note = f", {self.note}" if self.note else ""
-            print(
-                f"{self.title}: {self.done:,} {self.unit} in {spent}, {self.pace()}{note}",
-                flush=True,
-            )
+            self.show(f"{self.done:,} {self.unit} in {spent}", self.rate(), self.note)
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,12 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiment.config import flatten, load_made, to_yaml
 from experiment.files import JSON_REMEDY, LOCK, ROLLOUTS, atomic, check_folder, read_json, reading, regular, write_json
@@ -24,8 +26,17 @@ ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")
 """Sections of config.yaml that no stage has for its own."""
 
 
+def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mapping[str, Any]) -> str | None:
+    """The first key in which what was made is not what is wanted; None if it need not be made again.
+
+    made: what is recorded of it, such as settings, seeds and checksums of weights; unsaid: what holds where that says nothing.
+    """
+    told = {**unsaid, **made}
+    return next((key for key, value in wanted.items() if key not in told or not np.array_equal(told[key], value)), None)
+
+
 class Run:
-    """Paths and records of a run folder (DESIGN: one folder holds all that a run reads and writes)."""
+    """Paths and records of a run folder, which holds all that a run reads and writes."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -38,12 +49,12 @@ class Run:
             self.path = self.path.parent.parent
         self.config = self.path / "config.yaml"
         self.rollouts = self.path / ROLLOUTS
-        self.vae_weights = self.path / "vae.weights.h5"
+        self.vae_weights = self.weights("vae")
         self.latents = self.path / "latents.h5"
-        self.rnn_weights = self.path / "rnn.weights.h5"
+        self.rnn_weights = self.weights("rnn")
         self.starts = self.path / "starts.h5"
         self.controller = self.path / "controller.h5"
-        self.nextframe_weights = self.path / "nextframe.weights.h5"
+        self.nextframe_weights = self.weights("nextframe")
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics"
         self.tensorboard = self.path / "tensorboard"
@@ -117,7 +128,7 @@ class Run:
         complete = (
             record is not None
             and record["complete"]
-            and all(record["settings"].get(key, value) == value for key, value in current.items())
+            and difference(record["settings"], current, unsaid=current) is None
             and present
         )
         if not complete:
@@ -150,14 +161,30 @@ class Run:
             raise Problem(f"{self.record(stage)} is not what was written there: {JSON_REMEDY}")
         return record
 
+    def weights(self, stage: str) -> Path:
+        """What a stage trains: V, M or the next-frame model."""
+        return self.path / f"{stage}.weights.h5"
+
+    def is_trained(self, stage: str) -> bool:
+        """Whether those weights are there, and the stage is complete; of what is shipped there is no record of stages."""
+        return (self.read_record(stage) or {"complete": True})["complete"] and self.weights(stage).exists()
+
+    def precision(self) -> str | None:
+        """What hardware.precision=auto has come to in this run (see experiment.hardware.prepare); None if it was never asked."""
+        with self.reading_results():
+            found: str | None = self.read_results().get("hardware", {}).get("precision")
+            if found not in (None, "float32", "bfloat16"):
+                raise ValueError(f"a precision of {found}")
+        return found or (self.previous.precision() if self.previous is not None else None)
+
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        for key, value, _ in flatten(settings):
-            if key in recorded and recorded[key] != value and not is_extendable(key):
-                raise Problem(
-                    f"{self.path} holds a '{stage}' made with {key}={recorded[key]}, not {value}: "
-                    f"use another folder (--run), or the same setting ({key}={recorded[key]})"
-                )
+        wanted = {key: value for key, value, _ in flatten(settings) if key in recorded and not is_extendable(key)}
+        if key := difference(recorded, wanted, unsaid={}):
+            raise Problem(
+                f"{self.path} holds a '{stage}' made with {key}={recorded[key]}, not {wanted[key]}: "
+                f"use another folder (--run), or the same setting ({key}={recorded[key]})"
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -195,21 +222,11 @@ class Run:
 
     def check(self) -> None:
         """Raise Problem if something in the folder cannot be worked with, would be waited for, or leads out of it."""
-        for folder in (
-            self.rollouts,
-            self.checkpoints,
-            self.metrics,
-            self.tensorboard,
-            self.plots,
-            self.videos,
-            self.stages,
-        ):
-            if os.path.lexists(folder) and not folder.is_dir():
-                raise Problem(f"{folder} is not a folder: move it away")
-        for file in (self.config, self.vae_weights, self.latents, self.rnn_weights, self.starts, self.controller,
-                     self.nextframe_weights, self.results):  # fmt: skip
-            if file.exists():
-                regular(file)
+        for path in (path for path in vars(self).values() if isinstance(path, Path) and path != self.path):
+            if path.suffix and path.exists():
+                regular(path)
+            elif not path.suffix and os.path.lexists(path) and not path.is_dir():
+                raise Problem(f"{path} is not a folder: move it away")
         check_folder(self.path)
 
     def read_results(self) -> dict[str, Any]:
@@ -228,13 +245,11 @@ class Run:
 
     def update_results(self, *keys_and_value: Any) -> None:
         """results.json with one value set: update_results("evaluations", "game", {...}) sets results["evaluations"]["game"]."""
-        *keys, value = keys_and_value
+        *keys, last, value = keys_and_value
         place = results = self.read_results()
-        for key in keys[:-1]:
+        for key in keys:
             place = place.setdefault(key, {})
-        place[keys[-1]] = (
-            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-        )
+        place[last] = value
         write_json(self.results, results)
 
 

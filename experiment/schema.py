@@ -10,13 +10,7 @@ from typing import Any, Literal
 
 
 def setting(
-    default: Any,
-    text: str,
-    least: float = -inf,
-    most: float = inf,
-    *,
-    above: float = -inf,
-    below: float = inf,
+    default: Any, text: str, least: float = -inf, most: float = inf, *, above: float = -inf, below: float = inf
 ) -> Any:
     """A field with its meaning and limits: least <= value <= most, above < value < below; of a list, of each in it.
 
@@ -337,7 +331,7 @@ class Hardware:
 
     threads: int = setting(0, "threads for computing, or 0 for all cores", 0, 4096)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "auto: bfloat16 where the machine multiplies it faster"
+        "auto", "auto: bfloat16 where the machine multiplies it faster, decided once a run"
     )
     encode_batch: int = setting(512, "frames V encodes at once (multiples of an HDF5 chunk's 32 read best)", 1, BATCH)
 

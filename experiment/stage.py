@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, flatten, load_config
 from experiment.files import remove_partial
-from experiment.hardware import describe_machine, import_tensorflow
+from experiment.hardware import describe_machine, import_tensorflow, use_threads
 from experiment.iterations import for_iteration
 from experiment.problem import Problem
 from experiment.progress import duration
@@ -45,9 +45,9 @@ class Stage:
     makes: tuple[str, ...] = ()
     """The attributes of Run that name its products."""
     of_last: bool = False
-    """Whether as a command it means the last of a run's iterations; RUN/iterations/N names another."""
+    """Whether the command works on the last of a run's iterations, unless RUN/iterations/N names another."""
     whole: Callable[[Experiment, Run], bool] | None = None
-    """Whether its products are whole, where that they exist does not tell."""
+    """Whether its products are whole, where their existence alone does not tell."""
 
     def present(self, settings: Experiment, run: Run) -> bool:
         """Whether everything that this stage makes is there."""
@@ -117,22 +117,25 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     experiment = settle(load_config(arguments.config, arguments.preset, arguments.overrides), run)
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
-        resumed = run.record(stage.name).exists()
+        record = run.read_record(stage.name)
         if run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run)):
             print(f"{stage.name}: complete in {run.path}, nothing to do")
             return
         run.write_config(experiment, stage.sections)
         remove_partial(run.path)
+        use_threads(settings.hardware)
         import_tensorflow()
         before, began = files_in(run.path), time.monotonic()
         try:
             figures = function(settings, run) or {}
         except Problem:
-            if not resumed and files_in(run.path) == before:  # nothing was made of these settings: others are welcome
+            # Where nothing was made of these settings, others are welcome.
+            if record is None and files_in(run.path) <= before | {run.results}:
                 run.record(stage.name).unlink()
             raise
         seconds = time.monotonic() - began
-        record_time(run, stage.name, {"seconds": round(seconds, 1), "resumed": resumed, **figures})
+        figures = {"seconds": round(seconds, 1), "resumed": record is not None, **figures}
+        record_figures(run, stage.name, figures, again=record is not None and record["complete"])
         run.complete(stage.name)
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 
@@ -152,24 +155,23 @@ def files_in(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def record_time(run: Run, stage: str, figures: dict[str, Any]) -> None:
+def record_figures(run: Run, stage: str, figures: dict[str, Any], again: bool) -> None:
     """Write a stage's figures into results.json, with the machine they were measured on.
 
-    `seconds` are those of the process that completed the stage; `resumed` says that another had begun it.
+    `seconds` are those of the process that completed the stage; `resumed` says that another had begun it. again: whether
+    it was complete before: the figures of then stay, and these are kept beside them.
     """
+    if again and stage in run.read_results().get("stages", {}):
+        run.update_results("stages", stage, "again", figures)
+        return
     run.update_results("machine", describe_machine())
     run.update_results("stages", stage, figures)
 
 
 def run_folder(arguments: argparse.Namespace) -> Run:
-    """The run that the arguments name."""
-    return Run(arguments.run or default_run(arguments.config, arguments.preset))
-
-
-def default_run(config: str, preset: str | None) -> Path:
-    """runs/doom for configs/doom.yaml's default preset, runs/doom-quick for another."""
-    name = Path(config).stem
-    return Path("runs") / (name if preset in (None, DEFAULT_PRESET) else f"{name}-{preset}")
+    """The run that the arguments name; else runs/doom for configs/doom.yaml's default preset, runs/doom-quick for another."""
+    preset = "" if arguments.preset in (None, DEFAULT_PRESET) else f"-{arguments.preset}"
+    return Run(arguments.run or Path("runs") / f"{Path(arguments.config).stem}{preset}")
 
 
 def parse(stage: Stage, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -181,36 +183,25 @@ def new_parser(
     name: str, text: str, sections: Sequence[str], arguments: Sequence[str] | None = None
 ) -> argparse.ArgumentParser:
     """A parser for `python -m NAME CONFIG ...`, whose --help shows the settings of these sections as the arguments say."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    asked = HELP & set(arguments)
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}",
         description=textwrap.dedent(text).strip(),
-        epilog=settings_help(sections, settings=asked_about(arguments) if asked else None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
-    return parser
-
-
-def asked_about(arguments: Sequence[str]) -> Experiment | None:
-    """The settings of the CONFIG, preset and overrides in these arguments; None if there is no CONFIG, or it is wrong."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    with contextlib.suppress(SystemExit, Problem), contextlib.redirect_stderr(io.StringIO()):
-        given, _ = parser.parse_known_intermixed_args([text for text in arguments if text not in HELP])
-        return load_config(given.config, given.preset, given.overrides)
-    return None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that every command shares."""
     parser.add_argument("config", metavar="CONFIG", help="an experiment, such as configs/doom.yaml")
     parser.add_argument("--preset", metavar="NAME", help="quick, laptop (the default) or paper: how much of everything")
     parser.add_argument(
         "--run", metavar="DIR", type=folder_name, help="the run folder (runs/CONFIG, or runs/CONFIG-PRESET)"
     )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that differ, such as vae.steps=100")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked_about = None
+    if HELP & set(arguments):  # where CONFIG is missing or something is wrong, the defaults are shown
+        with contextlib.suppress(SystemExit, Problem), contextlib.redirect_stderr(io.StringIO()):
+            given, _ = parser.parse_known_intermixed_args([text for text in arguments if text not in HELP])
+            asked_about = load_config(given.config, given.preset, given.overrides)
+    parser.epilog = settings_help(sections, settings=asked_about)
+    return parser
 
 
 def folder_name(text: str) -> str:
@@ -227,9 +218,11 @@ def settings_help(
 
     settings: whose values are shown; the schema's defaults if not given.
     """
-    lines = ["settings (defaults of experiment/schema.py; CONFIG and its presets may say otherwise):"]
-    if settings is not None:
-        lines = ["settings (as CONFIG, its preset and what follows them say):"]
+    defaults, given = (
+        "defaults of experiment/schema.py; CONFIG and its presets may say otherwise",
+        "as CONFIG, its preset and what follows them say",
+    )
+    lines = [f"settings ({given if settings else defaults}):"]
     for key, value, entry in flatten(settings or Experiment()):
         if key.split(".")[0] in (*sections, *common):
             shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value

@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess as Process
 from typing import Any, NamedTuple, TypeVar
 
-from experiment.hardware import import_tensorflow
+from experiment.hardware import import_tensorflow, own_cores
 from experiment.problem import Problem
 from experiment.schema import Workers
 
@@ -27,16 +27,11 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Done(NamedTuple):
-    """A worker process's answer to a task."""
+class Answer(NamedTuple):
+    """A worker process's answer to a task: its result, or the exception that it raised."""
 
-    result: Any
-
-
-class Failed(NamedTuple):
-    """Its answer to a task that raised an exception."""
-
-    error: Exception
+    result: Any = None
+    error: Exception | None = None
 
 
 MAX_DEATHS = 3
@@ -110,21 +105,19 @@ def run_in_processes(
         while running:
             ready: list[Any] = multiprocessing.connection.wait([*running])
             answers = [(pipe, answer_of(pipe)) for pipe in ready]
-            for pipe, answer in sorted(answers, key=lambda item: isinstance(item[1], Failed)):  # results are not lost
+            answers.sort(key=lambda item: bool(item[1] and item[1].error))  # last, so that no result is lost
+            for pipe, answer in answers:
                 process, core, index = running[pipe]
                 if answer is None:
                     deaths[index] += 1
-                    if deaths[index] >= MAX_DEATHS:
-                        raise Problem(
-                            f"worker processes died {MAX_DEATHS} times in a row while doing {function.__module__}.{function.__name__}: "
-                            "is the machine out of memory? Use fewer with workers.processes=1"
-                        ) from None
+                    advice = "is the machine out of memory? Use fewer with workers.processes=1"
+                    check_deaths(deaths[index], "worker processes", function, advice)
                     del running[pipe]
                     process.kill()  # it may only be deaf
                     ending.append(process)
                     start(core, index)
                     continue
-                if isinstance(answer, Failed):
+                if answer.error is not None:
                     raise answer.error
                 if waiting:
                     running[pipe] = process, core, waiting[0]
@@ -145,47 +138,9 @@ def run_in_processes(
 def work(
     pipe: Any, function: Callable[[Task], Any], parent: int, tensorflow: bool = False, core: int | None = None
 ) -> None:
-    """What a worker process does: answer every task that comes."""
-    follow_parent(parent, tensorflow, core)
-    with contextlib.suppress(EOFError, ConnectionError):  # nothing more comes, or nobody waits for it
-        while True:
-            task = pipe.recv()
-            answer: Done | Failed
-            try:
-                answer = Done(function(task))
-            except Exception as error:
-                error.add_note(traceback.format_exc())
-                answer = Failed(error)
-            pipe.send(answer)
+    """What a worker process does: answer every task that comes, on `core` if it has one to itself.
 
-
-def answer_of(pipe: Any) -> "Done | Failed | None":
-    """The answer of a worker process; None if it has died."""
-    try:
-        return pipe.recv()
-    except (EOFError, ConnectionError):
-        return None
-
-
-@contextlib.contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends; the processes that are started in it never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def own_cores() -> list[int]:
-    """The numbers of the cores that this process may use; empty where the system cannot tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def follow_parent(parent: int, tensorflow: bool, core: int | None) -> None:
-    """Set up a worker process: Ctrl-C is the parent's to handle, and the worker ends when the parent is gone.
-
-    core: to stay on.
+    Ctrl-C is the parent's to handle, and the process ends when the parent is gone.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -199,6 +154,40 @@ def follow_parent(parent: int, tensorflow: bool, core: int | None) -> None:
     threading.Thread(target=watch, daemon=True).start()
     if tensorflow:
         import_tensorflow()
+    with contextlib.suppress(EOFError, ConnectionError):  # nothing more comes, or nobody waits for it
+        while True:
+            task = pipe.recv()
+            try:
+                answer = Answer(function(task))
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                answer = Answer(error=error)
+            pipe.send(answer)
+
+
+def answer_of(pipe: Any) -> Answer | None:
+    """The answer of a worker process; None if it has died."""
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        return None
+
+
+def check_deaths(deaths: int, who: str, function: Callable[..., Any], advice: str) -> None:
+    """Raise Problem if too many workers have died of one task."""
+    if deaths >= MAX_DEATHS:
+        doing = f"{function.__module__}.{function.__name__}"
+        raise Problem(f"{who} died {MAX_DEATHS} times in a row while doing {doing}: {advice}") from None
+
+
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; the processes that are started in it never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:
@@ -231,11 +220,8 @@ def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], addres
                 raise error.cause from None
             except ray.exceptions.RayActorError:
                 ray.kill(worker)  # it may only be out of reach
-                if deaths + 1 >= MAX_DEATHS:
-                    raise Problem(
-                        f"Ray's workers died {MAX_DEATHS} times in a row while doing {function.__module__}.{function.__name__}: "
-                        "is a machine out of memory, or without this project?"
-                    ) from None
+                advice = "is a machine out of memory, or without this project?"
+                check_deaths(deaths + 1, "Ray's workers", function, advice)
                 begin(start(), index, deaths + 1)
                 continue
             if waiting:
@@ -268,17 +254,12 @@ def connect_to_ray(address: str) -> Any:
         raise Problem("workers.backend=ray needs Ray: install it with `bash launch_scripts/setup.bash ray`") from None
     if not ray.is_initialized():
         try:
-            check_reachable(address)
+            if ":" in address and "://" not in address:  # where nothing listens, Ray would try for several minutes
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(
                 address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
             )
         except (OSError, ValueError) as error:
             raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
     return ray
-
-
-def check_reachable(address: str) -> None:
-    """Raise OSError or ValueError if nothing listens at host:port; Ray itself would try for several minutes."""
-    if ":" in address and "://" not in address:
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=5).close()

@@ -34,7 +34,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
         from controller.real import measured
         from experiment.hardware import prepare
 
-        prepare(settings.hardware)
+        prepare(settings.hardware, run)
         settings = replace(settings, hardware=measured(settings.hardware))
         return collect(settings, run, with_networks(run))
     return collect(settings, run)

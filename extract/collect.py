@@ -14,10 +14,10 @@ from envs.play import Moment, Player, moments
 from envs.worlds import WORLDS, World
 from experiment.config import flatten
 from experiment.files import check_inside
-from experiment.hardware import core_count
+from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.progress import Progress
-from experiment.run import Run
+from experiment.run import Run, difference
 from experiment.schema import Env, Experiment, Extract
 from experiment.workers import run_tasks
 from extract.policies import Each, describe_policy, make_policy, policy_rng
@@ -103,7 +103,7 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     began, steps = time.monotonic(), 0
     with Progress("recording rollouts", total=total, unit=unit, done=done) as bar:
         networks = player is not without_networks
-        processes = max(1, core_count() // world.recorded_on)
+        processes = max(1, thread_count() // world.recorded_on)
         for index, result in run_tasks(record, missing, settings.workers, processes, networks, pin=True):
             played.append(result)
             steps += int(result.lengths.sum())
@@ -158,12 +158,11 @@ def check(task: ShardTask) -> Recorded:
     """All episodes played for a finished shard. Raises Problem if it is not what the task asks for."""
     shard = read_shard(task.path)
     defaults = {key: value for key, value, _ in flatten(Experiment())}  # of settings that are newer than the shard
-    for key, value in task.origin.items():
-        found = shard.attributes.get(key, defaults.get(key))
-        if found is None or not np.array_equal(found, value):
-            raise Problem(
-                f"{task.path} was recorded with {key}={found}, not {value}: delete it and run `python -m extract` again"
-            )
+    if key := difference(shard.attributes, task.origin, unsaid=defaults):
+        raise Problem(
+            f"{task.path} was recorded with {key}={shard.attributes.get(key, defaults.get(key))}, not {task.origin[key]}: "
+            "delete it and run `python -m extract` again"
+        )
     return Recorded(shard.played_lengths, shard.played_returns, len(shard.lengths))
 
 

@@ -32,7 +32,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     Returns throughput: windows trained on, and windows a second in this process. Raises Problem if the loss is no longer
     a number, the disk is full, or the rollouts cannot be used or are not of these settings.
     """
-    machine = prepare(settings.hardware)
+    machine = prepare(settings.hardware, run)
     options, world = settings.train, world_of(settings)
     rollouts = open_rollouts(settings, run)
     model = compiled(NextFrame(signature_from(settings), world, settings.model, options))

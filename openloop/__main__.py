@@ -12,7 +12,7 @@ from experiment.hardware import describe_machine, import_tensorflow
 from experiment.pretrained import is_shipped
 from experiment.problem import Problem
 from experiment.progress import duration
-from experiment.run import Run
+from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.stage import Stage, guard, settings_help
 from openloop.predictor import CHANGEABLE, Kind, kind_of, open_run
@@ -117,7 +117,7 @@ def measured(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any] | Non
 def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
     """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
     unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
-    return {**unsaid, **record.get("of", {})} == current
+    return difference(record.get("of", {}), current, unsaid) is None
 
 
 def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
 
     o = settings.openloop
     rollouts, actions, windows = open_recorded(settings, run)
-    machine = prepare(settings.hardware)
+    machine = prepare(settings.hardware, run)
     predictor = kind.load(settings, run)
     curves = evaluate(predictor, rollouts, actions, windows, o)
     means = means_of(curves, windows, o)

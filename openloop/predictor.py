@@ -80,17 +80,11 @@ def kind_of(run: Run) -> Kind:
     """The kind of predictor that a run has. Raises Problem if none of them is complete, naming the stage to run."""
     missing: list[str] = []
     for kind in KINDS:
-        left = [stage for stage, weights in kind.weights.items() if not is_trained(run, stage, weights)]
+        left = [stage for stage in kind.weights if not run.is_trained(stage)]
         if not left:
             return kind
         missing.append(f"`python -m {left[0]}`")
     raise Problem(f"{run.path} has no trained model to predict with yet: run {' or '.join(missing)} first")
-
-
-def is_trained(run: Run, stage: str, weights: str) -> bool:
-    """Whether a stage's weights are there, and it is complete; of what is shipped there is no record of stages."""
-    record = run.read_record(stage)
-    return (record is None or record["complete"]) and getattr(run, weights).exists()
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:

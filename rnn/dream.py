@@ -27,7 +27,7 @@ import tensorflow as tf
 from envs.actions import move
 from envs.worlds import world_of
 from experiment.backend import keras
-from experiment.hardware import core_count
+from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -149,7 +149,7 @@ def pad(values: Tensor, axis: int) -> Tensor:
 
 def tile_sizes(rows: int) -> list[int]:
     """The tiles that hold `rows` dreams: large ones first, none but the last less than full, and one for every core."""
-    sizes, largest = [], rows / core_count()
+    sizes, largest = [], rows / thread_count()
     while rows > 0:
         sizes.append(next((size for size in TILES if size <= largest and rows >= size * FULL), TILES[-1]))
         rows -= sizes[-1]
@@ -384,7 +384,7 @@ class Dream:
             tf.constant(seed, tf.int64),
             tf.constant(temperature, tf.float32),
         )
-        with ThreadPoolExecutor(core_count()) as pool:
+        with ThreadPoolExecutor(thread_count()) as pool:
             for first in range(0, max_steps, BLOCK):
                 steps = tf.range(first, min(first + BLOCK, max_steps))
                 results = list(pool.map(functools.partial(block, *constants, steps), tiles))

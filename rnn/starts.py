@@ -12,7 +12,7 @@ from experiment.arrays import open_hdf5
 from experiment.files import checksum
 from experiment.hdf5 import written
 from experiment.problem import Problem
-from experiment.run import Run
+from experiment.run import Run, difference
 from experiment.schema import Experiment
 from rnn.model import MDNRNN
 from rnn.series import Series
@@ -94,7 +94,7 @@ def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts
     if not path.exists():
         return None
     with open_hdf5(path, "delete it and run `python -m vae.encode` again") as file:
-        if any(not np.array_equal(file.attrs.get(key, ()), value) for key, value in attributes.items()):
+        if difference(file.attrs, attributes, unsaid={}) is not None:
             return None
         mu, logvar = (file[name][()].astype("float32") for name in ("mu", "logvar"))
         empty = np.zeros((len(mu), model.hidden), "float32")

@@ -141,7 +141,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     figures, a row an epoch), metrics/rnn_losses.csv (training losses), checkpoints/. Raises Problem where the loss
     becomes NaN.
     """
-    prepare(settings.hardware)
+    prepare(settings.hardware, run)
     m = settings.rnn
     latents = Latents.load(run.latents)
     train_episodes, held_out = latents.split(settings.data.val_ratio)

@@ -26,7 +26,7 @@ from experiment.schema import Experiment, Vae
 from extract.collect import collect
 from extract.rollouts import read_shard
 from openloop.__main__ import measured
-from openloop.predictor import KINDS, is_trained
+from openloop.predictor import KINDS
 from vae.encode import is_whole
 from vae.latents import Latents
 
@@ -196,7 +196,7 @@ DEEP = "[" * 100_000
 def test_a_record_that_is_something_else_is_named(run, text):
     run.stages.mkdir()
     run.record("rnn").write_text(text, encoding="latin-1")
-    for use in (lambda: run.read_record("rnn"), lambda: is_trained(run, "rnn", "rnn_weights")):
+    for use in (lambda: run.read_record("rnn"), lambda: run.is_trained("rnn")):
         with pytest.raises(Problem, match=r"rnn\.json is .*delete it"):
             use()
 

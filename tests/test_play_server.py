@@ -328,9 +328,7 @@ def test_a_model_without_recorded_windows_can_still_be_played_beside(breakout, t
 
 
 def test_a_batch_of_one_is_computed_in_float32_unless_told_otherwise(monkeypatch):
-    peaks = {"bfloat16": 9.0, "float32": 1.0}
-    monkeypatch.setattr("experiment.hardware.matmul_peak", lambda dtype, size: peaks[dtype])
-    monkeypatch.setattr("experiment.hardware.may_be_faster", lambda: True)
+    monkeypatch.setattr("experiment.hardware.faster_precision", lambda: "bfloat16")
     for asked, used in (("auto", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")):
         assert prepare(for_one(Hardware(precision=asked))).precision == used
     assert prepare(Hardware()).precision == "bfloat16"

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
+from experiment import hardware
 from experiment.config import load_config
 from experiment.files import LOCK, PARTIAL, atomic, remove_partial, write_json
 from experiment.metrics import Metrics, read_events, read_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
+from experiment.schema import Hardware
 from experiment.stage import Stage, guard, meant, parse, run_stage
 from tests.test_config import DOOM
 
@@ -93,6 +95,38 @@ def test_run_stage_records_skips_and_locks(tmp_path, capsys):
     assert results["machine"]["cores"] >= 1
 
 
+def test_opened_again_a_complete_stage_keeps_its_figures(tmp_path):
+    """Whether it is asked for more, or has nothing left to do."""
+    stage = Stage("second", "", sections=("controller",))
+
+    def figures(generations):
+        arguments = parse(stage, [str(DOOM), "--run", str(tmp_path), f"controller.generations={generations}"])
+        run_stage(stage, lambda settings, run: {"generations": settings.controller.generations}, arguments)
+        return Run(tmp_path).read_results()["stages"]["second"]
+
+    first = figures(3)
+    assert first["generations"] == 3 and not first["resumed"]
+    for generations in (5, 2):
+        kept = figures(generations)
+        assert kept.pop("again")["generations"] == generations and kept == first
+
+
+def test_what_auto_precision_comes_to_is_decided_once_a_run(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    for measured in ("float32", "bfloat16"):
+        monkeypatch.setattr(hardware, "faster_precision", lambda measured=measured: measured)
+        for each in (run, run.at(2)):
+            assert hardware.prepare(Hardware(), each).precision == "float32" == each.precision()
+    assert hardware.prepare(Hardware()).precision == "bfloat16"
+    assert (
+        hardware.prepare(Hardware(precision="bfloat16"), run).precision == "bfloat16" and run.precision() == "float32"
+    )
+    run.update_results("hardware", "precision", "float16")
+    with pytest.raises(Problem, match=r"results\.json is not what was written there"):
+        hardware.prepare(Hardware(), run)
+    hardware.prepare(Hardware(precision="float32"))
+
+
 def test_failed_stage_is_not_complete(tmp_path):
     def work(settings, run):
         run.vae_weights.touch()
@@ -109,6 +143,7 @@ def test_failed_stage_is_not_complete(tmp_path):
 def test_what_was_refused_before_anything_was_made_may_be_asked_for_otherwise(tmp_path):
     def work(settings, run):
         if settings.extract.seed == 0:
+            run.update_results("hardware", "precision", "float32")
             raise Problem("try another seed")
 
     with pytest.raises(Problem, match="another seed"):
@@ -211,7 +246,7 @@ def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
         file.write("4,")  # killed while writing a row
     with Metrics(path, resume_from=2) as metrics:
         metrics.write(3, loss=9.0)
-        with pytest.raises(ValueError, match="other"):
+        with pytest.raises(Problem, match="step, loss and not step, other"):
             metrics.write(4, other=1.0)
     columns = read_metrics(path)
     assert columns["step"].tolist() == [1, 2, 3]
@@ -226,7 +261,7 @@ def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
 def test_damaged_metrics_are_named_before_training_goes_on(tmp_path, content):
     path = tmp_path / "m.csv"
     path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(Problem, match=r"m\.csv is damaged \(.*\): delete it"):
+    with pytest.raises(Problem, match=r"m\.csv is (damaged \(.*\): delete it|a folder, not a file)"):
         Metrics(path, resume_from=1)
 
 

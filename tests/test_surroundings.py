@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from experiment.hardware import core_count, cpu_quota
+from experiment.hardware import THREADS, core_count, cpu_quota, thread_count, use_threads
 from experiment.problem import Problem
 from experiment.progress import duration, percent
+from experiment.schema import Hardware
 from experiment.stage import guard
 from experiment.surroundings import Stream, drop_variables
 
@@ -182,6 +183,20 @@ def test_a_part_of_a_core_is_a_core(monkeypatch, quota, cores):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr("experiment.hardware.cpu_quota", lambda: quota)
     assert core_count() == cores
+
+
+def test_the_setting_for_threads_holds_in_this_process_and_in_those_that_it_starts(monkeypatch):
+    monkeypatch.setenv(THREADS, "0")
+    assert thread_count() == core_count()
+    use_threads(Hardware(threads=3))
+    assert thread_count() == 3
+    started = subprocess.run(
+        [sys.executable, "-c", "from envs.pools import pool_threads; print(pool_threads(32))"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert started.stdout == "3\n", started.stderr
 
 
 def test_figures_are_said_in_words():

@@ -17,7 +17,7 @@ import numpy as np
 
 from experiment.arrays import read_npz, write_npz
 from experiment.files import checksum, reading
-from experiment.hardware import core_count, prepare
+from experiment.hardware import prepare, thread_count
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
@@ -49,7 +49,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
     from vae.model import load_vae
 
-    prepare(settings.hardware)
+    prepare(settings.hardware, run)
     model = load_vae(run, settings)
     rollouts = Rollouts(*run.all_rollouts)
     encode = tf.function(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
@@ -103,7 +103,7 @@ def encode_ranges(
             np.concatenate([part.numpy() for part in parts]).astype(np.float16) for parts in zip(*batches, strict=True)
         )
 
-    streams = core_count() + 1
+    streams = thread_count() + 1
     waiting: deque[Future[tuple[np.ndarray, ...]]] = deque()
     with ThreadPoolExecutor(streams) as pool:
         try:
