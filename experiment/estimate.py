@@ -1,6 +1,6 @@
 """About how long each stage will take on this machine, told before the work begins.
 
-A stage says what it does (`Work`: amounts of kinds that RATES knows) and what it costs whatever the amounts (FIXED:
+A stage says what it does (`Work`: amounts of kinds that a world's rates know) and what it costs whatever the amounts (FIXED:
 imports, compiling, pictures, opening games). Networks are as fast as a short matrix product is here, by rates measured on
 three classes of processors; games and fixed costs go by a short loop, and games by the cores too.
 """
@@ -26,63 +26,6 @@ AMX, BF16, FLOAT32 = 0, 1, 2
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)
 """Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
 
-Measured = tuple[float, float, float]
-"""What the reference machine of each class does a second."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How long episodes are, and what the reference machines do a second."""
-
-    episode: int
-    """Steps of a recorded episode."""
-    random: int
-    """Steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet."""
-    agent_episode: int
-    """Steps of an episode of a trained controller."""
-    extract: float  # steps
-    blind: float  # steps of the fixed policies, in the same games
-    agent: float  # steps, in the world that C is trained and tried in
-    final: float  # steps, in the one that is reported
-    alone: float  # steps there of a single game, to be filmed
-    vae: Measured  # frames
-    encode: Measured  # frames
-    rnn: Measured  # frames
-    dream: Measured  # steps
-
-
-RATES = {
-    "doom": Rates(
-        episode=330,
-        random=210,
-        agent_episode=850,
-        extract=7_900,
-        blind=3_000,
-        agent=2_700,
-        final=2_700,
-        alone=350,
-        vae=(1_300, 919, 250),
-        encode=(24_000, 10_701, 4_000),
-        rnn=(36_000, 24_763, 5_000),
-        dream=(160_000, 78_528, 21_000),
-    ),
-    "carracing": Rates(
-        episode=1_000,
-        random=1_000,
-        agent_episode=1_000,
-        extract=1_700,
-        blind=2_000,
-        agent=1_400,
-        final=330,
-        alone=150,
-        vae=(1_300, 919, 250),
-        encode=(24_000, 10_701, 4_000),
-        rnn=(90_000, 62_000, 15_000),
-        dream=(300_000, 147_000, 40_000),
-    ),
-}
-OFFLINE_EXTRACT = {"breakout": 2_500, "coinrun": 4_800}
-"""Steps a second."""
 NEXTFRAME_FLOPS = (450e9, 300e9, 90e9)
 """FLOP/s that the next-frame model is trained with."""
 FIXED = {
@@ -132,7 +75,8 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
 
 def agent_works(experiment: Experiment, settings: Experiment, iteration: int) -> dict[str, Work]:
     """What the stages of V, M and C do in an iteration, whose settings are given beside those of the whole experiment."""
-    world, rates = world_of(settings), RATES[settings.env.name]
+    world = world_of(settings)
+    rates = world.rates
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
     longest, dreams = settings.env.max_steps, settings.dream.max_steps
     lasted, random = min(rates.agent_episode, longest), min(rates.random, longest)
@@ -184,14 +128,14 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
 
 def recorded(experiment: Experiment, iteration: int) -> int:
     """About how many frames an iteration records."""
-    rates, e = RATES[experiment.env.name], for_iteration(experiment, iteration).extract
+    rates, e = world_of(experiment).rates, for_iteration(experiment, iteration).extract
     episode = rates.episode if iteration == 1 else rates.agent_episode
     return e.episodes * min(episode, e.max_steps or experiment.env.max_steps)
 
 
 def agent_speed(settings: Experiment) -> Callable[[str], float]:
     """What this machine does of a kind in a second."""
-    rates, kind_of_processor = RATES[settings.env.name], processor_class(settings)
+    rates, kind_of_processor = world_of(settings).rates, processor_class(settings)
     networks = matmul_flops() / REFERENCE_FLOPS[kind_of_processor]
     games = core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds()
 
@@ -207,7 +151,7 @@ def agent_speed(settings: Experiment) -> Callable[[str], float]:
 def offline_works(settings: Experiment) -> dict[str, Work]:
     """What the stages of the next-frame model do."""
     e, t, o = settings.extract, settings.train, settings.openloop
-    steps = e.steps or e.episodes * 250
+    steps = e.steps or e.episodes * world_of(settings).rates.episode
     predicted = t.batch * (t.max_steps * t.unroll_from + t.max_steps * (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
     flop = flop_of_a_frame(settings)
@@ -229,7 +173,7 @@ def offline_speed(settings: Experiment) -> Callable[[str], float]:
     """What this machine does in a second: steps of the game, or FLOP."""
     kind_of_processor = processor_class(settings)
     speeds = {
-        "extract": OFFLINE_EXTRACT[settings.env.name]
+        "extract": world_of(settings).rates.extract
         * core_count() / REFERENCE_CORES * REFERENCE_LOOP / loop_seconds(),
         "flop": NEXTFRAME_FLOPS[kind_of_processor] * matmul_flops() / REFERENCE_FLOPS[kind_of_processor],
     }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.actions import drive, from_discrete, move, to_discrete, undrive
-from envs.worlds import WORLDS
+from envs.worlds import FILES, WORLDS
 from experiment.backend import ops
 
 
@@ -46,7 +46,7 @@ def test_tensors_are_executed_as_arrays_are(execute, shape):
     assert len(np.unique(execute(raw))) > 2
 
 
-@pytest.mark.parametrize("name", list(WORLDS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_worlds_execute_what_their_environments_take(name):
     """Raw to executed to the environment's and all the way back."""
     world = WORLDS[name]
