@@ -70,6 +70,6 @@ def test_settings_know_how_long_a_worlds_episodes_are_and_of_how_many_numbers_it
     """They are checked before any world is imported."""
     world, config = WORLDS[name], PROJECT / "configs" / f"{name}.yaml"
     load_config(config, None, [f"env.max_steps={world.longest}"])
-    with pytest.raises(UsageProblem, match=f"{name} lasts at most {world.longest:,} steps"):
+    with pytest.raises(UsageProblem, match=f"env.max_steps={world.longest + 1}.* {world.longest:,}"):
         load_config(config, None, [f"env.max_steps={world.longest + 1}"])
     load_config(config, None, [f"extract.brownian_centre={[0.0] * world.actions}"])
