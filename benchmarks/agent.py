@@ -1,5 +1,6 @@
 """The real agent loop (game, V, M and C): many games as one batch against one game, step by step, eager."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
 from envs.actions import move, to_discrete
-from envs.doom import DoomEnv, DoomVector
+from envs.doom import DoomEnv
 from envs.play import play
 from envs.worlds import world_of
 from experiment.config import load_config
@@ -27,7 +28,7 @@ def measure() -> Iterator[Measurement]:
     vae, rnn, policy = VAE(settings.vae.z), build_rnn(settings), policy_from(settings)
     agent, world = Agent(vae, rnn, policy, seen_by(settings)), world_of(settings)
     parameters = np.random.default_rng(0).normal(0, 0.1, policy.size)
-    games = DoomVector(GAMES, MAX_STEPS)
+    games = world.open(dataclasses.replace(settings.env, max_steps=MAX_STEPS), GAMES)
     seeds = range(GAMES)
 
     def batched() -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.measure import Measurement, best_rate
 from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
-from envs.carracing import TITLE, CarRacingEnv
+from envs.carracing import CarRacingEnv
 from envs.play import moments, play
 from envs.pools import import_envpool
 from envs.worlds import world_of
@@ -36,9 +36,8 @@ def measure() -> Iterator[Measurement]:
         "configs/carracing.yaml", None, [f"env.max_steps={STEPS}", f"repeat.max_steps={STEPS}", f"env.games={GAMES}"]
     )
     world = world_of(settings)
-    policy = make_policy(settings.env, settings.extract)
-    policy.reset(np.random.default_rng(0))
-    actions = np.array([world.execute(policy.act()) for _ in range(STEPS)])  # (STEPS, 3)
+    policy = make_policy(world.actions, settings.extract)(np.random.default_rng(0))
+    actions = np.array([world.execute(next(policy)) for _ in range(STEPS)])  # (STEPS, 3)
     alone = best_rate(lambda: bulk_alone(np.repeat(actions[:, None], GAMES, axis=1)))
     yield Measurement("EnvPool's tracks", "steps", alone, plain_rate(actions), "one of Gymnasium's environments")
 
@@ -66,7 +65,9 @@ def measure() -> Iterator[Measurement]:
 
 def bulk_alone(actions: np.ndarray) -> float:
     """The steps of GAMES of EnvPool's environments under actions (STEPS, GAMES, 3), their pictures left as they are."""
-    pool = import_envpool(TITLE)("CarRacing-v3", num_envs=GAMES, seed=list(range(GAMES)), num_threads=core_count())
+    pool = import_envpool("CarRacing")(
+        "CarRacing-v3", num_envs=GAMES, seed=list(range(GAMES)), num_threads=core_count()
+    )
     pool.reset()
     for action in actions:
         pool.step(action)

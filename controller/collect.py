@@ -1,6 +1,7 @@
 """Who plays while rollouts are recorded, where networks do: random ones, or the last iteration's agent with noise."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import MakePlayer, ShardTask
-from extract.policies import Brownian
+from extract.policies import brownian
 from rnn.dream import seen_by
 from rnn.model import build_rnn
 from vae.model import VAE
@@ -33,7 +34,7 @@ def with_networks(run: Run) -> MakePlayer:
 def make_player(path: Path, task: ShardTask, games: int) -> Player:
     """The player of one shard, in whatever process records it."""
     prepare(task.settings.hardware)
-    if task.extract.policy == "networks":
+    if task.settings.extract.policy == "networks":
         return RandomNetworks(task.settings, games, task.index)
     previous = Run(path).previous
     if previous is None:
@@ -42,7 +43,9 @@ def make_player(path: Path, task: ShardTask, games: int) -> Player:
             "ask for more with iterations=2"
         )
     agent = load_agent(task.settings, previous)
-    return NoisyAgent(agent, games, load_controller(previous.controller, agent.policy).mean, task.extract.noise)
+    return NoisyAgent(
+        agent, games, load_controller(previous.controller, agent.policy).mean, task.settings.extract.noise
+    )
 
 
 class RandomNetworks(AgentPlayer):
@@ -71,15 +74,16 @@ class NoisyAgent(AgentPlayer):
 
     def __init__(self, agent: Agent, games: int, parameters: np.ndarray, noise: float):
         super().__init__(agent, games, parameters)
-        actions = agent.policy.actions
-        self.wander = [Brownian(np.zeros(actions), np.full(actions, noise), NOISE_MEMORY) for _ in range(games)]
+        self.spread = np.full(agent.policy.actions, noise)
+        self.wander: list[Iterator[np.ndarray]] = [iter(())] * games
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
         super().begin(games, episodes, seeds)
         for game, seed in zip(games, seeds, strict=True):
-            self.wander[game].reset(np.random.default_rng([int(seed), 2]))
+            rng = np.random.default_rng([int(seed), 2])
+            self.wander[game] = brownian(rng, 0 * self.spread, self.spread, NOISE_MEMORY)
 
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
         for game in games:
-            self.nudge[game] = self.wander[game].act()
+            self.nudge[game] = next(self.wander[game])
         return super().act(frames, games)

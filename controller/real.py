@@ -17,7 +17,7 @@ from experiment.hardware import thread_count
 from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from experiment.workers import run_tasks
-from extract.policies import Each, Held
+from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
 MANY = 1000
@@ -48,9 +48,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         if self.opened is None:
             env = self.settings.env
-            self.opened = (
-                self.world.open_final(env, games) if self.final else self.world.open(env, games, self.patience)
-            )
+            self.opened = self.world.open(env, games, self.patience, self.final)
         return self.opened
 
     def play_here(
@@ -64,7 +62,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         vector = self.games(len(seeds))
         games = vector.num_envs
         if parameters is None:
-            player: Any = Each([Held(1, self.world.actions) for _ in range(games)], seed=0)
+            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
         else:
             player = AgentPlayer(self.agent, games, parameters)
         return play(self.world, vector, player, seeds, progress)

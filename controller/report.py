@@ -41,7 +41,6 @@ def training_panels(settings: Experiment, run: Run) -> list[Curves]:
         published["steps"] = np.cumsum(published["steps_mean"]) * PUBLISHED_EPISODES
     if published_mean:
         published_mean["steps"] = np.interp(published_mean["generation"], published["generation"], published["steps"])
-    where = "dream" if name == "doom" else "real"
     panels = []
     for x, published_x, xlabel, scale in (
         ("step", "generation", "generation", 1),
@@ -61,7 +60,7 @@ def training_panels(settings: Experiment, run: Run) -> list[Curves]:
             error = trials["std"] / np.sqrt(trials["episodes"])
             series["real, CMA-ES mean (band: standard error)"] = trials[x] / scale, trials["mean"], error
         if published:
-            series[f"published, {where}, population mean (64 cores)"] = (
+            series[f"published, {world.published_in}, population mean (64 cores)"] = (
                 published[published_x] / scale,
                 published["return_mean"],
             )
@@ -97,7 +96,7 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
 def levels(settings: Experiment) -> dict[str, float]:
     """What to compare with: the return that counts as solved, and the paper's random policy."""
     world = world_of(settings)
-    return {"solved": world.solved} | ({} if world.random is None else {"random": world.random})
+    return {"solved": world.solved} | ({"random": world.random[0]} if world.random else {})
 
 
 def dream_label(settings: Experiment, dream: Record) -> str:

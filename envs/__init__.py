@@ -2,7 +2,9 @@
 
 import gymnasium
 
-gymnasium.register("DoomTakeCover-v0", entry_point="envs.doom:DoomEnv", vector_entry_point="envs.doom:DoomVector")
-gymnasium.register(
-    "CarRacing64-v0", entry_point="envs.carracing:CarRacingEnv", vector_entry_point="envs.carracing:CarRacingVector"
-)
+for name, file, alone, vector in (
+    ("DoomTakeCover-v0", "doom", "DoomEnv", "DoomVector"),
+    ("CarRacing64-v0", "carracing", "CarRacingEnv", "CarRacingOwnVector"),  # Gymnasium's own simulator
+    ("CarRacingPool64-v0", "carracing", "CarRacingPoolEnv", "CarRacingVector"),  # EnvPool's: other tracks
+):
+    gymnasium.register(name, entry_point=f"envs.{file}:{alone}", vector_entry_point=f"envs.{file}:{vector}")

@@ -39,16 +39,6 @@ def unchoose(executed: Array, *, choices: int) -> np.ndarray:
     return ((np.asarray(executed, np.float32) + np.float32(0.5)) * np.float32(2 / choices) - 1).astype(np.float32)
 
 
-def to_number(executed: np.ndarray | float) -> np.ndarray:
-    """Executed actions as those of an environment that counts them, int64."""
-    return np.asarray(executed).astype(np.int64)
-
-
-def from_number(action: np.ndarray | int) -> np.ndarray:
-    """The other way: float32."""
-    return np.asarray(action, np.float32)
-
-
 def to_discrete(executed: np.ndarray | float) -> np.ndarray:
     """Doom's executed actions (-1 left, 0 stay, 1 right) as those of its environments (1, 0, 2), int64."""
     return np.asarray(executed).astype(np.int64) % 3 * 2 % 3

@@ -11,22 +11,44 @@ CoinRun: run and jump to the coin at the far right, past monsters and pits, in a
 15 actions, of which the last six do nothing here. Needs the system's Qt 5.
 """
 
-import contextlib
+from functools import partial
 from typing import Any
 
 import cv2
 import gymnasium
 import numpy as np
 
-from envs.pools import PooledGames, import_envpool, pool_threads
-from envs.sidebyside import SideBySide
+from envs import actions
+from envs.pools import Pool, PooledGames
+from envs.worlds import Rates, World
 from experiment.problem import Problem
 
-BREAKOUT, BREAKOUT_ACTIONS = "Breakout-v5", 4
-BREAKOUT_MAX_STEPS = 27_000
-COINRUN, COINRUN_ACTIONS = "CoinrunEasy-v0", 15
-COINRUN_MAX_STEPS = 1000
+FPS = 15
 QT = "CoinRun needs the system's Qt 5: on Debian and Ubuntu, apt install libqt5gui5 (elsewhere, Qt 5's Core and Gui)"
+
+
+class Arcade(PooledGames):
+    """N games with actions to choose from, and frames of a size that is asked for."""
+
+    names: tuple[str, ...]
+    """Of the actions."""
+    longest: int
+    """The most steps that an episode can have."""
+    metadata = {"render_modes": [], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
+
+    def __init__(
+        self,
+        num_envs: int,
+        max_steps: int = 0,
+        size: int = 84,
+        grey: bool = True,
+        patience: int = 0,
+        threads: int = 0,
+        **common: Any,
+    ):
+        """max_steps: 0 for the most. common: see SideBySide."""
+        space, max_steps = gymnasium.spaces.Discrete(len(self.names)), max_steps or self.longest
+        super().__init__(num_envs, frame_shape(size, grey), space, max_steps, patience, threads, **common)
 
 
 def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:
@@ -34,99 +56,55 @@ def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:
     return size, size, 1 if grey else 3
 
 
-class BreakoutVector(SideBySide):
-    """N games of Breakout, stepped by several threads (see pool_threads)."""
+class BreakoutVector(Arcade):
+    """N games of Breakout, all in one pool, since the seed does not matter."""
 
-    title = "Breakout"
-
-    def __init__(
-        self,
-        num_envs: int,
-        max_steps: int = BREAKOUT_MAX_STEPS,
-        size: int = 84,
-        grey: bool = True,
-        patience: int = 0,
-        threads: int = 0,
-        render_mode: str | None = None,
-    ):
-        actions = gymnasium.spaces.Discrete(BREAKOUT_ACTIONS)
-        super().__init__(num_envs, frame_shape(size, grey), actions, max_steps, patience, render_mode)
-        self._envs = import_envpool(
-            self.title
-        )(
-            BREAKOUT,
-            num_envs=num_envs,
-            num_threads=min(threads or pool_threads(num_envs), num_envs),
-            max_episode_steps=max_steps + 1,  # never reached, so that `done` means the game's own end
-            stack_num=1,
-            img_height=size,
-            img_width=size,
-            gray_scale=grey,
-            noop_max=1,
-            use_fire_reset=False,
-            episodic_life=False,
-            reward_clip=False,
-            repeat_action_probability=0.0,  # actions that stick are the policy's, so that what is recorded is what was done
-        )
+    title, task = "Breakout", "Breakout-v5"
+    names = ("nothing", "fire", "right", "left")
+    longest = 27_000
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
-        screens, info = self._envs.reset(rows)
-        self._look(info, screens)
+        """Start episodes in these games, and look at them."""
+        if not self.pools:
+            height, width, channels = self.frames.shape[1:]
+            envs = self.new_pool(
+                [0] * self.num_envs,
+                stack_num=1,
+                img_height=height,
+                img_width=width,
+                gray_scale=channels == 1,
+                noop_max=1,
+                use_fire_reset=False,
+                episodic_life=False,
+                reward_clip=False,
+                repeat_action_probability=0.0,  # actions that stick are the policy's, so that what is recorded was done
+            )
+            every = np.arange(self.num_envs)
+            self.pools = [Pool(envs, every, every >= 0, every[:0])]
+        (pool,) = self.pools
+        pool.running = np.union1d(pool.running, rows)
+        screens, info = pool.envs.reset(rows)
+        self.look(info["env_id"], screens)
 
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Step these games with their actions and look at them; see SideBySide."""
-        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        if len(rows):
-            self._envs.send(actions[rows].astype(np.int32), rows)
-            screens, reward, ended, _, info = self._envs.recv()
-            games = info["env_id"]
-            rewards[games], terminated[games] = reward, ended
-            self._look(info, screens)
-        return rewards, terminated
-
-    def _look(self, info: dict[str, Any], screens: np.ndarray) -> None:
+    def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Take the screens (n, channels, size, size) of some games as their frames."""
-        self.frames[info["env_id"]] = np.moveaxis(screens, 1, -1)
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """End the simulator."""
-        with contextlib.suppress(AttributeError):
-            del self._envs
+        self.frames[games] = np.moveaxis(screens, 1, -1)
 
 
-class CoinRunVector(PooledGames):
+class CoinRunVector(Arcade):
     """N games of CoinRun."""
 
-    title = "CoinRun"
-    time_limit = COINRUN_MAX_STEPS
+    title, task = "CoinRun", "CoinrunEasy-v0"
+    names = (
+        *("left down", "left", "left jump", "down", "nothing", "jump", "right down", "right", "right jump"),
+        *("d", "a", "w", "s", "q", "e"),
+    )
+    longest = time_limit = 1000
 
-    def __init__(
-        self,
-        num_envs: int,
-        max_steps: int = COINRUN_MAX_STEPS,
-        size: int = 84,
-        grey: bool = False,
-        patience: int = 0,
-        threads: int = 0,
-        render_mode: str | None = None,
-    ):
-        actions = gymnasium.spaces.Discrete(COINRUN_ACTIONS)
-        super().__init__(num_envs, frame_shape(size, grey), actions, max_steps, patience, render_mode)
-        self.threads = threads or pool_threads(num_envs)
-        self.pools = []
-        self._make = import_envpool(self.title)
-
-    def new_pool(self, seeds: list[int]) -> Any:
+    def new_pool(self, seeds: list[int], **options: Any) -> Any:
         """An EnvPool with a level for each of these seeds."""
         try:
-            return self._make(
-                COINRUN,
-                num_envs=len(seeds),
-                seed=seeds,
-                num_threads=min(self.threads, len(seeds)),
-                max_episode_steps=COINRUN_MAX_STEPS + 1,
-            )
+            return super().new_pool(seeds, **options)
         except ImportError as fault:
             raise Problem(QT) from fault
 
@@ -140,3 +118,31 @@ class CoinRunVector(PooledGames):
             if picture.shape[:2] != (height, width):
                 picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
             self.frames[game] = picture.reshape(height, width, channels)
+
+
+def world(kind: type[Arcade], **others: Any) -> World:
+    """One of these worlds."""
+    choices = len(kind.names)
+    return World(
+        environment=kind.task,
+        package="envpool",
+        vector=kind,
+        options=("size", "grey"),
+        frame=lambda env: frame_shape(env.size, env.grey),
+        longest=kind.longest,
+        actions=1,
+        choices=choices,
+        action_names=kind.names,
+        action_space=gymnasium.spaces.Discrete(choices),
+        execute=partial(actions.choose, choices=choices),
+        unexecute=partial(actions.unchoose, choices=choices),
+        to_env=partial(np.asarray, dtype=np.int64),
+        from_env=partial(np.asarray, dtype=np.float32),
+        fps=FPS,
+        digits=2,
+        **others,
+    )
+
+
+BREAKOUT = world(BreakoutVector, score="score", solved=400, recorded=16, rates=Rates(episode=250, extract=2_500))
+COINRUN = world(CoinRunVector, score="return", solved=10, recorded=8, rest=4.0, rates=Rates(episode=250, extract=4_800))

@@ -1,9 +1,9 @@
 """CarRacing: drive round a track seen from above, as one environment or many side by side, in two simulators.
 
-Gymnasium's own CarRacing-v3 is what final figures are measured in (CarRacingEnv, CarRacingOwnVector); EnvPool's copy
-of it in C++ is several times as fast and what everything else is done in (CarRacingVector). On the same track their
-physics are the same, but the same seed is another track, and EnvPool does not smooth its pictures: all that is equal
-and unequal is stated in tests/test_carracing.py. Neither needs a display.
+Gymnasium's own CarRacing-v3 is what final figures are measured in (CarRacingOwnVector); EnvPool's copy of it in C++ is
+several times as fast and what everything else is done in (CarRacingVector). On the same track their physics are the
+same, but the same seed is another track, and EnvPool does not smooth its pictures: all that is equal and unequal is
+stated in tests/test_carracing.py. Neither needs a display.
 
 A step is 1/50 second. An action is steering in [-1, 1], gas in [0, 1] and brake in [0, 1]. The picture is 96 x 96 RGB;
 the dashboard, its lowest 12 rows, is cut off unless asked for, and the rest shrunk to 64 x 64 (paper, appendix A).
@@ -16,19 +16,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.checks import check_actions, check_seed
-from envs.memory import keep_freed_memory
-from envs.pools import PooledGames, import_envpool, pool_threads
+from envs import actions
+from envs.pools import PooledGames, keep_freed_memory
 from envs.shrink import Shrink
-from envs.sidebyside import SEEDS, SideBySide
+from envs.sidebyside import Alone, SideBySide
+from envs.worlds import Rates, World
 from experiment.problem import Problem
 
-NAME = "CarRacing-v3"
-TITLE = "CarRacing"
 SCREEN = (96, 96, 3)
 VIEW_ROWS = 84  # below them is the dashboard
 FRAME = (64, 64, 3)
 MAX_STEPS = 1000
+FPS = 50
+ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
 STEP_COST = 0.1
 TRACK_WORTH = 1000.0
 BLOCK = 8  # screens shrunk at a time
@@ -44,63 +44,9 @@ def share_visited(rewards: np.ndarray) -> np.ndarray:
     return np.minimum(tiles.sum(axis=-1) / TRACK_WORTH, 1.0)
 
 
-def action_space() -> gymnasium.spaces.Box:
-    """Steering, gas and brake."""
-    return gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
-
-
-def view_rows(dashboard: bool) -> int:
-    """How many rows of the screen, from the top, are seen."""
-    return SCREEN[0] if dashboard else VIEW_ROWS
-
-
-class CarRacingEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """CarRacing64-v0: Gymnasium's own simulator.
-
-    Observation (64, 64, 3) uint8 RGB; actions (3,) float32. terminated: the lap is finished or the playfield left;
-    truncated: max_steps steps have passed. `render` gives a larger picture, (400, 600, 3) uint8.
-    """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 (as Gymnasium has it)
-
-    def __init__(self, max_steps: int = MAX_STEPS, dashboard: bool = False, render_mode: str | None = None):
-        self.max_steps = max_steps
-        self.render_mode = render_mode
-        self.observation_space = gymnasium.spaces.Box(0, 255, FRAME, np.uint8)
-        self.action_space = action_space()
-        self.game = new_game()
-        self.steps = 0
-        self._rows = view_rows(dashboard)
-        self._shrink = Shrink((self._rows, SCREEN[1]), FRAME[:2])
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
-        super().reset(seed=None if seed is None else check_seed(seed))
-        seed = int(self.np_random.integers(SEEDS)) if seed is None else check_seed(seed) % SEEDS
-        self.steps = 0
-        return self._observation(self.game.reset(seed=seed)[0]), {"seed": seed}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Drive for 1/50 second."""
-        screen, reward, terminated, _, info = self.game.step(check_actions(action, self.action_space))
-        self.steps += 1
-        truncated = not terminated and self.steps >= self.max_steps
-        return self._observation(screen), float(reward), terminated, truncated, info
-
-    def render(self) -> np.ndarray:  # type: ignore[override]
-        """What is seen now, larger, with the dashboard and skid marks, (400, 600, 3) uint8."""
-        return self.game.render()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _observation(self, screen: np.ndarray) -> np.ndarray:
-        self.game.surf = None  # 3 MB that it draws on, anew every time
-        frame = np.empty(FRAME, np.uint8)
-        self._shrink(screen[: self._rows], frame)
-        return frame
+def new_shrink(dashboard: bool) -> Shrink:
+    """Of the part of a screen, from the top, that is seen."""
+    return Shrink((SCREEN[0] if dashboard else VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
 
 def new_game() -> Any:
@@ -113,54 +59,54 @@ def new_game() -> Any:
     return CarRacing(render_mode="rgb_array")
 
 
-class Tracks:
-    """What both vectors of tracks tell Gymnasium."""
-
-    title = TITLE
-    metadata = CarRacingEnv.metadata | {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
-
-
-class CarRacingOwnVector(Tracks, SideBySide):
+class CarRacingOwnVector(SideBySide):
     """N games in Gymnasium's own simulator, in this process and one after the other.
 
-    patience: an episode is truncated after so many steps without a positive reward; 0 for never.
+    terminated: the lap is finished (info["lap_finished"]) or the playfield left. `render` gives larger pictures with the
+    dashboard and skid marks, each (400, 600, 3) uint8.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
+
     def __init__(
-        self,
-        num_envs: int,
-        max_steps: int = MAX_STEPS,
-        patience: int = 0,
-        dashboard: bool = False,
-        render_mode: str | None = None,
+        self, num_envs: int, max_steps: int = MAX_STEPS, patience: int = 0, dashboard: bool = False, **common: Any
     ):
-        super().__init__(num_envs, FRAME, action_space(), max_steps, patience, render_mode)
-        self.games = [CarRacingEnv(max_steps, dashboard, render_mode) for _ in range(num_envs)]
+        """common: see SideBySide."""
+        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, **common)
+        self.games = [new_game() for _ in range(num_envs)]
+        self._shrink = new_shrink(dashboard)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
         """Start the episodes of these seeds in these games, and look at them."""
-        for i, seed in zip(rows, seeds, strict=True):
-            self.frames[i], _ = self.games[i].reset(seed=seed)
+        for row, seed in zip(rows, seeds, strict=True):
+            self._look(row, self.games[row].reset(seed=seed)[0])
 
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
         """Step these games with their actions and look at them; see SideBySide."""
-        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        for i in rows:
-            self.frames[i], rewards[i], terminated[i], _, _ = self.games[i].step(actions[i])
-        return rewards, terminated
+        self.info = {"lap_finished": np.zeros(self.num_envs, bool)}
+        for row in rows:
+            screen, self.rewards[row], self.ended[row], _, info = self.games[row].step(actions[row])
+            self.info["lap_finished"][row] = info.get("lap_finished", False)
+            self._look(row, screen)
+
+    def _look(self, row: int, screen: np.ndarray) -> None:
+        self.games[row].surf = None  # 3 MB that it draws on, anew every time
+        self._shrink(screen[: self._shrink.source[0]], self.frames[row])
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """The larger pictures of all games, each (400, 600, 3) uint8."""
+        """The larger pictures of all games."""
         return tuple(game.render() for game in self.games)
 
 
-class CarRacingVector(Tracks, PooledGames):
-    """N games in EnvPool's simulator, stepped by several threads (see pool_threads).
+class CarRacingVector(PooledGames):
+    """N games in EnvPool's simulator.
 
-    patience: an episode is truncated after so many steps without a positive reward; 0 for never. Games that begin
-    together are stepped with the least overhead. EnvPool 1.2.5 never frees the tiles of a track whose pool it drops:
-    each episode leaves about 26 KB behind in this process, a million of them 26 GB.
+    EnvPool 1.2.5 never frees the tiles of a track whose pool it drops: each episode leaves about 26 KB behind in this
+    process, a million of them 26 GB.
     """
+
+    title, task = "CarRacing", "CarRacing-v3"
+    metadata = CarRacingOwnVector.metadata
 
     def __init__(
         self,
@@ -169,26 +115,16 @@ class CarRacingVector(Tracks, PooledGames):
         patience: int = 0,
         dashboard: bool = False,
         threads: int = 0,
-        render_mode: str | None = None,
+        **common: Any,
     ):
-        super().__init__(num_envs, FRAME, action_space(), max_steps, patience, render_mode)
-        self.threads = threads or pool_threads(num_envs)
-        self.pools = []
-        self._make = import_envpool(TITLE)
-        self._view_rows = view_rows(dashboard)
-        self._shrinks = [Shrink((self._view_rows, SCREEN[1]), FRAME[:2]) for _ in range(self.threads)]
+        """common: see SideBySide."""
+        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, threads, **common)
+        self._shrinks = [new_shrink(dashboard) for _ in range(self.threads)]
         self._workers = ThreadPoolExecutor(self.threads, thread_name_prefix="carracing")
 
-    def new_pool(self, seeds: list[int]) -> Any:
+    def new_pool(self, seeds: list[int], **options: Any) -> Any:
         """An EnvPool with a track for each of these seeds."""
-        return self._make(
-            NAME,
-            num_envs=len(seeds),
-            seed=seeds,
-            num_threads=min(self.threads, len(seeds)),
-            max_episode_steps=self.max_steps + 1,  # which is never reached, so that `done` means the episode's own end
-            render_mode="rgb_array",
-        )
+        return super().new_pool(seeds, render_mode="rgb_array", **options)
 
     def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Shrink screens (n, 96, 96, 3) to the frames of n games."""
@@ -204,7 +140,7 @@ class CarRacingVector(Tracks, PooledGames):
         for first in range(0, len(games), BLOCK):
             block = slice(first, first + BLOCK)
             number = len(games[block])
-            shrink(screens[block, : self._view_rows], small[:number])
+            shrink(screens[block, : shrink.source[0]], small[:number])
             self.frames[games[block]] = small[:number]
 
     def render(self) -> tuple[np.ndarray, ...]:
@@ -219,3 +155,61 @@ class CarRacingVector(Tracks, PooledGames):
         """End the simulators and the threads."""
         super().close_extras(**kwargs)
         self._workers.shutdown()
+
+
+class CarRacingEnv(Alone):
+    """CarRacing64-v0: one game in Gymnasium's own simulator. Observation (64, 64, 3) uint8 RGB; actions (3,) float32."""
+
+    kind, metadata = CarRacingOwnVector, CarRacingOwnVector.metadata
+
+
+class CarRacingPoolEnv(Alone):
+    """CarRacingPool64-v0: one game in EnvPool's; the same seed is another track."""
+
+    kind, metadata = CarRacingVector, CarRacingVector.metadata
+
+
+def white(frames: np.ndarray) -> np.ndarray:
+    """Nothing but the kerbs of sharp bends has white in it: road is grey, grass green, the car red."""
+    return frames.min(axis=-1) >= 160
+
+
+CARRACING = World(
+    environment="CarRacing-v3",
+    package="envpool",
+    vector=CarRacingVector,
+    final=CarRacingOwnVector,
+    options=("dashboard",),
+    longest=MAX_STEPS,
+    actions=3,
+    execute=actions.drive,
+    unexecute=actions.undrive,
+    action_space=ACTION_SPACE,
+    action_names=("steer", "gas", "brake"),
+    fps=FPS,
+    score="return",
+    solved=900,
+    recorded=16,
+    recorded_on=2,
+    processes=True,
+    detail="kerbs",
+    shows_detail=white,
+    fixed={
+        "straight, gas 0.2": [0.0, -0.6, 0.0],
+        "left, gas 0.2": [-0.3, -0.6, 0.0],
+        "right, gas 0.2": [0.3, -0.6, 0.0],
+    },
+    compared=32,
+    rates=Rates(
+        episode=1_000,
+        random=1_000,
+        agent_episode=1_000,
+        extract=1_700,
+        blind=2_000,
+        agent=1_400,
+        final=330,
+        alone=150,
+        rnn=(90_000, 62_000, 15_000),
+        dream=(300_000, 147_000, 40_000),
+    ),
+)

@@ -24,13 +24,13 @@ def check_seed(seed: Any) -> int:
     return number
 
 
-def each_seed(seed: int | Sequence[int | None] | None, number: int) -> list[Any]:
+def each_seed(seed: int | Sequence[int | None] | np.ndarray | None, number: int) -> list[int | None]:
     """The seeds of N environments side by side: s, s + 1, s + 2... for s; those of a list; None where there is none."""
     if seed is None:
         return [None] * number
-    if isinstance(seed, str) or not isinstance(seed, Sequence | np.ndarray):
+    if isinstance(seed, str) or np.ndim(seed) == 0:  # type: ignore[arg-type]
         return [check_seed(seed) + i for i in range(number)]
-    seeds = list(seed)
+    seeds = [None if each is None else check_seed(each) for each in seed]  # type: ignore[union-attr]
     if len(seeds) != number:
         raise Problem(f"{len(seeds)} seeds: expected {number}, one for each environment")
     return seeds
@@ -65,11 +65,9 @@ def check_actions(actions: Any, space: gymnasium.Space[Any], number: int | None 
 
 def describe(low: Any, high: Any) -> str:
     """The limits of an action in words."""
-    return (
-        f"whole numbers from {low} to {high}"
-        if np.ndim(low) == 0
-        else f"numbers from {low.tolist()} to {high.tolist()}"
-    )
+    if np.ndim(low) == 0:
+        return f"whole numbers from {low} to {high}"
+    return f"numbers from {low.tolist()} to {high.tolist()}"
 
 
 def check_process(made_in: int) -> None:

@@ -60,14 +60,21 @@ class Engine:
         folder = Path(tempfile.mkdtemp(prefix="doom-"))
         engine = Path(vizdoom.__file__).parent / "vizdoom"
         script = LAUNCH.format(folder=shlex.quote(str(folder)), engine=shlex.quote(str(engine)))
-        # In a session of its own, so that Ctrl-C and a kill of the whole process group pass it by.
-        cleaner = subprocess.Popen(
-            ["sh", "-c", CLEAN_UP, "clean-up", str(folder), script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            # In a session of its own, so that Ctrl-C and a kill of the whole process group pass it by.
+            cleaner = subprocess.Popen(
+                ["sh", "-c", CLEAN_UP, "clean-up", str(folder), script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as fault:
+            folder.rmdir()
+            raise Problem(
+                f"no more games can be started here ({fault.strerror}): allow more open files (ulimit -n) and processes "
+                "(ulimit -u), or play fewer games side by side (env.games, workers.processes)"
+            ) from fault
         self.close = weakref.finalize(self, _close, game, cleaner, folder)
         """Ends the engine and removes everything of it; harmless when called again."""
         launch = folder / "launch"
@@ -75,7 +82,8 @@ class Engine:
         game.set_doom_config_path(str(folder / "vizdoom.ini"))
         try:
             assert cleaner.stdout is not None
-            cleaner.stdout.readline()
+            with cleaner.stdout as answer:  # closed, since each open file of each of many games counts
+                answer.readline()
             if not os.access(launch, os.X_OK):
                 raise Problem(
                     f"no program can be started from {folder.parent}, or it is full: set TMPDIR to another folder"
@@ -93,5 +101,7 @@ class Engine:
 def _close(game: vizdoom.DoomGame, cleaner: subprocess.Popen[bytes], folder: Path) -> None:
     game.close()
     (folder / "pid").unlink(missing_ok=True)  # its number may be another process's by now
-    cleaner.communicate()  # closes the pipe it waits on
+    assert cleaner.stdin is not None
+    cleaner.stdin.close()  # the pipe it waits on
+    cleaner.wait()
     shutil.rmtree(folder, ignore_errors=True)

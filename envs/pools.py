@@ -1,15 +1,22 @@
 """EnvPool's environments as games side by side, each episode with a seed of its own."""
 
+import contextlib
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 
-from envs.memory import keep_freed_memory
 from envs.sidebyside import SideBySide
 from experiment.hardware import thread_count
 from experiment.problem import Problem
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt."""
+KEPT, LARGE = 2**29, 2**25
+"""Bytes: of freed memory that stays with the process, and from which on an array is given back at once."""
 
 
 @dataclass
@@ -26,13 +33,40 @@ class Pool:
 
 
 class PooledGames(SideBySide):
-    """N games in EnvPool. Games that begin together are stepped with the least overhead."""
+    """N games in EnvPool, stepped by several threads. Games that begin together are stepped with the least overhead."""
 
-    pools: list[Pool]
+    title: str
+    """What it is called in messages."""
+    task: str
+    """What EnvPool calls it."""
 
-    def new_pool(self, seeds: list[int]) -> Any:
+    def __init__(
+        self,
+        num_envs: int,
+        frame: tuple[int, ...],
+        action_space: gymnasium.Space[Any],
+        max_steps: int,
+        patience: int,
+        threads: int,
+        **common: Any,
+    ):
+        """threads: 0 for one a core, but a thread with fewer than eight games to itself mostly waits. common: see
+        SideBySide."""
+        super().__init__(num_envs, frame, action_space, max_steps, patience, **common)
+        self.threads = threads or min(num_envs, thread_count(), max(2, -(-num_envs // 8)))
+        self.pools: list[Pool] = []
+        self._make = import_envpool(self.title)
+
+    def new_pool(self, seeds: list[int], **options: Any) -> Any:
         """An EnvPool with an environment for each of these seeds."""
-        raise NotImplementedError
+        return self._make(
+            self.task,
+            num_envs=len(seeds),
+            seed=seeds,
+            num_threads=min(self.threads, len(seeds)),
+            max_episode_steps=self.max_steps + 1,  # which is never reached, so that `done` means the episode's own end
+            **options,
+        )
 
     def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Make the frames of n games of their screens, (n, ...) uint8."""
@@ -50,9 +84,8 @@ class PooledGames(SideBySide):
         screens, info = envs.reset()
         self.look(rows[info["env_id"]], screens)
 
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
         """Step these games with their actions and look at them; see SideBySide."""
-        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         # EnvPool begins an episode of its own in an environment that is stepped after its end: only live ones are.
         for pool in self.pools:
             pool.running = pool.running[self.live[pool.games[pool.running]]]
@@ -60,25 +93,20 @@ class PooledGames(SideBySide):
         for pool in working:
             pool.envs.send(actions[pool.games[pool.running]], pool.running)
         if working:
-            done = [self._receive(pool) for pool in working]  # by now all of them are at work
-            games, screens, reward, ended = (join(parts) for parts in zip(*done, strict=True))
-            rewards[games], terminated[games] = reward, ended
+            done = [receive(pool) for pool in working]  # by now all of them are at work
+            games, screens, rewards, ended = (join(parts) for parts in zip(*done, strict=True))
+            self.rewards[games], self.ended[games] = rewards, ended
             self.look(games, screens)
-        return rewards, terminated
-
-    def _receive(self, pool: Pool) -> tuple[np.ndarray, ...]:
-        """The games that it has stepped, and their screens, rewards and ends."""
-        screens, rewards, terminated, _, info = pool.envs.recv()
-        return pool.games[info["env_id"]], screens, rewards, terminated
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the simulators."""
         self.pools = []
 
 
-def pool_threads(games: int) -> int:
-    """Threads to step so many games: one a core, but a thread with fewer than eight games to itself mostly waits."""
-    return min(games, thread_count(), max(2, -(-games // 8)))
+def receive(pool: Pool) -> tuple[np.ndarray, ...]:
+    """The games that a pool has stepped, and their screens, rewards and ends."""
+    screens, rewards, terminated, _, info = pool.envs.recv()
+    return pool.games[info["env_id"]], screens, rewards, terminated
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -94,3 +122,17 @@ def import_envpool(title: str) -> Callable[..., Any]:
     except ImportError as fault:
         raise Problem(f"{title} needs EnvPool: pip install 'envpool>=1.2.5' ({fault})") from fault
     return make_gymnasium
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where the C library is glibc.
+
+    Both of CarRacing's simulators take 2 to 3 MB for each picture they draw and free them again. glibc gives them back
+    to the system each time (EnvPool's once the heap has grown, as in a process that has trained V and M), and the
+    system makes all their pages anew. That was half of the processor's time in EnvPool (800 steps a second; 1,650 with
+    this), a quarter in Gymnasium's.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)

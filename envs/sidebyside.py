@@ -1,4 +1,4 @@
-"""What games side by side have in common, whatever simulates them: seeds, masks, and games that are over."""
+"""What games have in common, whatever simulates them: seeds, masks, games that are over; many side by side, or one alone."""
 
 import os
 from collections.abc import Sequence
@@ -6,28 +6,28 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs.checks import check_actions, check_process, check_seed, each_seed
+from envs.checks import check_actions, check_process, each_seed
+from experiment.problem import Problem
 
-SEEDS = 2**31  # EnvPool's are int32; larger ones are folded into these
+SEEDS = 2**31
+"""Those that are drawn are below this."""
 
 
 class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """N games side by side.
+    """N games side by side: observations (N, *frame) uint8, actions (N, ...).
 
-    Observations (N, *frame) uint8, actions (N, ...). A game that is over stays as it is, whatever its action, with
-    reward 0, until it is reset: `reset(seed=..., options={"reset_mask": finished})`.
+    autoreset_mode: what happens to a game that is over. NEXT_STEP: the next step begins another episode in it, with
+    reward 0. SAME_STEP: the same step does, and info["final_obs"] has what was seen last. DISABLED: it stays as it is,
+    whatever its action, with reward 0, until it is reset: `reset(seed=..., options={"reset_mask": finished})`.
     """
 
-    title = "a game"
-    """What it is called in messages."""
+    seeds = SEEDS
+    """Larger seeds are folded into those below this. EnvPool's are int32."""
     time_limit: int | None = None
     """Steps after which the game itself ends an episode that nothing has decided; that is a truncation too."""
-    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium has it)
-        "render_modes": ["rgb_array"],
-        "autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED,
-    }
 
     def __init__(
         self,
@@ -37,17 +37,23 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         max_steps: int,
         patience: int = 0,
         render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ):
-        """action_space: of one game. patience: an episode is truncated after so many steps without a positive reward."""
+        """action_space: of one game. patience: an episode is truncated after so many steps without a positive reward; 0
+        for never."""
         self.num_envs = num_envs
         self.max_steps, self.patience = max_steps, patience
         self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = gymnasium.spaces.Box(0, 255, frame, np.uint8)
         self.single_action_space = action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.frames = np.zeros((num_envs, *frame), np.uint8)
         """What is seen in every game; subclasses write into it."""
+        self.rewards, self.ended, self.info = np.zeros(num_envs), np.zeros(num_envs, bool), dict[str, Any]()
+        """What the last step brought; all are new with every step, and subclasses write into them."""
         self.live = np.zeros(num_envs, bool)
         """Games that have begun and are not over."""
         self._seeds, self._steps, self._unrewarded = np.zeros((3, num_envs), np.int64)
@@ -58,15 +64,12 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """Start the episodes of these seeds in these games, and look at them."""
         raise NotImplementedError
 
-    def drive(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Step these games with their actions, (N, ...), and look at them.
-
-        Returns rewards (N,) float64 and terminated (N,) bool, both 0 for other games.
-        """
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Step these games with their actions, (N, ...), and look at them; write down rewards, and which have ended."""
         raise NotImplementedError
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | np.ndarray | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin episodes in all games, or in those where options["reset_mask"], (N,) bool, says so.
 
@@ -74,35 +77,92 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         or None for seeds drawn at random. Returns the observations of all games and their seeds.
         """
         check_process(self._process)
+        options = options or {}
+        if others := options.keys() - {"reset_mask"}:
+            raise Problem(f"there is no option {min(others)} of a reset: expected reset_mask, or none")
         seeds = each_seed(seed, self.num_envs)
-        super().reset(seed=seeds[0] if isinstance(seed, int | np.integer) else None)
-        rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        super().reset(seed=seeds[0])
+        self._start(np.flatnonzero(options.get("reset_mask", np.ones(self.num_envs, bool))), seeds)
+        return self.frames.copy(), {"seed": self._seeds.copy()}
+
+    def _start(self, rows: np.ndarray, seeds: Sequence[int | None]) -> None:
+        """Begin episodes in these games; seeds: of all games, None for one that is drawn."""
         drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        chosen = [int(drawn[i]) if seeds[i] is None else check_seed(seeds[i]) % SEEDS for i in rows.tolist()]
+        given = (seeds[i] for i in rows.tolist())
+        chosen = [int(drawn[i]) if seed is None else seed % self.seeds for i, seed in zip(rows, given, strict=True)]
         self._seeds[rows] = chosen
         if chosen:
             self.begin(rows, chosen)
         self._steps[rows] = self._unrewarded[rows] = 0
         self._terminated[rows] = self._truncated[rows] = False
         self.live[rows] = True
-        return self.frames.copy(), {"seed": self._seeds.copy()}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step in every game that is not over."""
         check_process(self._process)
-        rows = np.flatnonzero(self.live)
+        rows, over = np.flatnonzero(self.live), np.flatnonzero(self._terminated | self._truncated)
         checked = check_actions(actions, self.single_action_space, self.num_envs, rows)
-        rewards, terminated = self.drive(rows, checked)
+        self.rewards, self.ended, self.info = np.zeros(self.num_envs), np.zeros(self.num_envs, bool), {}
+        self.drive(rows, checked)
         self._steps[rows] += 1
         if self.time_limit:
-            out_of_time = terminated & (self._steps >= self.time_limit) & (rewards <= 0)
+            out_of_time = self.ended & (self._steps >= self.time_limit) & (self.rewards <= 0)
             self._truncated |= out_of_time
-            terminated &= ~out_of_time
-        self._terminated |= terminated
-        self._unrewarded = np.where(rewards > 0, 0, self._unrewarded + 1)
+            self.ended &= ~out_of_time
+        self._terminated |= self.ended
+        self._unrewarded = np.where(self.rewards > 0, 0, self._unrewarded + 1)
         cut = self._steps >= self.max_steps
         if self.patience:
             cut |= self._unrewarded >= self.patience
         self._truncated |= self.live & cut & ~self._terminated
         self.live &= ~(self._terminated | self._truncated)
-        return self.frames.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+        drawn = [None] * self.num_envs
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and len(over):
+            self._start(over, drawn)
+        terminated, truncated = self._terminated.copy(), self._truncated.copy()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and (ended := terminated | truncated).any():
+            final = np.full(self.num_envs, None, object)
+            for row in np.flatnonzero(ended):
+                final[row] = self.frames[row].copy()
+            self.info |= {"final_obs": final, "_final_obs": ended}
+            self._start(np.flatnonzero(ended), drawn)
+        return self.frames.copy(), self.rewards, terminated, truncated, self.info
+
+
+class Alone(gymnasium.Env[np.ndarray, Any]):
+    """One game as a Gymnasium environment: the same episodes as side by side. Its options are those of `kind`."""
+
+    kind: type[Any]
+    """Which `SideBySide`."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self.vector = self.kind(1, *arguments, autoreset_mode=AutoresetMode.DISABLED, **options)
+        self.render_mode = self.vector.render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
+        (given,) = each_seed([seed], 1)
+        super().reset(seed=given)
+        frames, info = self.vector.reset(
+            seed=[int(self.np_random.integers(SEEDS)) if given is None else given], options=options
+        )
+        return frames[0], {"seed": int(info["seed"][0])}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step. After the last the observation is that of the moment before it where the game shows no other."""
+        checked = check_actions(action, self.action_space)[None]
+        frames, rewards, terminated, truncated, info = self.vector.step(checked)
+        told = {key: value[0] for key, value in info.items()}
+        return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), told
+
+    def render(self) -> Any:
+        """The larger picture of what is seen now."""
+        return self.vector.render()[0]  # type: ignore[index]
+
+    def close(self) -> None:
+        """End the game."""
+        self.vector.close()

@@ -1,6 +1,6 @@
 """About how long each stage will take on this machine, told before the work begins.
 
-A stage has its `Work`, amounts of kinds that RATES knows, and what it costs whatever the amounts (FIXED:
+A stage has its `Work`, amounts of kinds that a world has rates of, and what it costs whatever the amounts (FIXED:
 imports, compiling, pictures, opening games). Networks are as fast as a short matrix product is here, by rates measured on
 three classes of processors; games and fixed costs go by a short loop, and games by the cores too.
 """
@@ -24,26 +24,8 @@ AMX, BF16, FLOAT32 = 0, 1, 2
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)
 """Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
 
-Rates = dict[str, float | tuple[float, float, float]]
-EPISODES = {"doom": (330, 210, 850), "carracing": (1_000, 1_000, 1_000)}
-"""Steps of an episode that is recorded, of one of a policy that has learnt nothing, and of one of a trained controller."""
-RATES: dict[str, Rates] = {
-    "doom": {
-        "extract": 7_900, "blind": 3_000, "agent": 2_700, "final": 2_700, "alone": 350,
-        "vae": (1_300, 919, 250), "encode": (24_000, 10_701, 4_000),
-        "rnn": (36_000, 24_763, 5_000), "dream": (160_000, 78_528, 21_000),
-    },
-    "carracing": {
-        "extract": 1_700, "blind": 2_000, "agent": 1_400, "final": 330, "alone": 150,
-        "vae": (1_300, 919, 250), "encode": (24_000, 10_701, 4_000),
-        "rnn": (90_000, 62_000, 15_000), "dream": (300_000, 147_000, 40_000),
-    },
-    "breakout": {"extract": 2_500, "flop": (450e9, 300e9, 90e9)},
-    "coinrun": {"extract": 4_800, "flop": (450e9, 300e9, 90e9)},
-}  # fmt: skip
-"""What the reference machine does a second, or that of each class. Steps in games: extract, blind (of the fixed policies, in
-the same games), agent (where C is trained and tried), final (where it is reported), alone (a single game there, filmed).
-Of networks: frames (vae, encode, rnn), steps (dream), FLOP in training the next-frame model (flop)."""
+FLOP = (450e9, 300e9, 90e9)
+"""FLOP/s that the next-frame model is trained with, on the reference machine of each class; a world's rates are in envs.worlds."""
 FIXED = {
     "extract": 10.0, "vae": 8.0, "vae.encode": 2.0, "rnn": 16.0, "controller": 12.0, "controller.evaluate": 16.0,
     "nextframe": 15.0, "openloop": 15.0,
@@ -59,7 +41,7 @@ FORWARD = 3
 """Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
 
 Work = tuple[str, float, dict[str, float]]
-"""What a stage is going to do: in words, in seconds beside FIXED, and how much of each kind in RATES."""
+"""What a stage is going to do: in words, in seconds beside FIXED, and how much of each kind in a world's rates, or of "flop"."""
 
 
 def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
@@ -67,15 +49,15 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
     settings = for_iteration(experiment, iteration)
     offline = settings.env.name in OFFLINE
     works = offline_works(settings) if offline else agent_works(experiment, settings, iteration)
-    rates, processor, slow = RATES[settings.env.name], processor_class(settings), loop_seconds() / REFERENCE_LOOP
+    processor, slow = processor_class(settings), loop_seconds() / REFERENCE_LOOP
     networks = matmul_flops() / REFERENCE_FLOPS[processor]
     games = (settings.hardware.threads or core_count()) / REFERENCE_CORES / slow
 
     def seconds(kind: str, amount: float) -> float:
-        rate = rates[kind]
+        rate = FLOP if kind == "flop" else getattr(world_of(settings).rates, kind)
         if isinstance(rate, tuple):
-            return amount / (rate[processor] * networks)
-        return amount / (rate * (min(games, networks) if kind == "agent" else games))
+            return float(amount / (rate[processor] * networks))
+        return float(amount / (rate * (min(games, networks) if kind == "agent" else games)))
 
     return {
         stage: (text, (FIXED[stage] + more) * slow + sum(seconds(*item) for item in amounts.items()))
@@ -85,7 +67,8 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
 
 def agent_works(experiment: Experiment, settings: Experiment, iteration: int) -> dict[str, Work]:
     """What the stages of V, M and C do in an iteration, whose settings are given beside those of the whole experiment."""
-    world, (_, untrained, trained) = world_of(settings), EPISODES[settings.env.name]
+    world = world_of(settings)
+    untrained, trained = world.rates.random, world.rates.agent_episode
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
     longest, dreams = settings.env.max_steps, settings.dream.max_steps
     lasted, random, dreamed = min(trained, longest), min(untrained, longest), min(trained, dreams)
@@ -135,14 +118,15 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
 
 def recorded(experiment: Experiment, iteration: int) -> int:
     """About how many frames an iteration records."""
-    e, (first, _, later) = for_iteration(experiment, iteration).extract, EPISODES[experiment.env.name]
-    return e.episodes * min(first if iteration == 1 else later, e.max_steps or experiment.env.max_steps)
+    e, rates = for_iteration(experiment, iteration).extract, world_of(experiment).rates
+    lasts = rates.episode if iteration == 1 else rates.agent_episode
+    return e.episodes * min(lasts, e.max_steps or experiment.env.max_steps)
 
 
 def offline_works(settings: Experiment) -> dict[str, Work]:
     """What the stages of the next-frame model do."""
     e, t, o = settings.extract, settings.train, settings.openloop
-    steps = e.steps or e.episodes * 250
+    steps = e.steps or e.episodes * world_of(settings).rates.episode
     predicted = t.batch * t.max_steps * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
     flop = flop_of_a_frame(settings)

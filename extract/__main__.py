@@ -42,7 +42,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
 def show(arguments: list[str]) -> None:
     """Print the manifest of a run's rollouts."""
-    from extract.manifest import manifest
+    from extract.recorded import manifest
 
     parser = argparse.ArgumentParser(prog="python -m extract", description="Print what a run's rollouts are.")
     parser.add_argument("--show", metavar="RUN", required=True, help="the run folder")

@@ -2,25 +2,26 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.play import Moment, Player, moments
-from envs.worlds import WORLDS, World
+from envs.worlds import world_of
 from experiment.config import flatten
 from experiment.files import check_inside
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run, difference
-from experiment.schema import Env, Experiment, Extract
+from experiment.schema import Experiment
 from experiment.workers import run_tasks
-from extract.policies import Each, describe_policy, make_policy, policy_rng
+from extract.policies import Each, describe_policy, make_policy
 from extract.rollouts import PATTERN, Episode, new_shard, read_shard, shard_path
 
 SEEDS = 900_000
@@ -33,7 +34,6 @@ NETWORKS = (
 """What random networks are made of."""
 AHEAD = 64
 """Actions drawn at a time by who does not look."""
-PAPER_SURVIVAL = "210 ± 108"
 
 
 @dataclass(frozen=True)
@@ -47,34 +47,27 @@ class ShardTask:
     player: "MakePlayer"
 
     @property
-    def extract(self) -> Extract:
-        """The settings of extraction."""
-        return self.settings.extract
-
-    @property
-    def env(self) -> Env:
-        """The settings of the world."""
-        return self.settings.env
-
-    @property
     def amount(self) -> int:
         """How many episodes it holds, or at least how many steps: those of a shard, or what is left for the last."""
-        if self.extract.steps:
-            return min(self.extract.shard_steps, self.extract.steps - self.index * self.extract.shard_steps)
-        return min(self.extract.shard_episodes, self.extract.episodes - self.index * self.extract.shard_episodes)
+        extract = self.settings.extract
+        if extract.steps:
+            return min(extract.shard_steps, extract.steps - self.index * extract.shard_steps)
+        return min(extract.shard_episodes, extract.episodes - self.index * extract.shard_episodes)
 
     @property
     def origin(self) -> dict[str, Any]:
         """The attributes by which a finished shard is recognised."""
-        settings = {f"extract.{key}": value for key, value in dataclasses.asdict(self.extract).items()}
-        world = {f"env.{key}": value for key, value in dataclasses.asdict(self.env).items() if key != "games"}
-        shapes = NETWORKS if self.extract.policy == "networks" else ()
-        networks = {key: value for key, value, _ in flatten(self.settings) if key in shapes}
-        return {"shard": self.index, **world, **settings, **networks}
+        wanted = NETWORKS if self.settings.extract.policy == "networks" else ()
+        of = {
+            key: value
+            for key, value, _ in flatten(self.settings)
+            if (key.split(".")[0] in ("env", "extract") and key != "env.games") or key in wanted
+        }
+        return {"shard": self.index, **of}
 
     def seeds(self) -> np.ndarray:
         """The seeds to play, in order: every `shards`-th of a shuffle of all, so that no two shards share one."""
-        return np.random.default_rng(self.extract.seed).permutation(SEEDS)[self.index :: self.shards]
+        return np.random.default_rng(self.settings.extract.seed).permutation(SEEDS)[self.index :: self.shards]
 
 
 MakePlayer = Callable[[ShardTask, int], Player]
@@ -82,8 +75,9 @@ MakePlayer = Callable[[ShardTask, int], Player]
 
 
 def without_networks(task: ShardTask, games: int) -> Player:
-    """The player of a policy that needs no network: a policy for each game."""
-    return Each([make_policy(task.env, task.extract) for _ in range(games)], task.extract.seed)
+    """The player of a policy that needs no network."""
+    extract = task.settings.extract
+    return Each(make_policy(world_of(task.settings).actions, extract), games, extract.seed)
 
 
 def collect(settings: Experiment, run: Run, player: MakePlayer = without_networks) -> dict[str, Any]:
@@ -92,7 +86,7 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     Raises Problem for a shard that is damaged or not of these settings, a full disk, or episodes that are
     hardly ever as long as extract.min_steps asks.
     """
-    extract, world = settings.extract, WORLDS[settings.env.name]
+    extract, world = settings.extract, world_of(settings)
     tasks = plan(settings, run.rollouts, player)
     missing = [task for task in tasks if not task.path.exists()]
     if missing:
@@ -109,35 +103,28 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
             steps += int(result.lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
     rate = steps / (time.monotonic() - began)
-    lengths = np.concatenate([part.lengths for part in played])
-    returns = np.concatenate([part.returns for part in played])
+    lengths, returns = (np.concatenate(parts) for parts in list(zip(*played, strict=True))[:2])
     kept = sum(part.kept for part in played)
-    print(describe(settings, lengths, returns, kept))
+    mean, std = returns.mean(), returns.std()
+    published = ""
+    if world.random:
+        usual, spread = world.random
+        published = f" (the paper's random policy: {usual:g} ± {spread:g}, a random action every {world.step})"
+    print(
+        f"{describe_policy(extract)}: {world.score} {mean:.{world.digits}f} ± {std:.{world.digits}f} in {len(lengths):,} "
+        f"episodes of {lengths.mean():.0f} {world.step}s, {kept:,} of them kept{published}"
+    )
     figures = {
         "episodes": kept,
         "played": len(lengths),
         f"{world.step}s": int(lengths.sum()),
-        "return_mean": round(float(returns.mean()), 1),
-        "return_std": round(float(returns.std()), 1),
+        "return_mean": round(float(mean), 1),
+        "return_std": round(float(std), 1),
     }
     return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 
-def describe(settings: Experiment, lengths: np.ndarray, returns: np.ndarray, kept: int) -> str:
-    """What the policy did, in a line; kept: how many of the episodes were."""
-    who = describe_policy(settings.extract)
-    share = f"in {len(lengths):,} episodes, {kept:,} of them kept"
-    if settings.env.name == "doom":
-        paper = f"the paper's random policy: {PAPER_SURVIVAL}, a random action every tic"
-        return f"{who} survived {lengths.mean():.0f} ± {lengths.std():.0f} tics {share} ({paper})"
-    mean = f"{returns.mean():.0f} ± {returns.std():.0f}"
-    if settings.env.name != "carracing":
-        mean = f"{returns.mean():.2f} ± {returns.std():.2f}"  # points, not hundreds
-    return f"{who}: return {mean} in {lengths.mean():.0f} steps {share}"
-
-
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What a shard's episodes were like, also those too short to be kept: lengths and returns."""
 
     lengths: np.ndarray
@@ -167,58 +154,56 @@ def check(task: ShardTask) -> Recorded:
 
 
 def record(task: ShardTask) -> Recorded:
-    """Play and write one shard, its episodes in the order of their seeds."""
-    world = WORLDS[task.env.name]
-    counted = bool(task.extract.steps)
+    """Play and write one shard, its episodes in the order of their seeds, and read what it says."""
+    world, extract = world_of(task.settings), task.settings.extract
     about = {**task.origin, "environment": world.version()}
     if world.choices:
         about["actions"] = world.choices
-    with contextlib.closing(play_task(task, world)) as recorded, new_shard(task.path, about) as shard:
+    with contextlib.closing(play_task(task)) as recorded, new_shard(task.path, about) as shard:
         for episode in recorded:
             shard.played_lengths.append(len(episode.actions))
             shard.played_returns.append(float(episode.rewards.sum()))
-            if len(episode.actions) > task.extract.min_steps:
+            if len(episode.actions) > extract.min_steps:
                 shard.append(episode)
-            if (shard.rows if counted else len(shard.starts)) >= task.amount:
+            if (shard.rows if extract.steps else len(shard.starts)) >= task.amount:
                 break
             if len(shard.played_lengths) >= 100 + 20 * len(shard.starts):
                 raise Problem(
                     f"only {len(shard.starts)} of {len(shard.played_lengths)} episodes lasted longer than "
-                    f"extract.min_steps={task.extract.min_steps}: lower it"
+                    f"extract.min_steps={extract.min_steps}: lower it"
                 )
-    return Recorded(np.asarray(shard.played_lengths), np.asarray(shard.played_returns), len(shard.starts))
+    return check(task)
 
 
-def play_task(task: ShardTask, world: World) -> Generator[Episode]:
+def play_task(task: ShardTask) -> Generator[Episode]:
     """The task's episodes, in the order of their seeds, for as long as they are asked for."""
-    env = dataclasses.replace(task.env, max_steps=task.extract.max_steps or task.env.max_steps)
-    if world.open_blind is not None and task.player is without_networks:
-        with contextlib.closing(world.open_blind(env)) as game:
-            yield from play_blind(task, world, game)
+    world, env, extract = world_of(task.settings), task.settings.env, task.settings.extract
+    env = dataclasses.replace(env, max_steps=extract.max_steps or env.max_steps)
+    if world.blind is not None and task.player is without_networks:
+        with contextlib.closing(world.blind(env.max_steps, **world.options_of(env))) as game:
+            yield from play_blind(task, game)
         return
-    games = world.recorded if task.extract.steps else min(world.recorded, task.amount)
-    with contextlib.closing(world.open(env, games, 0)) as vector:
-        player = task.player(task, games)
-        yield from episodes(moments(world, vector, player, iter(task.seeds().tolist())), task.seeds())
+    games = world.recorded if extract.steps else min(world.recorded, task.amount)
+    with contextlib.closing(world.open(env, games)) as vector:
+        seeds = task.seeds()
+        yield from episodes(moments(world, vector, task.player(task, games), iter(seeds.tolist())), seeds)
 
 
-def play_blind(task: ShardTask, world: World, game: Any) -> Iterator[Episode]:
-    """The same of a policy that does not look, in a game that does not show: seven tenths of the work for Doom."""
-    policy = make_policy(task.env, task.extract)
+def play_blind(task: ShardTask, game: Any) -> Iterator[Episode]:
+    """The same of a policy that does not look, in a game that does not show."""
+    world, extract = world_of(task.settings), task.settings.extract
     for seed in task.seeds().tolist():
-        policy.reset(policy_rng(task.extract.seed, seed))
+        policy = make_policy(world.actions, extract)(np.random.default_rng((extract.seed, seed)))
         raw: list[np.ndarray] = []
 
-        def actions(raw: list[np.ndarray] = raw) -> Iterator[Any]:
+        def actions(policy: Any = policy, raw: list[np.ndarray] = raw) -> Iterator[int]:
             while True:
-                raw.append(np.array([policy.act() for _ in range(AHEAD)])[:, 0])
+                raw.append(np.array(list(itertools.islice(policy, AHEAD)))[:, 0])
                 yield from world.to_env(world.execute(raw[-1])).tolist()
 
-        frames, rewards, terminated = game.play(seed, actions())
+        frames, rewards, died = game.play(seed, actions())
         last = np.arange(len(frames)) == len(frames) - 1
-        yield Episode(
-            frames, np.concatenate(raw)[: len(frames)], rewards, last & terminated, last & (not terminated), seed
-        )
+        yield Episode(frames, np.concatenate(raw)[: len(frames)], rewards, last & died, last & (not died), seed)
 
 
 def episodes(played: Iterator[Moment], seeds: np.ndarray) -> Iterator[Episode]:
@@ -230,13 +215,7 @@ def episodes(played: Iterator[Moment], seeds: np.ndarray) -> Iterator[Episode]:
         for number, row in zip(moment.episodes.tolist(), rows, strict=True):
             tapes.setdefault(number, []).append(row)
         while following in tapes and (tapes[following][-1][3] or tapes[following][-1][4]):
-            frames, actions, rewards, terminated, truncated = zip(*tapes.pop(following), strict=True)
-            yield Episode(
-                frames=np.stack(frames),
-                actions=np.array(actions, np.float32),
-                rewards=np.array(rewards, np.float32),
-                terminated=np.array(terminated),
-                truncated=np.array(truncated),
-                seed=int(seeds[following]),
-            )
+            frames, actions, rewards, terminated, truncated = map(np.stack, zip(*tapes.pop(following), strict=True))
+            seed, rewards = int(seeds[following]), rewards.astype(np.float32)
+            yield Episode(frames, actions, rewards, terminated, truncated, seed)
             following += 1

@@ -1,122 +1,80 @@
-"""Who plays while rollouts are recorded, without any network."""
+"""Who plays while rollouts are recorded, without any network.
 
-from typing import Protocol
+A policy, called with the generator that all chance of an episode comes from, yields its raw actions one after the other, as
+C would choose them: numbers in [-1, 1], (A,) float32, of which the world makes what it executes.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
-from envs.worlds import WORLDS
-from experiment.schema import Env, Extract
+from experiment.schema import Extract
+
+Policy = Callable[[np.random.Generator], Iterator[np.ndarray]]
 
 
-class Policy(Protocol):
-    """Chooses the raw actions of one episode, as C would: numbers in [-1, 1], of which the world makes what it executes."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Begin an episode; all chance comes from `rng`, so that the episode can be had again."""
-
-    def act(self) -> np.ndarray:
-        """The next raw action, (A,) float32."""
-
-
-class Held:
+def held(rng: np.random.Generator, actions: int, hold_max: int) -> Iterator[np.ndarray]:
     """A random action, held for 1 to `hold_max` steps, then another; with hold_max=1 a new one every step.
 
     Uniform in [-1, 1], so that Doom's left, stay and right are equally likely.
     """
-
-    def __init__(self, hold_max: int, actions: int = 1):
-        self.hold_max, self.actions = hold_max, actions
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Begin an episode."""
-        self.rng, self.left = rng, 0
-
-    def act(self) -> np.ndarray:
-        """The action held now."""
-        if self.left == 0:
-            self.action = self.rng.uniform(-1, 1, self.actions).astype(np.float32)
-            self.left = int(self.rng.integers(1, self.hold_max + 1))
-        self.left -= 1
-        return self.action
+    while True:
+        action = rng.uniform(-1, 1, actions).astype(np.float32)
+        for _ in range(int(rng.integers(1, hold_max + 1))):
+            yield action
 
 
-class Sticky:
+def sticky(rng: np.random.Generator, actions: int, stickiness: float) -> Iterator[np.ndarray]:
     """A random action every step, but with probability `stickiness` the last one again. Uniform in [-1, 1]."""
-
-    def __init__(self, stickiness: float, actions: int = 1):
-        self.stickiness, self.actions = stickiness, actions
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Begin an episode."""
-        self.rng = rng
-        self.action = self._draw()
-
-    def _draw(self) -> np.ndarray:
-        return self.rng.uniform(-1, 1, self.actions).astype(np.float32)
-
-    def act(self) -> np.ndarray:
-        """The last action or another."""
-        if self.rng.random() >= self.stickiness:
-            self.action = self._draw()
-        return self.action
+    action = rng.uniform(-1, 1, actions).astype(np.float32)
+    while True:
+        if rng.random() >= stickiness:
+            action = rng.uniform(-1, 1, actions).astype(np.float32)
+        yield action
 
 
-class Brownian:
+def brownian(rng: np.random.Generator, centre: np.ndarray, spread: np.ndarray, memory: float) -> Iterator[np.ndarray]:
     """Smooth random driving: every number wanders, pulled back to a centre (an Ornstein-Uhlenbeck process).
 
     centre, spread: (A,), the mean and standard deviation of each number in the long run. memory: steps after which
-    little is left of what was. Numbers are clipped to [-1, 1].
+    little is left of what was. It begins somewhere in the long run; numbers are clipped to [-1, 1].
     """
-
-    def __init__(self, centre: np.ndarray, spread: np.ndarray, memory: float):
-        self.centre, self.spread = np.asarray(centre, np.float32), np.asarray(spread, np.float32)
-        self.keep = np.float32(np.exp(-1 / memory))
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Begin an episode, somewhere in the long run."""
-        self.rng = rng
-        self.away = rng.standard_normal(len(self.centre), np.float32)
-
-    def act(self) -> np.ndarray:
-        """Where the numbers are now."""
-        raw = np.clip(self.centre + self.spread * self.away, -1, 1)
-        noise = self.rng.standard_normal(len(self.centre), np.float32)
-        self.away = self.keep * self.away + np.sqrt(1 - self.keep**2) * noise
-        return raw
-
-
-def policy_rng(seed: int, episode: int) -> np.random.Generator:
-    """The chance of a policy with that seed in the episode with the other."""
-    return np.random.default_rng((seed, episode))
+    centre, spread, keep = (
+        np.asarray(centre, np.float32),
+        np.asarray(spread, np.float32),
+        np.float32(np.exp(-1 / memory)),
+    )
+    away = rng.standard_normal(len(centre), np.float32)
+    while True:
+        yield np.clip(centre + spread * away, -1, 1)
+        away = keep * away + np.sqrt(1 - keep**2) * rng.standard_normal(len(centre), np.float32)
 
 
 class Each:
-    """A Player whose games are each played by a policy of their own, which draws from the episode's seed."""
+    """A Player: each game is played by itself with the same policy, which draws from the episode's seed and this one."""
 
-    def __init__(self, policies: list[Policy], seed: int):
-        self.policies, self.seed = policies, seed
+    def __init__(self, policy: Policy, games: int, seed: int):
+        self.policy, self.seed = policy, seed
+        self.playing: list[Iterator[np.ndarray]] = [iter(())] * games
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
         for game, seed in zip(games, seeds, strict=True):
-            self.policies[game].reset(policy_rng(self.seed, int(seed)))
+            self.playing[game] = self.policy(np.random.default_rng((self.seed, int(seed))))
 
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
-        raw = np.array([self.policies[game].act() for game in games.tolist()])  # (N, A)
+        raw = np.array([next(self.playing[game]) for game in games.tolist()])  # (N, A)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
 
-def make_policy(env: Env, settings: Extract) -> Policy:
-    """The policy that the settings name, if it needs no network."""
-    actions = WORLDS[env.name].actions
+def make_policy(actions: int, settings: Extract) -> Policy:
+    """The policy that the settings name, if it needs no network. actions: A."""
     if settings.policy == "brownian":
-        return Brownian(
-            np.resize(settings.brownian_centre, actions),
-            np.resize(settings.brownian_spread, actions),
-            settings.brownian_memory,
-        )
+        centre, spread = (np.resize(each, actions) for each in (settings.brownian_centre, settings.brownian_spread))
+        return partial(brownian, centre=centre, spread=spread, memory=settings.brownian_memory)
     if settings.policy == "sticky":
-        return Sticky(settings.stickiness, actions)
-    return Held(1 if settings.policy == "per_step" else settings.hold_max, actions)
+        return partial(sticky, actions=actions, stickiness=settings.stickiness)
+    return partial(held, actions=actions, hold_max=1 if settings.policy == "per_step" else settings.hold_max)
 
 
 def describe_policy(settings: Extract) -> str:

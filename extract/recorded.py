@@ -1,15 +1,18 @@
-"""What was recorded for a run, checked: is it of the game, the frames and the actions that its settings say?"""
+"""What was recorded for a run: in words, and checked against what its settings say of game, frames and actions."""
 
 import zlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from envs.worlds import world_of
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
-from extract.rollouts import PATTERN, Rollouts
+from experiment.schema import Experiment, Extract
+from extract.policies import describe_policy
+from extract.rollouts import FORMAT, PATTERN, Rollouts
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,8 @@ class Signature:
 
 def signature_from(settings: Experiment) -> Signature:
     """What the settings say that the data is of."""
-    world, env = world_of(settings), settings.env
-    frame = (env.size, env.size, 1 if env.grey else 3) if world.choices else (64, 64, 3)
-    return Signature(env.name, *frame, world.choices or world.actions)
+    world = world_of(settings)
+    return Signature(settings.env.name, *world.frame(settings.env), world.choices or world.actions)
 
 
 def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
@@ -42,9 +44,9 @@ def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
         game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
         found = Signature(game, height, width, channels, actions)
         for key, value in asdict(found).items():
-            if value != asdict(wanted)[key]:
+            if value != (right := getattr(wanted, key)):
                 raise Problem(
-                    f"{shard.path} was recorded with {key}={value}, but the settings say {asdict(wanted)[key]}: "
+                    f"{shard.path} was recorded with {key}={value}, but the settings say {right}: "
                     "use the settings it was recorded with, or another run folder"
                 )
     return wanted
@@ -73,3 +75,41 @@ def actions_of(rollouts: Rollouts) -> np.ndarray:
         path = rollouts.shards[int(np.searchsorted(ends, spoilt[0], side="right"))].path
         raise Problem(f"{path} has recorded actions that are not numbers: delete it and run `python -m extract` again")
     return actions
+
+
+def manifest(folder: Path) -> str:
+    """Game, policy, steps, frames, seeds, versions, and the shards with their counts, as YAML.
+
+    It is read from the shards themselves, so that it is never out of date. Raises Problem if there are no rollouts, or
+    naming the shard that cannot be used.
+    """
+    rollouts = Rollouts(folder)
+    about: dict[str, Any] = rollouts.shards[0].attributes
+    height, width, channels = rollouts.frame_shape
+    seeds = np.concatenate([shard.seeds for shard in rollouts.shards])
+    returns = np.concatenate([shard.played_returns for shard in rollouts.shards])
+    told = ("policy", "hold_max", "stickiness")
+    policy = {name: about[f"extract.{name}"] for name in told if f"extract.{name}" in about}
+    meant = "see envs/actions.py"
+    if "actions" in about:
+        meant = f"of which equal parts stand for the actions 0 to {about['actions'] - 1}"
+    return "\n".join(
+        [
+            f"game: {about.get('env.name', 'unknown')}",
+            f"environment: {about.get('environment', 'unknown')}",
+            f"steps: {rollouts.frames:,}",
+            f"episodes: {rollouts.episodes:,}, of {rollouts.lengths.min():,} to {rollouts.lengths.max():,} steps",
+            f"returns: {returns.mean():.2f} ± {returns.std():.2f} in {len(returns):,} episodes played",
+            f"frames: uint8 (step, {height}, {width}, {channels}): height, width, {'grey' if channels == 1 else 'RGB'}",
+            f"actions: float32 in [-1, 1], {meant}",
+            f"policy: {describe_policy(Extract(**policy)) if 'policy' in policy else 'unknown'}",
+            f"seeds: {seeds.min()} to {seeds.max()}, drawn with extract.seed={about.get('extract.seed', 'unknown')}",
+            f"format: {FORMAT}, version {about['version']}",
+            "shards:",
+            *(
+                f"  {shard.path.name}: {shard.lengths.sum():,} steps in {len(shard.lengths):,} episodes, "
+                f"{shard.path.stat().st_size / 1e6:.1f} MB"
+                for shard in rollouts.shards
+            ),
+        ]
+    )

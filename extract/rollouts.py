@@ -123,26 +123,22 @@ class ShardWriter:
         """Add an episode after those already there. All must have the same frame and action shapes."""
         first, last = self.rows, self.rows + len(episode.actions)
         for name in ("frames", *SERIES):
-            values = np.asarray(getattr(episode, name))
+            values, frames = np.asarray(getattr(episode, name)), name == "frames"
             if name not in self.file:
-                self._create(name, values)
+                self.file.create_dataset(
+                    name,
+                    shape=(0, *values.shape[1:]),
+                    maxshape=(None, *values.shape[1:]),
+                    dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
+                    chunks=(self.block if frames else 8192, *values.shape[1:]),
+                    **(self.compression if frames else {}),
+                )
             self.file[name].resize(last, axis=0)
             self.file[name][first:last] = values
         self.starts.append(first)
         self.seeds.append(episode.seed)
         self.rows = last
         self.disk.check()
-
-    def _create(self, name: str, values: np.ndarray) -> None:
-        frames = name == "frames"
-        self.file.create_dataset(
-            name,
-            shape=(0, *values.shape[1:]),
-            maxshape=(None, *values.shape[1:]),
-            dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
-            chunks=(self.block if frames else 8192, *values.shape[1:]),
-            **(self.compression if frames else {}),
-        )
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Write what describes the episodes."""
@@ -253,21 +249,18 @@ class Rollouts:
 
     def sequences(self) -> Sequences:
         """Everything but the frames, in memory (about 10 bytes a frame)."""
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in SERIES}
+        parts = []
         for shard in self.shards:
             with _opened(shard.path) as file:
-                for name in SERIES:
-                    parts[name].append(file[name][:])
-        return Sequences(
-            **{name: np.concatenate(parts[name]) for name in SERIES}, lengths=self.lengths, groups=self.groups
-        )
+                parts.append([file[name][:] for name in SERIES])
+        series = {name: np.concatenate(each) for name, each in zip(SERIES, zip(*parts, strict=True), strict=True)}
+        return Sequences(**series, lengths=self.lengths, groups=self.groups)
 
     def episode(self, index: int) -> Episode:
         """One whole episode."""
         number, first, last = self._place(self.starts[index], self.starts[index] + self.lengths[index])
-        shard = self.shards[number]
         seed = int(np.concatenate([shard.seeds for shard in self.shards])[index])
-        with _opened(shard.path) as file:
+        with _opened(self.shards[number].path) as file:
             return Episode(**{name: file[name][first:last] for name in ("frames", *SERIES)}, seed=seed)
 
     def _place(self, first: int, last: int) -> tuple[int, int, int]:

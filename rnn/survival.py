@@ -5,6 +5,7 @@ much better in the dream, M has a hole there, and a controller evolved in it wil
 """
 
 import contextlib
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -74,9 +75,8 @@ def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
         extract = replace(extract, policy="brownian" if world.actions > 1 else "held")
     random = np.zeros((episodes, steps, world.actions), np.float32)
     for episode, script in enumerate(random):
-        policy = make_policy(settings.env, extract)
-        policy.reset(np.random.default_rng([SEED, episode]))
-        script[:] = [policy.act() for _ in script]
+        policy = make_policy(world.actions, extract)(np.random.default_rng([SEED, episode]))
+        script[:] = list(itertools.islice(policy, steps))
     scripts = {describe_policy(extract): random}
     scripts |= {name: np.full(random.shape, raw, np.float32) for name, raw in world.fixed.items()}
     return {name: script[..., 0] if world.actions == 1 else script for name, script in scripts.items()}

@@ -66,11 +66,11 @@ def fake_world(name: str = "doom", **changes: Any) -> World:
     """One of the worlds, with such games."""
     real = WORLDS[name]
 
-    def open_games(env: Any, games: int, patience: int = 0) -> FakeGames:
-        return FakeGames(games, real.actions, env.max_steps)
+    def open_games(games: int, max_steps: int, **options: Any) -> FakeGames:
+        return FakeGames(games, real.actions, max_steps)
 
-    opens = {"open": open_games, "open_blind": None, "open_final": open_games}
-    return dataclasses.replace(real, **(opens | {"version": lambda: "fake"} | changes))
+    fake = {"environment": "fake", "vector": open_games, "final": None, "blind": None}
+    return dataclasses.replace(real, **(fake | changes))
 
 
 def save_untrained(run: Run, settings: Experiment) -> None:

@@ -1,11 +1,17 @@
 """From C's output to what a world executes and back, for arrays and tensors alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from envs.actions import drive, from_discrete, move, to_discrete, undrive
-from envs.worlds import WORLDS
+from envs.worlds import FILES, WORLDS
 from experiment.backend import ops
+from experiment.config import load_config
+from experiment.problem import UsageProblem
+
+PROJECT = Path(__file__).parent.parent
 
 
 def test_doom_moves_by_the_papers_thresholds():
@@ -46,7 +52,7 @@ def test_tensors_are_executed_as_arrays_are(execute, shape):
     assert len(np.unique(execute(raw))) > 2
 
 
-@pytest.mark.parametrize("name", list(WORLDS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_worlds_execute_what_their_environments_take(name):
     """Raw to executed to the environment's and all the way back."""
     world = WORLDS[name]
@@ -57,3 +63,13 @@ def test_worlds_execute_what_their_environments_take(name):
     np.testing.assert_array_equal(world.from_env(taken), executed)
     np.testing.assert_allclose(world.execute(world.unexecute(executed)), executed, atol=1e-6)
     assert all(np.shape(fixed) == (world.actions,) for fixed in world.fixed.values())
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_settings_know_how_long_a_worlds_episodes_are_and_of_how_many_numbers_its_actions(name):
+    """They are checked before any world is imported."""
+    world, config = WORLDS[name], PROJECT / "configs" / f"{name}.yaml"
+    load_config(config, None, [f"env.max_steps={world.longest}"])
+    with pytest.raises(UsageProblem, match=f"env.max_steps={world.longest + 1}.* {world.longest:,}"):
+        load_config(config, None, [f"env.max_steps={world.longest + 1}"])
+    load_config(config, None, [f"extract.brownian_centre={[0.0] * world.actions}"])

@@ -1,17 +1,19 @@
 """The agent in many games at once: against a plain loop, in any batch, and in the real game."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from controller.agent import Agent, AgentPlayer
 from controller.policy import Policy
 from envs.actions import move
-from envs.doom import DoomEnv, DoomVector
+from envs.doom import DoomEnv
 from envs.play import play
 from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.schema import Env, Experiment, Rnn
-from extract.policies import Each, Held
+from extract.policies import Each, held
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
 from vae.model import VAE
@@ -42,7 +44,7 @@ def controllers():
 @pytest.fixture(scope="module")
 def played(agent, controllers):
     """All four episodes, each with its own controller, side by side in two games; the first is recorded."""
-    games = DoomVector(2, MAX_STEPS)
+    games = DOOM.open(Env(max_steps=MAX_STEPS), 2)
     player = AgentPlayer(agent, 2, controllers, record=[0])
     ended = []
     result = play(DOOM, games, player, SEEDS, ended.append)
@@ -112,7 +114,7 @@ def test_the_random_policy_draws_each_action_as_often(played):
     games, _, _ = played
 
     def player():
-        return Each([Held(1) for _ in range(2)], seed=0)
+        return Each(partial(held, actions=1, hold_max=1), 2, seed=0)
 
     first = play(DOOM, games, player(), SEEDS).returns
     np.testing.assert_array_equal(first, play(DOOM, games, player(), SEEDS).returns)

@@ -17,8 +17,8 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import check, collect, plan
-from extract.manifest import manifest
-from extract.policies import Sticky
+from extract.policies import sticky
+from extract.recorded import manifest
 from extract.rollouts import Rollouts
 
 PROJECT = Path(__file__).parent.parent
@@ -47,9 +47,8 @@ def test_equal_parts_of_raw_actions_stand_for_the_choices():
 
 
 def test_sticky_actions_stay_as_often_as_they_should():
-    policy = Sticky(0.3)
-    policy.reset(np.random.default_rng(0))
-    actions = np.array([policy.act()[0] for _ in range(5000)])
+    policy = sticky(np.random.default_rng(0), 1, 0.3)
+    actions = np.array([next(policy)[0] for _ in range(5000)])
     assert np.mean(actions[1:] == actions[:-1]) == pytest.approx(0.3, abs=0.02)
     assert np.histogram(actions, 4, (-1, 1))[0] == pytest.approx(1250, rel=0.12)
 
@@ -59,7 +58,9 @@ def test_breakout_side_by_side_is_breakout_one_by_one(grey, size):
     """Whatever was played in a game before, and wherever the others are; and a game that is over waits."""
     rng = np.random.default_rng(0)
     actions = rng.integers(0, 4, (12, 3))
-    together, alone = (BreakoutVector(n, max_steps=8, size=size, grey=grey, threads=1) for n in (3, 1))
+    together, alone = (
+        BreakoutVector(n, max_steps=8, size=size, grey=grey, threads=1, autoreset_mode="Disabled") for n in (3, 1)
+    )
     seeds = [5, 6, 7]
     first, _ = together.reset(seed=seeds)
     shape = (size, size, 1 if grey else 3)
@@ -162,7 +163,7 @@ def test_a_shard_from_before_a_setting_counts_as_its_default(recorded, tmp_path)
             del file.attrs["env.size"]
     task = plan(tiny(), run.rollouts)[0]
     assert check(task).kept == len(Rollouts(run.rollouts).shards[0].lengths)
-    other = replace(task.settings, env=replace(task.env, size=64))
+    other = replace(task.settings, env=replace(task.settings.env, size=64))
     with pytest.raises(Problem, match=r"recorded with env\.size=84, not 64"):
         check(replace(task, settings=other))
 
@@ -186,7 +187,7 @@ def test_coinrun_without_qt_says_in_one_line_what_to_install(tmp_path, monkeypat
         raise ImportError("EnvPool Procgen requires the system Qt 5 runtime on Linux.")
 
     settings = load_config(PROJECT / "configs" / "coinrun.yaml", "quick", ["workers.processes=1"])
-    monkeypatch.setattr("envs.arcade.import_envpool", lambda title: missing)
+    monkeypatch.setattr("envs.pools.import_envpool", lambda title: missing)
     with pytest.raises(Problem, match="apt install libqt5gui5") as caught:
         collect(settings, Run(tmp_path))
     assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ import platform
 import resource
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -22,13 +23,15 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the environments)
-from envs.carracing import SEEDS, CarRacingEnv, CarRacingOwnVector, CarRacingVector, SideBySide, share_visited
-from envs.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+from envs.carracing import CarRacingEnv, CarRacingOwnVector, CarRacingVector, share_visited
+from envs.pools import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 from envs.shrink import Shrink
+from envs.sidebyside import SEEDS, SideBySide
 from experiment.problem import Problem
 
 LAP_SEED, PICTURE_SEED, LOST_SEED, WILD_SEEDS = 0, 1, 2, [3, 4, 5]
-BOTH = pytest.mark.parametrize("kind", [CarRacingVector, CarRacingOwnVector])
+KINDS = (CarRacingVector, CarRacingOwnVector)
+BOTH = pytest.mark.parametrize("kind", [partial(kind, autoreset_mode="Disabled") for kind in KINDS])
 
 
 def random_actions(steps: int, *rows: int) -> np.ndarray:
@@ -83,7 +86,9 @@ def test_the_same_seed_and_actions_give_the_same_episode():
 def test_the_observation_is_the_screen_with_or_without_its_dashboard(dashboard, rows):
     env = CarRacingEnv(dashboard=dashboard)
     frame = play(env, 1, ACTIONS[:, 0])[-1]
-    np.testing.assert_array_equal(frame, cv2.resize(env.game.state[:rows], (64, 64), interpolation=cv2.INTER_AREA))
+    np.testing.assert_array_equal(
+        frame, cv2.resize(env.vector.games[0].state[:rows], (64, 64), interpolation=cv2.INTER_AREA)
+    )
     assert (frame[-8:] == 0).all(axis=-1).mean() == pytest.approx(0.8 if dashboard else 0, abs=0.2)
 
 
@@ -123,7 +128,7 @@ def test_many_games_side_by_side_are_the_same_as_one_by_one(kind):
         alone, reward, *_ = play_side_by_side(single, 20 + i, ACTIONS[:, i : i + 1])
         np.testing.assert_array_equal(together[:, i], alone[:, 0])
         np.testing.assert_array_equal(rewards[:, i], reward[:, 0])
-    if kind is CarRacingOwnVector:
+    if kind.func is CarRacingOwnVector:
         np.testing.assert_array_equal(together[:, 0], play(CarRacingEnv(), 20, ACTIONS[:, 0]))
     vector.close()
     single.close()
@@ -179,6 +184,15 @@ def test_games_that_have_not_begun_wait():
     ]
     assert not terminated.any() and not truncated.any()
     vector.close()
+
+
+def test_each_id_is_one_simulator_alone_and_side_by_side():
+    for name in ("CarRacing64-v0", "CarRacingPool64-v0"):
+        env, vector = gymnasium.make(name), gymnasium.make_vec(name, num_envs=2)
+        np.testing.assert_array_equal(env.reset(seed=3)[0], vector.reset(seed=[5, 3])[0][1])
+        np.testing.assert_array_equal(env.step(ACTIONS[0, 0])[0], vector.step(ACTIONS[0, [0, 0]])[0][1])
+        env.close()
+        vector.close()
 
 
 def test_gymnasium_makes_the_vector_environment():
@@ -331,7 +345,7 @@ def test_a_whole_lap_is_the_same_in_both_simulators():
 def test_wild_driving_on_and_off_the_road_is_the_same_in_both_simulators():
     actions = random_actions(60, len(WILD_SEEDS)).repeat(10, axis=0)
     drives = [drive(seed, played(actions[:, i]), len(actions)) for i, seed in enumerate(WILD_SEEDS)]
-    vector = CarRacingVector(len(drives))
+    vector = CarRacingVector(len(drives), autoreset_mode="Disabled")
     _, rewards, terminated, _ = play_side_by_side(vector, WILD_SEEDS, actions)
     for i, own in enumerate(drives):
         steps = len(own.rewards)
@@ -358,8 +372,8 @@ def test_leaving_the_playfield_is_the_same_in_both_simulators():
     vector.close()
     own = CarRacingEnv()
     own.reset(seed=0)
-    own.game.np_random = Mersenne(LOST_SEED)
-    own.game.reset()
+    own.vector.games[0].np_random = Mersenne(LOST_SEED)
+    own.vector.games[0].reset()
     assert [own.step(action)[1:4] for action in lost.actions][-1] == (-100, True, False)
 
 

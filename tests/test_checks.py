@@ -27,6 +27,7 @@ def test_seeds_of_many_environments():
     assert each_seed(None, 2) == [None, None]
     assert each_seed(np.int64(7), 3) == [7, 8, 9]
     assert each_seed(np.array([4, 5]), 2) == [4, 5]
+    assert each_seed(np.array(7), 2) == [7, 8]
     assert each_seed([None, 2**40], 2) == [None, 2**40]
     with pytest.raises(Problem, match="3 seeds: expected 2"):
         each_seed([1, 2, 3], 2)
@@ -97,7 +98,12 @@ def test_every_environment_takes_any_seed_and_refuses_actions_out_of_range(kind,
         with pytest.raises(Problem, match="expected"):
             env.step(np.full(env.action_space.shape, wrong, env.action_space.dtype if wrong < 0 else float))
     env.step(env.action_space.sample())
+    with pytest.raises(Problem, match="no option mask of a reset: expected reset_mask"):
+        env.reset(options={"mask": None})
+    with pytest.raises(TypeError, match="speed"):
+        kind(*([2] if kind in TWO else []), speed=2)
     if kind in TWO:
+        assert env.reset(seed=np.array([5, 2**31 - 1]))[1]["seed"].tolist() == [5, 2**31 - 1]
         monkeypatch.setattr("os.getpid", lambda: 0)  # as after a fork
         for act in (env.reset, lambda: env.step(env.action_space.sample())):
             with pytest.raises(Problem, match=r'forked.*"context": "spawn"'):

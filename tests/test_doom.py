@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import vizdoom
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401 (registers the environments)
 from envs.doom import DoomEnv, DoomVector
@@ -31,7 +32,7 @@ def env():
 
 @pytest.fixture
 def vector():
-    vector = DoomVector(3, max_steps=60)
+    vector = DoomVector(3, max_steps=60, autoreset_mode=AutoresetMode.DISABLED)
     yield vector
     vector.close()
 
@@ -41,7 +42,7 @@ def play(env: DoomEnv, seed: int, actions: np.ndarray, kill_at: int = -1) -> np.
     frames = [env.reset(seed=seed)[0]]
     for step, action in enumerate(actions):
         if step == kill_at:
-            os.kill(env.game.engine.pid, signal.SIGKILL)
+            os.kill(env.vector.games[0].engine.pid, signal.SIGKILL)
         frames.append(env.step(int(action))[0])
     return np.stack(frames)
 
@@ -58,7 +59,7 @@ def test_the_same_seed_and_actions_give_the_same_episode(env):
     np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0]))
     assert not np.array_equal(first, play(env, 6, ACTIONS[:, 0]))
     np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0], kill_at=31))
-    os.kill(env.game.engine.pid, signal.SIGKILL)  # and between two episodes
+    os.kill(env.vector.games[0].engine.pid, signal.SIGKILL)  # and between two episodes
     np.testing.assert_array_equal(first, play(env, 5, ACTIONS[:, 0]))
 
 
@@ -93,7 +94,7 @@ def test_the_screen_can_be_the_originals():
 
 def test_hits_are_told(vector):
     """Every death is a hit, and a hit need not be one: with each step, in one game or many, for the same episode."""
-    vector.games[0].max_steps = 2100
+    vector.max_steps = 2100
     vector.reset(seed=[3, 4, 5])
     env, told = DoomEnv(), []
     env.reset(seed=3)
@@ -140,6 +141,33 @@ def test_many_games_side_by_side_are_the_same_as_one_by_one(env, vector):
         np.testing.assert_array_equal(np.stack(frames)[:, i], play(env, 20 + i, ACTIONS[:40, i]))
 
 
+@pytest.mark.parametrize(
+    ("mode", "cut", "unrewarded"),
+    [
+        ("NextStep", [15, 31], [16, 32]),
+        ("SameStep", [15, 30], []),
+        ("Disabled", list(range(15, 33)), list(range(16, 33))),
+    ],
+)
+def test_a_game_that_is_over_begins_another_episode_as_gymnasiums_do(mode, cut, unrewarded):
+    options = {} if mode == "NextStep" else {"autoreset_mode": mode}  # that is Gymnasium's default
+    games = gymnasium.make_vec("envs:DoomTakeCover-v0", num_envs=2, max_steps=15, **options)
+    assert games.metadata["autoreset_mode"] is AutoresetMode(mode)
+    first, _ = games.reset(seed=[3, 4])
+    frames, rewards, _, truncated, infos = zip(*(games.step(np.zeros(2, int)) for _ in range(32)), strict=True)
+    games.close()
+    assert [step for step, ended in enumerate(truncated, 1) if ended.all()] == cut
+    assert [step for step, reward in enumerate(rewards, 1) if not reward.any()] == unrewarded
+    assert [step for step, info in enumerate(infos, 1) if "final_obs" in info] == (
+        [15, 30] if mode == "SameStep" else []
+    )
+    begun = frames[14] if mode == "SameStep" else frames[15]
+    assert np.array_equal(begun, first) == (mode != "Disabled")  # Doom's first picture is the same for all seeds
+    if mode == "SameStep":
+        last = np.stack(infos[14]["final_obs"].tolist())
+        assert infos[14]["_final_obs"].all() and (last != begun).any(axis=(1, 2, 3)).all()
+
+
 def test_gymnasium_makes_the_vector_environment():
     vector = gymnasium.make_vec("DoomTakeCover-v0", num_envs=2, vectorization_mode="vector_entry_point", max_steps=5)
     frames, _ = vector.reset(seed=0)
@@ -160,7 +188,7 @@ def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
 def test_a_game_is_out_of_ctrl_cs_reach(env):
     """From its first moment on: what starts it would crash this program if it were interrupted."""
     env.reset(seed=1)
-    status = Path(f"/proc/{env.unwrapped.game.engine.pid}/status").read_text()
+    status = Path(f"/proc/{env.vector.games[0].engine.pid}/status").read_text()
     blocked = next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1]
     assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -237,3 +265,27 @@ def test_nothing_is_left_behind(tmp_path, end):
     while left() and time.monotonic() < deadline:  # what is killed is cleaned up by another process, in a moment
         time.sleep(0.02)
     assert not left()
+
+
+LIMITED = """
+import resource
+from envs.doom import DoomVector
+from experiment.problem import Problem
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+vector = DoomVector(20, threads=2)
+try:
+    vector.reset(seed=0)
+except Problem as problem:
+    print(problem.line())
+vector.close()
+"""
+
+
+def test_too_many_games_for_the_open_files_that_are_allowed_are_one_line(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("error: no more games can be started here (Too many open files)"), done.stderr
+    assert done.stdout.count("\n") == 1 and "ulimit -n" in done.stdout and done.stderr == ""
+    assert not list(tmp_path.iterdir())

@@ -58,7 +58,7 @@ def contents(run: Run) -> dict[str, dict[str, bytes]]:
 
 
 def test_who_does_not_look_is_recorded_like_one_who_does(recorded, tmp_path, monkeypatch):
-    monkeypatch.setitem(WORLDS, "doom", replace(WORLDS["doom"], open_blind=None))
+    monkeypatch.setitem(WORLDS, "doom", replace(WORLDS["doom"], blind=None))
     collect(tiny(), Run(tmp_path))
     assert contents(Run(tmp_path)) == contents(recorded)
 
@@ -111,7 +111,7 @@ def test_short_episodes_are_replaced_but_counted(tmp_path, capsys):
         np.testing.assert_array_equal(shard.played_returns, shard.played_lengths)  # a reward of 1 a tic
     lengths = np.concatenate([shard.played_lengths for shard in shards])
     assert figures["return_mean"] == pytest.approx(lengths.mean(), abs=0.05)
-    assert f"survived {lengths.mean():.0f} ± {lengths.std():.0f} tics" in capsys.readouterr().out
+    assert f"survival in tics {lengths.mean():.0f} ± {lengths.std():.0f} in" in capsys.readouterr().out
 
 
 COMMAND = [sys.executable, "-m", "extract", str(CONFIG), "--preset", "quick", "workers.processes=2"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from controller.evolution import generation_seed
-from envs.worlds import WORLDS, burning
+from envs.doom import burning
+from envs.worlds import WORLDS
 from experiment.backend import keras, save_weights
 from experiment.config import flatten
 from experiment.metrics import read_metrics_rows
