@@ -3,13 +3,11 @@
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from benchmarks.measure import Measurement, best_rate
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
-from play.models import Models, load_models
-from play.places import Place
+from play.models import load_models
+from play.scenes import Models, Scene
 from play.wire import pack_frame
 
 STEPS = 150
@@ -22,23 +20,22 @@ def measure() -> Iterator[Measurement]:
         models.warm_up()
         for world in ("dream", "real"):
             try:
-                place = models.open(world)
+                scene = models.open(world)
             except Problem as problem:  # CoinRun without Qt
                 print(f"player, {name} ({world}): {problem}")
                 continue
-            with contextlib.closing(place):
-                rate = best_rate(lambda models=models, place=place: play(models, place), repeats=2)  # type: ignore[misc]
+            with contextlib.closing(scene):
+                rate = best_rate(lambda models=models, scene=scene: play(models, scene), repeats=2)  # type: ignore[misc]
             yield Measurement(f"player, {name}, {world}", "frames", rate, models.world.fps, "the world's own speed")
 
 
-def play(models: Models, place: Place) -> float:
+def play(models: Models, scene: Scene) -> float:
     """Steps that are packed for the page, C acting where there is one; returns their number."""
-    actions, temperature = models.world.actions, models.settings.dream.temperature
-    idle = np.zeros(actions if actions > 1 else (), np.float32)
-    place.begin(0)
+    idle, temperature = models.raw(models.rest), models.settings.dream.temperature
+    scene.begin(0)
     for step in range(STEPS):
-        happened = place.step(idle if place.advice is None else place.advice, temperature)
-        pack_frame({"step": step}, place.pictures)
+        happened = scene.step(idle if scene.advice is None else scene.advice, temperature)
+        pack_frame({"step": step}, scene.pictures)
         if happened.died or happened.cut:
-            place.begin(step + 1)
+            scene.begin(step + 1)
     return STEPS

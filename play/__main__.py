@@ -51,7 +51,7 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
     hosts, run = Hosts(host, allow_host), find_run(name)
     import_tensorflow()
     try:
-        from play.server import Player, listen_on, make_server, reachable_at
+        from play.server import Site, listen_on, make_server, reachable_at
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: bash launch_scripts/setup.bash play") from error
     from play.models import load_models
@@ -62,7 +62,7 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
         for what, reason in models.missing.items():
             print(f"play: without the {what} ({one_line(reason)})", flush=True)
         models.warm_up()
-        player = Player(models, run.at(1).path.resolve().name, sessions, hosts)
+        site = Site(models, run.at(1).path.resolve().name, sessions, hosts)
         address, port = listening.getsockname()[:2]
         shown = reachable_at(address)
         shown = f"[{shown}]" if ":" in shown else shown
@@ -72,7 +72,7 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
         if not is_local(host):
             print("play: everyone who can reach this machine can play", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            make_server(player).run(sockets=[listening])
+            make_server(site).run(sockets=[listening])
 
 
 if __name__ == "__main__":

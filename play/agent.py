@@ -1,7 +1,8 @@
-"""V, M and C of a run, loaded and compiled once, for all sessions."""
+"""V, M and C of a run, and their two scenes: M's dream, and the real game beside what V keeps of it."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +14,10 @@ from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment, Hardware
-from play.places import DreamPlace, Place, RealPlace
-from rnn.dream import Dream, State, drawn_weight, seen_by
+from experiment.schema import Hardware
+from play.scenes import GameScene, Happened, Models, Scene
+from rnn.dream import Dream, drawn_weight, seen_by
+from rnn.environment import Dreams, compile_step
 from rnn.model import load_rnn
 from rnn.starts import load_starts
 from vae.model import draw, load_vae
@@ -29,127 +31,112 @@ def for_one(hardware: Hardware) -> Hardware:
     return replace(hardware, precision="float32") if hardware.precision == "auto" else hardware
 
 
-class Mind(NamedTuple):
-    """What V, M and C make of a moment of one game or dream."""
-
-    z: np.ndarray  # (Z,)
-    advice: np.ndarray | None  # C's raw action, () or (A,); None where there is no C
-    picture: np.ndarray  # V's picture of z, (64, 64, 3) uint8
+def compiled(step: Callable[..., Any]) -> Any:
+    """Made one operation by XLA: dozens of small ones, handed from thread to thread, wait wherever others work."""
+    return tf.function(step, reduce_retracing=True, jit_compile=True)
 
 
-class Agent:
-    """V, M and C of a run, and what can be played with them; see play.models.Models. Raises Problem if the run has no V."""
+class AgentModels(Models):
+    """V, M and C. Raises Problem if the run has no V."""
 
     kind = "agent"
 
     def __init__(self, run: Run):
-        self.run = run
-        self.settings: Experiment = load_made(run.config, SECTIONS)
+        self.settings = load_made(run.config, SECTIONS)
         prepare(for_one(self.settings.hardware))
-        self.world = world_of(self.settings)
-        self.policy = policy_from(self.settings)
-        self.seen = seen_by(self.settings)
-        self.vae = load_vae(run, self.settings)
-        self.missing: dict[str, str] = {}
-        """Why it cannot be had: of 'dream' and 'controller'."""
-        self.rnn, self.dream, self.parameters = None, None, None
+        self.world, self.missing = world_of(self.settings), {}
+        self.scenes = {"dream": DreamScene, "real": RealScene}
+        self.vae, policy, seen = load_vae(run, self.settings), policy_from(self.settings), seen_by(self.settings)
+        self.rnn, self.parameters = None, None
         try:
             self.rnn = load_rnn(run, self.settings)
             starts = load_starts(self.settings, run, self.rnn)
-            self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
-            self.weights = self.dream.weights()
+            self.dream = Dream(self.rnn, starts, seen, drawn_weight(self.settings))
+            self.dream_step = compile_step(self.dream, 1)
         except Problem as problem:
             self.missing["dream"] = str(problem)
         try:
-            if self.policy.remembers and self.rnn is None:
+            if policy.remembers and self.rnn is None:
                 raise Problem(self.missing["dream"])
-            self.parameters = tf.constant(load_controller(run.controller, self.policy).mean[None])
+            self.parameters = tf.constant(load_controller(run.controller, policy).mean[None])
         except Problem as problem:
             self.missing["controller"] = str(problem)
-        # XLA makes one operation of each: dozens of small ones, handed from thread to thread, wait wherever others work.
-        self._reflect, self._see, self._imagine, self._remember = (
-            tf.function(step, reduce_retracing=True, jit_compile=True)
-            for step in (self.mind, self.see, self.imagine, self.remember)
-        )
 
-    @property
-    def memory(self) -> int:
-        """H."""
-        return self.settings.rnn.hidden
+        @compiled
+        def see(frames: Tensor, normal: Tensor) -> Tensor:
+            return draw(*self.vae.encode(frames), normal)
 
-    def open(self, name: str) -> Place:
-        """A game or dream of its own for a session: 'dream' or 'real'. Raises Problem if it cannot be had."""
-        if name in self.missing:
-            raise Problem(self.missing[name])
-        return DreamPlace(self) if name == "dream" else RealPlace(self)
+        @compiled
+        def remember(z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, seen(raw), restart), h, c)
+
+        @compiled
+        def think(z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            advice = z[:, 0] if self.parameters is None else policy.act(self.parameters, z, h, c)
+            return advice, self.vae.picture(z)
+
+        self.see, self.remember, self._think = see, remember, think
+
+    def think(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[np.ndarray | None, np.ndarray]:
+        """C's raw action at a moment of one game or dream, None where there is no C, and V's picture (64, 64, 3) uint8."""
+        advice, picture = self._think(z, h, c)
+        return None if self.parameters is None else advice.numpy()[0], picture.numpy()[0]
 
     def warm_up(self) -> None:
-        """Compile everything, so that the first session need not wait for it."""
-        for place in [DreamPlace(self)] if self.dream else []:
-            place.begin(0)
-            place.step(np.zeros(self.world.actions, "float32").squeeze(), 1.0)
-        z, h, c = np.zeros((1, self.settings.vae.z), "f"), *np.zeros((2, 1, self.memory), "f")
-        self.encode(np.zeros((64, 64, 3), "uint8"), z[0], h, c)
-        self.recall(z[0], np.zeros(self.world.actions, "float32").squeeze(), 1.0, h, c)
+        raw, (h, c) = self.raw(self.rest), np.zeros((2, 1, self.settings.rnn.hidden), "float32")
+        z = self.see(np.zeros((1, 64, 64, 3), "uint8"), np.zeros((1, self.settings.vae.z), "float32"))
+        self.think(z, *self.remember(z, raw[None], np.ones(1, "float32"), h, c))
+        if "dream" not in self.missing:
+            scene = self.open("dream")
+            scene.begin(0)
+            scene.step(raw, 1.0)
 
-    # What is compiled: a batch of one, tensors in and out.
 
-    def mind(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z, C's raw action and V's picture of z."""
-        advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
-        return z, advice, self.vae.picture(z)
+class DreamScene(Scene):
+    """M's dream, drawn by V."""
 
-    def see(self, frames: Tensor, normal: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of real frames, z drawn with standard normal numbers (1, Z), as the agent does."""
-        mu, logvar = self.vae.encode(frames)
-        return self.mind(draw(mu, logvar, normal), h, c)
+    labels = ("the dream",)
+    heated = True
 
-    def remember(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """M's next h and c after a raw action in the real game."""
-        assert self.rnn is not None
-        return self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
+    def __init__(self, models: AgentModels):
+        options = models.settings.dream
+        self.models = models
+        self.dreams = Dreams(models.dream, 1, options.temperature, options.max_steps, models.dream_step)
 
-    def imagine(
-        self, state: State, raw: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
-    ) -> tuple[State, Tensor, Tensor, tuple[Tensor, ...]]:
-        """The dream after a raw action: its state, done logit, reward, and what V and C make of it."""
-        assert self.dream is not None
-        state, imagined = self.dream.step(self.weights, state, self.seen(raw), restart, temperature, uniform, normal)
-        return state, imagined.done_logit, imagined.reward, self.mind(*state)
+    def begin(self, seed: int) -> None:
+        self.dreams.generators = [np.random.default_rng(seed)]
+        self.dreams.begin([0])
+        self._show()
 
-    # The same for one game: arrays in and out.
+    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+        self.dreams.set_temperature(temperature)
+        self.dreams.advance(raw[None], np.arange(1))
+        self._show()
+        return Happened(float(self.dreams.rewards[0]), bool(self.dreams.died[0]), bool(self.dreams.truncated[0]))
 
-    def encode(self, frame: np.ndarray, normal: np.ndarray, h: np.ndarray, c: np.ndarray) -> Mind:
-        """What is made of a real frame (64, 64, 3) uint8."""
-        return self._mind(self._see(frame[None], normal[None], h, c))
+    def _show(self) -> None:
+        self.advice, picture = self.models.think(*self.dreams.state)
+        self.pictures = [picture]
 
-    def recall(
-        self, z: np.ndarray, raw: np.ndarray, restart: float, h: np.ndarray, c: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """M's next h and c, (1, H), after a raw action in the real game; as they were where there is no M."""
-        if self.rnn is None:
-            return h, c
-        remembered = self._remember(z[None], raw[None], np.full(1, restart, "float32"), h, c)
-        return remembered[0].numpy(), remembered[1].numpy()
 
-    def dreamt(self, state: State) -> Mind:
-        """What is made of a dream's state, parts (1, ...)."""
-        return self._mind(self._reflect(*state))
+class RealScene(GameScene):
+    """The real game, and what V keeps of it. M listens, so that C can take over at any moment."""
 
-    def dream_on(
-        self, state: State, raw: np.ndarray, restart: float, temperature: float, generator: np.random.Generator
-    ) -> tuple[State, bool, float, Mind]:
-        """A dream's next state after a raw action, whether it ends there, the reward, and what is made of it."""
-        assert self.dream is not None
-        uniform = generator.random((1, self.settings.vae.z), "float32")
-        normal = generator.standard_normal((1, self.settings.vae.z), "float32")
-        restarts = np.full(1, restart, "float32")
-        state, done_logit, reward, mind = self._imagine(
-            state, raw[None], restarts, np.float32(temperature), uniform, normal
-        )
-        luck = np.float32(0) if self.dream.drawn is None else generator.random(dtype="float32")
-        return state, bool(self.dream.ends(done_logit[0], luck)), float(reward[0]), self._mind(mind)
+    labels = ("the game", "what V keeps of it")
 
-    def _mind(self, parts: Any) -> Mind:
-        z, advice, picture = (part.numpy()[0] for part in parts)
-        return Mind(z, None if self.parameters is None else advice, picture)
+    def __init__(self, models: AgentModels):
+        super().__init__(models)
+        self.models = models
+
+    def look(self, frames: np.ndarray, seed: int | None = None) -> None:
+        settings = self.models.settings
+        if seed is not None:
+            self.noise, self.restart = np.random.default_rng(seed), np.ones(1, "float32")
+            self.h, self.c = np.zeros((2, 1, settings.rnn.hidden), "float32")
+        self.z = self.models.see(frames, self.noise.standard_normal((1, settings.vae.z), "float32"))
+        self.advice, picture = self.models.think(self.z, self.h, self.c)
+        self.pictures = [self.vector.render()[0], picture]
+
+    def expect(self, raw: np.ndarray) -> None:
+        self.h, self.c = self.models.remember(self.z, raw, self.restart, self.h, self.c)
+        self.restart = np.zeros(1, "float32")

@@ -49,10 +49,6 @@ class Hosts:
             name = socket.gethostname().lower()
             self.names |= {name, socket.getfqdn().lower(), f"{name.split('.')[0]}.local"}
 
-    def knows(self, name: str) -> bool:
-        """Whether it is a name of this machine. No address can be pointed elsewhere, so any may be its own."""
-        return name in self.names or is_address(name)
-
     def refusal(self, host: str, origin: str | None) -> Refusal | None:
         """Why a request with these headers is refused; None where it is not.
 
@@ -77,7 +73,7 @@ class Hosts:
                 return None
         if here is None:
             return Refusal(400, f"the host {one_line(host, SHOWN) or '(empty)'} is not a name")
-        if self.knows(here.name):
+        if here.name in self.names or is_address(here.name):  # no address can be pointed elsewhere: any may be its own
             return None
         return Refusal(400, f"{here.name} is not a name of this machine; {what_to_do(here)}")
 
@@ -127,7 +123,6 @@ def what_to_do(address: Address) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether it is an IP address."""
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(name))
     return False

@@ -30,25 +30,25 @@ def number(low: float, high: float) -> Callable[[Any], bool]:
     return lambda value: type(value) in (int, float) and low <= value <= high
 
 
-def whole(high: int) -> Callable[[Any], bool]:
+def whole(end: int) -> Callable[[Any], bool]:
     """Whether it is a whole number from 0 to below another."""
-    return lambda value: type(value) is int and 0 <= value < high
+    return lambda value: type(value) is int and 0 <= value < end
 
 
-def flag(value: Any) -> bool:
-    """Whether it is true or false."""
-    return type(value) is bool
+def of(kind: type) -> Callable[[Any], bool]:
+    """Whether it is of a type, and of none that is derived from it."""
+    return lambda value: type(value) is kind
 
 
 MESSAGES: dict[str, dict[str, Callable[[Any], bool]]] = {
     # `seen`: the number of the newest frame that has arrived. `action`: what is pressed, a number for each axis.
-    "input": {"seen": whole(2**53), "action": lambda value: isinstance(value, list)},
+    "input": {"seen": whole(2**53), "action": of(list)},
     "world": {"name": lambda value: value in ("dream", "real")},
     "restart": {"seed": lambda value: value is None or whole(SEEDS)(value)},
     "temperature": {"value": number(*TEMPERATURES)},
-    "controller": {"on": flag},
-    "pause": {"on": flag},
-    "record": {"on": flag},
+    "controller": {"on": of(bool)},
+    "pause": {"on": of(bool)},
+    "record": {"on": of(bool)},
 }
 
 

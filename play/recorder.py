@@ -4,18 +4,13 @@ import queue
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import cv2
 import numpy as np
 
 from experiment.problem import Problem
-from viz.text import text_image
-from viz.video import CAPTION, GAP, save_mp4
+from viz.video import save_mp4, side_by_side
 
 HEIGHT = 384
 """Of a picture in a video, in pixels."""
@@ -33,8 +28,8 @@ class Recordings:
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="play-")
         self.lock = threading.Lock()
-        self.names: list[str] = []
-        """Of finished recordings, the oldest first."""
+        self.finished: dict[str, Path] = {}
+        """By their names, the oldest first."""
 
     def begin(self, fps: float) -> "Recorder":
         """A new recording, whose name cannot be guessed."""
@@ -46,25 +41,14 @@ class Recordings:
         Returns where it can be downloaded, and its seconds. Raises Problem if it could not be written.
         """
         seconds = recorder.finish()
-        name = recorder.path.name
         with self.lock:
-            self.names.append(name)
-            old, self.names = self.names[:-KEPT], self.names[-KEPT:]
-        for each in old:
-            (Path(self.folder.name) / each).unlink(missing_ok=True)
-        return f"recordings/{name}", seconds
+            self.finished[recorder.path.name] = recorder.path
+            for name in list(self.finished)[:-KEPT]:
+                self.finished.pop(name).unlink()
+        return f"recordings/{recorder.path.name}", seconds
 
-    def find(self, name: str) -> Path | None:
-        """The file of a finished recording."""
-        with self.lock:
-            return Path(self.folder.name) / name if name in self.names else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Delete them all."""
         self.folder.cleanup()
 
 
@@ -74,19 +58,20 @@ class Recorder:
     def __init__(self, path: Path, fps: float):
         self.path, self.fps = path, fps
         self.frames = 0
-        self.width: tuple[int, ...] | None = None
+        self.shape: tuple[int, ...] | None = None
         self.waiting: queue.Queue[np.ndarray | None] = queue.Queue(WAITING)
         self.thread = threading.Thread(target=save_mp4, args=(path, self._taken(), fps), daemon=True)
         self.thread.start()
 
-    def add(self, pictures: list[np.ndarray], labels: list[str]) -> bool:
+    def add(self, pictures: Sequence[np.ndarray], labels: Sequence[str]) -> bool:
         """Add a frame, the pictures beside each other under their labels.
 
         False when the recording is full, or the world another.
         """
-        frame = compose(pictures, labels)
-        self.width = self.width or frame.shape
-        if frame.shape != self.width or self.frames >= LONGEST * self.fps or not self.thread.is_alive():
+        scale = HEIGHT / max(len(picture) for picture in pictures)
+        frame = next(side_by_side([picture[None] for picture in pictures], labels, scale))
+        self.shape = self.shape or frame.shape
+        if frame.shape != self.shape or self.frames >= LONGEST * self.fps or not self.thread.is_alive():
             return False
         try:
             self.waiting.put_nowait(frame)
@@ -111,20 +96,3 @@ class Recorder:
     def _taken(self) -> Iterator[np.ndarray]:
         while (frame := self.waiting.get()) is not None:
             yield frame
-
-
-def compose(pictures: list[np.ndarray], labels: list[str]) -> np.ndarray:
-    """Pictures beside each other, each under its label: (H, W, 3) uint8."""
-    parts: list[np.ndarray] = []
-    for picture, label in zip(pictures, labels, strict=True):
-        width = round(picture.shape[1] * HEIGHT / picture.shape[0])
-        large = cv2.resize(np.ascontiguousarray(picture), (width, HEIGHT), interpolation=cv2.INTER_NEAREST)
-        gap = np.full((CAPTION + HEIGHT, GAP, 3), 255, np.uint8)
-        parts += [gap, np.concatenate([caption(label, width), large])]
-    return np.concatenate(parts[1:], axis=1)
-
-
-@lru_cache(maxsize=16)
-def caption(label: str, width: int) -> np.ndarray:
-    """A label above a picture, (CAPTION, width, 3) uint8."""
-    return text_image(label, width, CAPTION, 16)

@@ -1,7 +1,7 @@
 """The server: the page, a WebSocket for each session, and the recordings.
 
-Nothing here computes: sessions do, in threads of their own. Who sends what is no message is told so once and closed
-if it goes on; so is who does not answer, or whose session fails; nobody else notices.
+Nothing here computes: sessions do, in threads of their own. A page that sends anything but messages is told so, and
+closed if it goes on; one that does not answer, or whose session fails, is told and closed too. No other page notices.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import Headers as RequestHeaders
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as Handshake
@@ -30,8 +30,8 @@ from websockets.http11 import Request as Handshake
 from experiment.problem import Problem, UsageProblem, one_line
 from play.hosts import Hosts, Terminal
 from play.messages import FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, axes_of, parse
-from play.models import Models
 from play.recorder import Recordings
+from play.scenes import Models
 from play.session import Session, reason_of
 
 STATIC = Path(__file__).parent / "static"
@@ -47,15 +47,16 @@ CHECK = 1.0
 """Seconds after which it is looked at again whether it has."""
 POLICY, TOO_BIG, FAILED, BUSY = 1008, 1009, 1011, 1013
 """Codes with which a WebSocket is closed."""
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+HEADERS = [
+    ("Content-Security-Policy", "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-store"),
+]
+"""Of every answer."""
 
 
-class Player:
-    """The application, `app`, for the models of a run. sessions: how many there may be at once."""
+class Site:
+    """The ASGI application, `app`, for the models of a run. sessions: how many there may be at once."""
 
     def __init__(self, models: Models, title: str, sessions: int, hosts: Hosts):
         self.models, self.title, self.most = models, one_line(title), sessions
@@ -69,14 +70,14 @@ class Player:
                 Route("/recordings/{name}", self.recording),
                 Mount("/", StaticFiles(directory=STATIC, html=True)),
             ],
-            middleware=[Middleware(Headers), Middleware(Door, hosts=hosts, terminal=self.terminal)],
+            middleware=[Middleware(Door, hosts=hosts, terminal=self.terminal)],
             lifespan=self.lifespan,
         )
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Until the server ends; then every world is freed."""
-        with self.recordings:
+        with contextlib.closing(self.recordings):
             yield
             await asyncio.gather(*(self.end(session) for session in list(self.sessions)))
 
@@ -88,7 +89,7 @@ class Player:
 
     async def recording(self, request: Request) -> Response:
         """A finished recording."""
-        path = self.recordings.find(request.path_params["name"])
+        path = self.recordings.finished.get(request.path_params["name"])
         if path is None:
             return PlainTextResponse("there is no such recording any more", 404)
         return FileResponse(path, media_type="video/mp4", filename=f"{self.title}.mp4")
@@ -116,8 +117,8 @@ class Player:
         self.sessions.add(session)
         flow = Flow(session, ready, self.terminal)
         try:
-            await page.send_json(self.hello())
             session.start()
+            await page.send_json(self.hello())
             show = asyncio.create_task(flow.show(page))
             try:
                 await self.listen(page, session, flow)
@@ -128,10 +129,7 @@ class Player:
         except WebSocketDisconnect:
             pass
         finally:
-            if session.ident is None:
-                self.sessions.discard(session)
-            else:
-                await asyncio.shield(self.end(session))
+            await asyncio.shield(self.end(session))
 
     def hello(self) -> dict[str, Any]:
         """What the page needs to know at first."""
@@ -246,7 +244,7 @@ class Door:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        headers = RequestHeaders(scope=scope)
+        headers = Headers(scope=scope)
         origins = headers.getlist("origin")
         refusal = self.hosts.refusal(headers.get("host", ""), ", ".join(origins) if origins else None)
         if refusal is None:
@@ -286,22 +284,6 @@ class Connection(WebSocketsSansIOProtocol):
         self.transport.abort()  # to close would wait until it takes what was sent
 
 
-class Headers:
-    """Adds HEADERS to every answer."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                more = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *more]}
-            await send(message)
-
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
-
-
 def listen_on(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises Problem if it cannot."""
     if not 0 <= port < 2**16:
@@ -334,10 +316,11 @@ def reachable_at(host: str) -> str:
     return socket.gethostname()
 
 
-def make_server(player: Player) -> uvicorn.Server:
-    """An ASGI server for a player."""
+def make_server(site: Site) -> uvicorn.Server:
+    """An ASGI server for it."""
     config = uvicorn.Config(
-        player.app,
+        site.app,
+        headers=HEADERS,
         log_level="critical",  # clients' mistakes have tracebacks there; Door tells of the server's
         access_log=False,
         proxy_headers=False,

@@ -1,4 +1,4 @@
-"""A session: one page's own game or dream, stepped by a thread of its own at the world's own speed.
+"""A session: one page's own scene, stepped by a thread of its own at the world's own speed.
 
 What the page wants is kept as wishes, which the thread fulfils between two steps, always the newest; what the page is
 to see is kept as the newest frame, which a page that is slow in taking them skips. So neither side can fill the other's
@@ -10,16 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from experiment.problem import Problem, one_line
-from play.messages import SEEDS, axes_of
-from play.models import Models
-from play.places import Happened, Place
+from play.messages import SEEDS
 from play.recorder import Recorder, Recordings
+from play.scenes import Models, Scene
 from play.wire import pack_frame
 
 LATE = 0.25
@@ -34,14 +33,12 @@ NEWS = 100
 """Messages that are kept for a page that does not take them."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Wishes:
-    """What the page wants."""
+    """What the page wants, but for the action."""
 
     world: str
     temperature: float
-    action: np.ndarray
-    """As the world executes it, (A,)."""
     restarts: int = 0
     seed: int | None = None
     controller: bool = False
@@ -59,21 +56,22 @@ class Session(threading.Thread):
         super().__init__(daemon=True, name="session")
         self.models, self.recordings, self.wake = models, recordings, wake
         world = "real" if "dream" in models.missing else "dream"
-        self.neutral = np.full(len(axes_of(models.world)), models.world.rest, "float32")
-        self.wishes = Wishes(world, float(models.settings.dream.temperature), self.neutral)
+        self.wishes = Wishes(world, float(models.settings.dream.temperature))
+        self.action = models.rest
+        """What the page presses, as the world executes it, (A,)."""
         self.changed = threading.Condition()
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
         self.frame: bytes | None = None
         """The newest frame that was not taken yet."""
-        self.place: Place | None = None
+        self.scene: Scene | None = None
         self.opened = ""
-        """Which world the place is."""
+        """Which world the scene is of."""
         self.recorder: Recorder | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
         self.times: deque[float] = deque(maxlen=RATE_OVER)
         self.over: str | None = None
-        self.raw = self._raw(self.neutral)
+        self.raw = models.raw(models.rest)
         self.failure: str | None = None
         """Why the session has ended by itself, once its world is freed."""
 
@@ -81,28 +79,23 @@ class Session(threading.Thread):
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take a checked message of the page."""
-        with self.changed:
-            wishes = self.wishes
-            match message["type"]:
-                case "input":
-                    wishes.action = np.array(message["action"], "float32")
-                    return
-                case "world":
-                    wishes.world = message["name"]
-                    wishes.paused = not wishes.controller
-                case "restart":
-                    wishes.restarts += 1
-                    wishes.seed, wishes.paused = message["seed"], False
-                case "temperature":
-                    wishes.temperature = float(message["value"])
-                case "controller":
-                    wishes.controller = message["on"] and "controller" not in self.models.missing
-                    wishes.paused = wishes.paused and not wishes.controller
-                case "pause":
-                    wishes.paused = message["on"]
-                case "record":
-                    wishes.recording = message["on"]
-            self.changed.notify()
+        wishes = self.wishes
+        match message["type"]:
+            case "input":
+                self.action = np.array(message["action"], "float32")
+            case "world":
+                self._wish(world=message["name"], paused=not wishes.controller)
+            case "restart":
+                self._wish(restarts=wishes.restarts + 1, seed=message["seed"], paused=False)
+            case "temperature":
+                self._wish(temperature=float(message["value"]))
+            case "controller":
+                on = message["on"] and "controller" not in self.models.missing
+                self._wish(controller=on, paused=wishes.paused and not on)
+            case "pause":
+                self._wish(paused=message["on"])
+            case "record":
+                self._wish(recording=message["on"])
 
     def stop(self) -> None:
         """End the thread, after the step that it is in, and free its world."""
@@ -116,10 +109,10 @@ class Session(threading.Thread):
             frame, self.frame = self.frame, None
             return frame
 
-    @property
-    def rate(self) -> float:
-        """Steps a second just now; 0 where nothing moves."""
-        return (len(self.times) - 1) / (self.times[-1] - self.times[0]) if len(self.times) > 1 else 0.0
+    def _wish(self, **changes: Any) -> None:
+        with self.changed:
+            self.wishes = replace(self.wishes, **changes)
+            self.changed.notify()
 
     # What the thread does.
 
@@ -137,31 +130,25 @@ class Session(threading.Thread):
         fulfilled: Wishes | None = None
         due = time.monotonic()
         while not self.stopped:
-            with self.changed:
-                wishes = Wishes(**vars(self.wishes))
-            if fulfilled is None or vars_but_action(wishes) != vars_but_action(fulfilled):
+            wishes = self.wishes
+            if wishes != fulfilled:
                 self._fulfil(wishes, fulfilled)
                 fulfilled = wishes
                 self._tell_state()
-            if self.place is None or wishes.paused or (self.over and not wishes.controller):
-                self._sleep(wishes, None)
-                due = time.monotonic()
-                self.times.clear()
-                continue
-            if self.over:
-                if not self._sleep(wishes, PAUSE_BETWEEN):
+            waits = self.scene is None or wishes.paused or (self.over and not wishes.controller)
+            if waits or self.over:
+                if not self._sleep(wishes, None if waits else PAUSE_BETWEEN):
                     self._begin(None)
                 due = time.monotonic()
                 self.times.clear()
-                continue
-            self._step(wishes)
-            due = self._wait(due)
+            else:
+                self._step(wishes)
+                due = self._wait(due)
 
     def _sleep(self, wishes: Wishes, seconds: float | None) -> bool:
         """Until the page wants something else, or so long. Returns whether it does."""
         with self.changed:
-            before = vars_but_action(wishes)
-            return self.changed.wait_for(lambda: self.stopped or vars_but_action(self.wishes) != before, seconds)
+            return self.changed.wait_for(lambda: self.stopped or self.wishes != wishes, seconds)
 
     def _wait(self, due: float) -> float:
         """Until the next step is due, which is returned; it is put off where this session is far behind."""
@@ -174,57 +161,54 @@ class Session(threading.Thread):
     def _fulfil(self, wishes: Wishes, before: Wishes | None) -> None:
         """Bring about what changed."""
         if wishes.world != self.opened:
-            self._enter(wishes.world)
-        elif before is not None and wishes.restarts != before.restarts and self.place is not None:
+            self._enter(wishes.world, wishes.seed)
+        elif before is not None and wishes.restarts != before.restarts and self.scene is not None:
             self._begin(wishes.seed)
         if wishes.recording != (self.recorder is not None):
             self._record(wishes.recording)
-            with self.changed:
-                self.wishes.recording = self.recorder is not None
+            self._wish(recording=self.recorder is not None)
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, name: str, seed: int | None) -> None:
         """Open another world and leave the one there is. If it cannot be had, stay, and say why."""
-        place: Place | None = None
+        scene: Scene | None = None
         try:
-            place = self.models.open(name)
-            place.begin(chosen(self.wishes.seed))
+            scene = self.models.open(name)
+            scene.begin(chosen(seed))
         except Exception as error:
-            if place is not None:
-                place.close()
-            with self.changed:
-                if self.wishes.world == name:  # so that to wish for it again is another try
-                    self.wishes.world = self.opened
+            if scene is not None:
+                scene.close()
+            if self.wishes.world == name:  # so that to wish for it again is another try
+                self._wish(world=self.opened)
             self._tell({"type": "unopened", "world": name, "message": reason_of(error)})
             return
-        self._leave()
-        self.place, self.opened = place, name
+        left, self.scene, self.opened = self.scene, scene, name
+        if left is not None:
+            left.close()
         self._tell_state()  # the page must know what the first frame is of
         self._begun()
 
     def _leave(self) -> None:
-        if self.place is not None:
-            self.place.close()
-            self.place = None
+        if self.scene is not None:
+            self.scene.close()
+            self.scene = None
 
     def _begin(self, seed: int | None) -> None:
-        assert self.place is not None
-        self.place.begin(chosen(seed))
+        assert self.scene is not None
+        self.scene.begin(chosen(seed))
         self._begun()
 
     def _begun(self) -> None:
         """Count an episode, and show its first frame."""
         self.episode += 1
         self.steps, self.total, self.over = 0, 0.0, None
-        self.raw = self._raw(self.neutral)
+        self.raw = self.models.raw(self.models.rest)
         self._show()
 
     def _step(self, wishes: Wishes) -> None:
-        assert self.place is not None
-        if wishes.controller and self.place.advice is not None:
-            self.raw = np.asarray(self.place.advice, "float32")
-        else:
-            self.raw = self._raw(wishes.action)
-        happened: Happened = self.place.step(self.raw, wishes.temperature)
+        assert self.scene is not None
+        advice = self.scene.advice if wishes.controller else None
+        self.raw = self.models.raw(self.action) if advice is None else np.asarray(advice, "float32")
+        happened = self.scene.step(self.raw, wishes.temperature)
         self.times.append(time.monotonic())
         self.steps += 1
         self.total += happened.reward
@@ -233,35 +217,34 @@ class Session(threading.Thread):
 
     def _show(self) -> None:
         """Hand what is seen now to the page and the recording."""
-        assert self.place is not None
-        executed = np.atleast_1d(self.models.world.execute(self.raw)).astype(float).round(3).tolist()
+        assert self.scene is not None
+        times = self.times
         about = {
             "episode": self.episode,
             "step": self.steps,
             "total": round(self.total, 2),
             "over": self.over,
-            "action": executed,
+            "action": np.atleast_1d(self.models.world.execute(self.raw)).astype(float).round(3).tolist(),
             "controller": self.wishes.controller,
-            "rate": round(self.rate, 1),
+            "rate": round((len(times) - 1) / (times[-1] - times[0]), 1) if len(times) > 1 else 0.0,
         }
-        packed = pack_frame(about, self.place.pictures)
+        packed = pack_frame(about, self.scene.pictures)
         with self.changed:
             self.frame = packed
-        if self.recorder is not None and not self.recorder.add(self.place.pictures, self._labels()):
-            with self.changed:  # it is as long as it may be
-                self.wishes.recording = False
+        if self.recorder is not None and not self.recorder.add(self.scene.pictures, self._labels()):
+            self._wish(recording=False)  # it is as long as it may be
         self.wake()
 
     def _labels(self) -> list[str]:
-        assert self.place is not None
-        first, *others = self.place.labels
-        return [f"{first}, temperature {self.wishes.temperature:.2f}" if self.place.heated else first, *others]
+        assert self.scene is not None
+        first, *others = self.scene.labels
+        return [f"{first}, temperature {self.wishes.temperature:.2f}" if self.scene.heated else first, *others]
 
     def _record(self, on: bool) -> None:
         """Begin a recording, or end it and tell the page where it is."""
-        if on and self.recorder is None and self.place is not None:
+        if on and self.recorder is None and self.scene is not None:
             self.recorder = self.recordings.begin(self.models.world.fps)
-            self.recorder.add(self.place.pictures, self._labels())
+            self.recorder.add(self.scene.pictures, self._labels())
         elif self.recorder is not None:
             recorder, self.recorder = self.recorder, None
             try:
@@ -272,13 +255,13 @@ class Session(threading.Thread):
                 self._tell({"type": "recorded", "url": url, "seconds": round(seconds, 1)})
 
     def _tell_state(self) -> None:
-        wishes, place = self.wishes, self.place
+        wishes, scene = self.wishes, self.scene
         self._tell(
             {
                 "type": "state",
                 "world": self.opened,
-                "labels": list(place.labels) if place is not None else [],
-                "scored": place is None or place.scored,
+                "labels": scene.labels if scene is not None else [],
+                "scored": scene is None or scene.scored,
                 "temperature": wishes.temperature,
                 "controller": wishes.controller,
                 "paused": wishes.paused,
@@ -287,14 +270,8 @@ class Session(threading.Thread):
         )
 
     def _tell(self, message: dict[str, Any]) -> None:
-        with self.changed:
-            self.news.append(message)
+        self.news.append(message)
         self.wake()
-
-    def _raw(self, executed: np.ndarray) -> np.ndarray:
-        """A raw action, () or (A,), that is executed as the page wants it."""
-        raw = np.asarray(self.models.world.unexecute(executed), "float32")
-        return raw[0] if self.models.world.actions == 1 else raw
 
 
 def chosen(seed: int | None) -> int:
@@ -306,8 +283,3 @@ def reason_of(error: Exception) -> str:
     """What went wrong, for the page and the terminal."""
     reason = str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
     return one_line(reason, LONGEST)
-
-
-def vars_but_action(wishes: Wishes) -> dict[str, Any]:
-    """What a change of needs to be fulfilled, rather than merely looked at in the next step."""
-    return {name: value for name, value in vars(wishes).items() if name != "action"}

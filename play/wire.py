@@ -22,19 +22,6 @@ def pack_frame(about: dict[str, Any], pictures: list[np.ndarray]) -> bytes:
     return b"".join([len(header).to_bytes(4, "big"), header, *images])
 
 
-def unpack_frame(packed: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The other way."""
-    first = 4 + int.from_bytes(packed[:4], "big")
-    about = json.loads(packed[4:first])
-    pictures = []
-    for size in about["sizes"]:
-        image = cv2.imdecode(np.frombuffer(packed[first : first + size], np.uint8), cv2.IMREAD_COLOR)
-        assert image is not None, "it is what `encode` made"
-        pictures.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        first += size
-    return about, pictures
-
-
 def encode(picture: np.ndarray) -> bytes:
     """One picture, (h, w, 3) uint8 RGB, as PNG or JPEG."""
     small = len(picture) <= SMALL

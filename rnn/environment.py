@@ -21,76 +21,54 @@ from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
+from experiment.schema import TEMPERATURE
 from rnn import LOST
-from rnn.dream import State, load_dream
+from rnn.dream import Dream, State, load_dream
 from vae.model import draw, load_vae
 
+Tensor = Any
 SECTIONS = ("env", "vae", "rnn", "dream")
+AHEAD = 16
+"""Steps that a dream draws random numbers for at once: to draw for each takes as long as M's products of a large batch."""
 
 
 class Dreams:
-    """N dreams of a run's M, each with a generator of its own: what both environments are made of.
+    """N dreams, each with a generator of its own: what both environments and the player step.
 
-    run: a folder, or the name of what is shipped; of several iterations, the last. world: whose dream is wanted, any if
-    None. observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
-    the run unless given. Raises Problem if the run is of another world, or has no trained M, or one that cannot dream.
+    dream: of a run's M. step: `compile_step(dream, number)`, made here unless given. generators: of each dream, to be
+    set before it begins. Raises Problem for a temperature or a number of steps that cannot be.
     """
 
-    def __init__(
-        self,
-        run: Path | str,
-        world: str | None,
-        number: int,
-        observation: str,
-        temperature: float | None,
-        max_steps: int | None,
-    ):
-        if not observation or set(observation) - set("zch"):
-            raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
-        check_tensorflow()
-        self.run = find_run(run)
-        self.settings = load_made(self.run.config, SECTIONS)
-        if world not in (None, self.settings.env.name):
-            raise UsageProblem(f"{run} is a run of {self.settings.env.name}, and no dream of {world} can be had of it")
-        self.world = world_of(self.settings)
-        self.set_temperature(self.settings.dream.temperature if temperature is None else temperature)
-        self.max_steps = max_steps or self.settings.dream.max_steps
-        self.observation = observation
-        self.dream = load_dream(self.settings, self.run)
-        self.weights = self.dream.weights()
-        latent_size, hidden = self.dream.model.latent_size, self.dream.model.hidden
+    def __init__(self, dream: Dream, number: int, temperature: float, max_steps: int, step: Any = None):
+        if not max_steps >= 1:
+            raise Problem(f"max_steps is {max_steps}: expected at least 1")
+        self.set_temperature(temperature)
+        self.dream, self.max_steps = dream, max_steps
+        latent_size, hidden = dream.model.latent_size, dream.model.hidden
         self.state = State(*(np.zeros((number, size), "float32") for size in (latent_size, hidden, hidden)))
         self.generators = [np.random.default_rng(0)] * number
+        self.uniform = np.zeros((number, AHEAD, latent_size + 1), "float32")  # the last is for the ending
+        self.normal = np.zeros((number, AHEAD, latent_size), "float32")
         self.steps = np.zeros(number, "int64")
         self.died = np.zeros(number, bool)
         self.rewards = np.zeros(number)
-        self._step = tf.function(self.dream.step)
-
-    @property
-    def space(self) -> gymnasium.spaces.Box:
-        """The observation space of one dream."""
-        return gymnasium.spaces.Box(-np.inf, np.inf, self.observe().shape[1:], np.float32)
+        self._step = step or compile_step(dream, number)
 
     @property
     def truncated(self) -> np.ndarray:
         """(N,) bool, dreams that lasted max_steps."""
         return ~self.died & (self.steps >= self.max_steps)
 
-    @property
-    def over(self) -> np.ndarray:
-        """(N,) bool, dreams that have ended, either way."""
-        return self.died | self.truncated
-
     def set_temperature(self, temperature: float) -> None:
-        """Dream at this temperature from now on. Raises Problem if it is not above 0."""
-        if not temperature > 0:
-            raise Problem(f"the temperature of a dream is {temperature}: expected a number above 0")
+        """Dream at this temperature from now on. Raises Problem if it is out of range."""
+        if not 0 < temperature <= TEMPERATURE:
+            raise Problem(f"the temperature of a dream is {temperature}: expected above 0, at most {TEMPERATURE}")
         self.temperature = temperature
 
-    def begin(self, rows: np.ndarray) -> None:
-        """Start some dreams (their numbers) at the first frames of real episodes, drawn by their generators."""
+    def begin(self, rows: Sequence[int] | np.ndarray) -> None:
+        """Start some dreams (their numbers) at recorded moments, drawn by their generators."""
         check_tensorflow()
-        starts = self.dream.starts
+        starts, self.state = self.dream.starts, State(*(np.array(part) for part in self.state))
         for row in rows:
             generator = self.generators[row]
             chosen = generator.integers(len(starts.mu))
@@ -99,34 +77,94 @@ class Dreams:
             self.state.h[row], self.state.c[row] = starts.h[chosen], starts.c[chosen]
             self.steps[row], self.died[row] = 0, False
 
-    def advance(self, actions: np.ndarray, rows: np.ndarray) -> None:
-        """One step of some dreams (their numbers), with the environments' actions for all dreams, N of them.
-
-        All N are computed, so that the shapes stay the same. One is computed twice, because a product with one
-        row is rounded differently from a product with more.
-        """
+    def advance(self, raw: np.ndarray, rows: np.ndarray) -> None:
+        """One step of some dreams (their numbers), given raw actions for all, (N,) or (N, A); the others stay as they are."""
         check_tensorflow()
-        uniform, normal = np.zeros((2, *self.state.z.shape), "float32")  # (N, Z)
-        luck = np.zeros(len(self.steps), "float32")
-        for row in rows:
-            self.generators[row].random(out=uniform[row], dtype="float32")
-            self.generators[row].standard_normal(out=normal[row], dtype="float32")
-            if self.dream.drawn is not None:
-                luck[row] = self.generators[row].random(dtype="float32")
+        for row in rows[self.steps[rows] % AHEAD == 0]:
+            self.generators[row].random(out=self.uniform[row], dtype="float32")
+            self.generators[row].standard_normal(out=self.normal[row], dtype="float32")
+        going = np.zeros(len(self.steps), "float32")
+        going[rows] = 1
+        drawn = np.arange(len(self.steps)), self.steps % AHEAD
         restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
-        executed = np.asarray(self.world.from_env(actions), "float32")
-        given = executed if self.settings.rnn.action == "executed" else self.world.unexecute(executed)
-        batch = [*self.state, given, restart, uniform, normal]
-        z, h, c, *others = batch if len(restart) > 1 else [np.repeat(part, 2, axis=0) for part in batch]
-        seen, restart, uniform, normal = others
-        temperature = np.float32(self.temperature)
-        state, imagined = self._step(self.weights, State(z, h, c), seen, restart, temperature, uniform, normal)
-        for kept, new in zip(self.state, state, strict=True):
-            kept[rows] = new.numpy()[rows]
-        self.died[rows] = self.dream.ends(imagined.done_logit[: len(luck)], luck).numpy()[rows]
-        self.rewards[:] = 0
-        self.rewards[rows] = imagined.reward.numpy()[rows]
+        arguments = raw, restart, going, self.temperature, self.uniform[drawn], self.normal[drawn]
+        z, h, c, died, rewards = self._step(*self.state, *(np.asarray(each, "float32") for each in arguments))
+        self.state = State(z, h, c)
+        self.died[rows] = died.numpy()[rows]
+        self.rewards = np.zeros(len(self.steps))
+        self.rewards[rows] = rewards.numpy()[rows]
         self.steps[rows] += 1
+
+
+def compile_step(dream: Dream, number: int) -> Any:
+    """A whole step of N dreams as one compiled function, for all `Dreams` of so many.
+
+    From z (N, Z), h and c (N, H), raw actions (N,) or (N, A), restart (N,), going (N,), 1 where a dream is to be stepped and
+    else 0, the temperature, and random numbers, uniform (N, Z+1) and standard normal (N, Z), to the next z, h and c, which
+    dreams end (N,) bool, and the rewards (N,). All float32. One dream is compiled by XLA as a whole, so that its small
+    operations do not wait for each other; twice, since XLA multiplies one row more slowly than two. Of more dreams the
+    products count, which are faster as they are (see rnn/dream.py).
+    """
+    weights = dream.weights()
+
+    def step(
+        z: Tensor, h: Tensor, c: Tensor, raw: Tensor, restart: Tensor, going: Tensor, temperature: Tensor,
+        uniform: Tensor, normal: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        batch = [z, h, c, dream.seen(raw), restart, uniform[:, :-1], normal]
+        *state, seen, begun, chance, noise = [tf.repeat(part, 2, axis=0) for part in batch] if number == 1 else batch
+        after, imagined = dream.step(weights, State(*state), seen, begun, temperature, chance, noise)
+        kept = [tf.where(going[:, None] > 0, new[:number], old) for new, old in zip(after, (z, h, c), strict=True)]
+        return *kept, dream.ends(imagined.done_logit[:number], uniform[:, -1]), imagined.reward[:number]
+
+    def of(*shape: int) -> tf.TensorSpec:
+        return tf.TensorSpec(shape, tf.float32)
+
+    m = dream.model
+    rows, z, memory = of(number), of(number, m.latent_size), of(number, m.hidden)
+    action = of(number, m.action_size) if m.action_size > 1 else rows
+    signature = z, memory, memory, action, rows, rows, of(), of(number, m.latent_size + 1), z
+    # The graph itself: finding it again for every step's arguments takes a millisecond.
+    return tf.function(step, jit_compile=number == 1).get_concrete_function(*signature)
+
+
+class DreamsOfRun(Dreams):
+    """The same of a run, as environments have them: with their actions, what is seen, and pictures.
+
+    run: a folder, or the name of what is shipped; of several iterations, the last. world: whose dream is wanted, any if
+    None. observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
+    the run unless given. Raises Problem if the run is of another world, or has no trained M, or one that cannot dream.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        run: Path | str,
+        temperature: float | None = None,
+        max_steps: int | None = None,
+        observation: str = "zch",
+        world: str | None = None,
+    ):
+        if not observation or set(observation) - set("zch"):
+            raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
+        check_tensorflow()
+        self.observation, self.run = observation, find_run(run)
+        self.settings = load_made(self.run.config, SECTIONS)
+        if world not in (None, self.settings.env.name):
+            raise UsageProblem(f"{run} is a run of {self.settings.env.name}, and no dream of {world} can be had of it")
+        self.world, options = world_of(self.settings), self.settings.dream
+        super().__init__(
+            load_dream(self.settings, self.run),
+            number,
+            options.temperature if temperature is None else temperature,
+            options.max_steps if max_steps is None else max_steps,
+        )
+        self.space = gymnasium.spaces.Box(-np.inf, np.inf, self.observe().shape[1:], np.float32)
+        """Of one dream's observations."""
+
+    def act(self, actions: np.ndarray, rows: np.ndarray) -> None:
+        """`advance`, with the environments' actions."""
+        self.advance(self.world.unexecute(self.world.from_env(actions)), rows)
 
     def observe(self) -> np.ndarray:
         """What is seen of all dreams, (N, X) float32, a new array."""
@@ -134,11 +172,13 @@ class Dreams:
 
     def draw(self) -> np.ndarray:
         """What the dreams look like, decoded by V: (N, 64, 64, 3) uint8."""
-        return self._vae.pictures(self.state.z)
+        return self._vae.pictures(np.asarray(self.state.z))
 
     @cached_property
     def _vae(self) -> Any:
-        return load_vae(self.run, self.settings)
+        vae: Any = load_vae(self.run, self.settings)
+        vae.picture = tf.function(vae.picture, reduce_retracing=True)
+        return vae
 
 
 def check_tensorflow() -> None:
@@ -155,21 +195,13 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
 
     Observation float32 (X,); actions and rewards as in the real environment, the rewards as M expects them where it
     predicts them, else 1 a step; terminated when M's done logit is above 0, truncated after max_steps. `render` gives V's picture of z, (64, 64, 3) uint8.
-    `reset(options={"temperature": 1.3})` sets the temperature from then on.
+    Other arguments as DreamsOfRun takes them; `reset(options={"temperature": 1.3})` sets the temperature from then on.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
 
-    def __init__(
-        self,
-        run: Path | str,
-        temperature: float | None = None,
-        max_steps: int | None = None,
-        observation: str = "zch",
-        render_mode: str | None = None,
-        world: str | None = None,
-    ):
-        self.dreams = Dreams(run, world, 1, observation, temperature, max_steps)
+    def __init__(self, run: Path | str, render_mode: str | None = None, **options: Any):
+        self.dreams = DreamsOfRun(1, run, **options)
         self.metadata = DreamEnv.metadata | {"render_fps": self.dreams.world.fps}
         self.observation_space = self.dreams.space
         self.action_space = self.dreams.world.action_space
@@ -188,7 +220,7 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Dream one step."""
         dreams = self.dreams
-        dreams.advance(check_actions(action, self.action_space)[None], np.arange(1))
+        dreams.act(check_actions(action, self.action_space)[None], np.arange(1))
         return dreams.observe()[0], float(dreams.rewards[0]), bool(dreams.died[0]), bool(dreams.truncated[0]), {}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -197,7 +229,7 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i.
+    """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i, but for rounding.
 
     Observations (N, X) float32, actions (N,) or (N, A). autoreset_mode: what happens to a dream that is over.
     NEXT_STEP: the next step begins another in its place, with reward 0. SAME_STEP: the same step does, and
@@ -209,17 +241,14 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
         self,
         num_envs: int,
         run: Path | str,
-        temperature: float | None = None,
-        max_steps: int | None = None,
-        observation: str = "zch",
         render_mode: str | None = None,
-        world: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **options: Any,
     ):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.dreams = Dreams(run, world, num_envs, observation, temperature, max_steps)
+        self.dreams = DreamsOfRun(num_envs, run, **options)
         about = {"render_fps": self.dreams.world.fps, "autoreset_mode": self.autoreset_mode}
         self.metadata = DreamEnv.metadata | about
         self.single_observation_space = self.dreams.space
@@ -246,17 +275,14 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarr
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Dream one step in every dream that is not over."""
-        over = self.dreams.over
+        over = self.dreams.died | self.dreams.truncated
         info: dict[str, Any] = {}
-        rewards = np.zeros(self.num_envs)
         live = np.flatnonzero(~over)
-        checked = check_actions(actions, self.single_action_space, self.num_envs, live)
-        if len(live):
-            self.dreams.advance(checked, live)
-            rewards = self.dreams.rewards.copy()
+        self.dreams.act(check_actions(actions, self.single_action_space, self.num_envs, live), live)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self.dreams.begin(np.flatnonzero(over))
-        observation, died, truncated = self.dreams.observe(), self.dreams.died.copy(), self.dreams.truncated
+        observation, rewards = self.dreams.observe(), self.dreams.rewards
+        died, truncated = self.dreams.died.copy(), self.dreams.truncated
         ended = died | truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
             final = np.full(self.num_envs, None, object)

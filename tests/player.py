@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 from websockets.sync.client import connect
@@ -19,9 +20,9 @@ from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
 from play.hosts import Hosts
-from play.models import Models, load_models
-from play.server import Player, listen_on, make_server
-from play.wire import unpack_frame
+from play.models import load_models
+from play.scenes import Models
+from play.server import Site, listen_on, make_server
 from tests.fake import save_next_frames
 from tests.test_dream_environment import untrained
 
@@ -66,7 +67,7 @@ def with_controller(run: Run) -> Run:
 class Serving:
     """A server in this process."""
 
-    player: Player
+    site: Site
     address: str
     """host:port."""
 
@@ -84,16 +85,16 @@ def models(name: str) -> Models:
 @contextlib.contextmanager
 def serving(models: Models, sessions: int = 3, hosts: Hosts | None = None) -> Iterator[Serving]:
     """A server until the block ends. hosts: of this machine alone, unless said otherwise."""
-    player = Player(models, models.settings.env.name, sessions, hosts or Hosts("127.0.0.1"))
-    server = make_server(player)
+    site = Site(models, models.settings.env.name, sessions, hosts or Hosts("127.0.0.1"))
+    server = make_server(site)
     with listen_on("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         wait(lambda: server.started)
-        yield Serving(player, "{}:{}".format(*listening.getsockname()))
+        yield Serving(site, "{}:{}".format(*listening.getsockname()))
         server.should_exit = True
         thread.join(PATIENCE)
-        assert not thread.is_alive() and not player.sessions
+        assert not thread.is_alive() and not site.sessions
 
 
 def wait(happens: Callable[[], Any]) -> None:
@@ -102,6 +103,18 @@ def wait(happens: Callable[[], Any]) -> None:
     while not happens():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
+
+
+def unpack_frame(packed: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What play.wire.pack_frame was given."""
+    first = 4 + int.from_bytes(packed[:4], "big")
+    about = json.loads(packed[4:first])
+    pictures = []
+    for size in about["sizes"]:
+        image = cv2.imdecode(np.frombuffer(packed[first : first + size], np.uint8), cv2.IMREAD_COLOR)
+        pictures.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        first += size
+    return about, pictures
 
 
 class Page:

@@ -1,6 +1,7 @@
 """The dream as Gymnasium environments, made from a small run folder of untrained models."""
 
 import dataclasses
+import functools
 import os
 
 import gymnasium
@@ -16,6 +17,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Rnn
 from extract.rollouts import Sequences
+from rnn.dream import seen_by
 from rnn.model import build_rnn, load_rnn
 from rnn.starts import load_starts
 from vae.latents import write_latents
@@ -216,11 +218,22 @@ def test_vector_renders_every_dream(run):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "text"), [({"observation": "zx"}, "observation"), ({"temperature": -1.0}, "temperature")]
+    ("kwargs", "text"),
+    [
+        ({"observation": "zx"}, "observation"),
+        *(({"temperature": value}, "temperature") for value in (-1.0, 0, 101, np.inf, np.nan)),
+        *(({"max_steps": value}, f"max_steps is {value}: expected at least 1") for value in (0, -1)),
+    ],
 )
 def test_impossible_arguments_are_problems(run, kwargs, text):
-    with pytest.raises(Problem, match=text):
-        make(run, **kwargs)
+    for make_one in (make, functools.partial(make_vector, number=2)):
+        with pytest.raises(Problem, match=text):
+            make_one(run, **kwargs)
+
+
+def test_an_unknown_argument_is_refused(run):
+    with pytest.raises(TypeError, match="temprature"):
+        make(run, temprature=1.0)
 
 
 def test_any_seed_is_taken_and_actions_out_of_range_are_refused(run, env):
@@ -318,19 +331,19 @@ def test_m_is_told_what_a_world_executes_of_the_environments_actions(run, racing
                 (copy.path / path.name).write_bytes(path.read_bytes())
             copy.config.write_text(to_yaml(settings))
             env = gymnasium.make(f"{'Doom' if name == 'doom' else 'CarRacing'}Dream-v0", run=copy.path).unwrapped
-            dream = env.dreams.dream
-            step = dream.step
 
-            def listen(weights, state, seen, *others, step=step, kind=kind, told=told):
-                told[kind] = np.asarray(seen)
-                return step(weights, state, seen, *others)
+            seen = seen_by(settings)
+
+            def listen(z, h, c, raw, *others, step=env.dreams._step, seen=seen, kind=kind, told=told):
+                told[kind] = np.asarray(seen(raw))
+                return step(z, h, c, raw, *others)
 
             env.dreams._step = listen
             env.reset(seed=0)
             env.step(action[0])
         executed = world.from_env(action)
-        np.testing.assert_array_equal(told["executed"][:1], executed)
-        np.testing.assert_allclose(world.execute(told["raw"][:1]), executed, atol=1e-6)
+        np.testing.assert_allclose(told["executed"], executed, atol=1e-6)
+        np.testing.assert_allclose(world.execute(told["raw"]), executed, atol=1e-6)
         assert name == "doom" or not np.allclose(told["raw"], told["executed"])
 
 

@@ -29,12 +29,12 @@ from play.agent import for_one
 from play.hosts import TOLD, Hosts, Terminal, is_local
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
 from play.models import load_models
-from play.places import DreamPlace
 from play.recorder import Recordings
+from play.scenes import Scene
 from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
-from play.wire import pack_frame, unpack_frame
-from tests.player import Page, doom_run, models, next_frame_run, serving, wait
+from play.wire import pack_frame
+from tests.player import Page, doom_run, models, next_frame_run, serving, unpack_frame, wait
 
 ONE, THREE = axes_of(WORLDS["doom"]), axes_of(WORLDS["carracing"])
 CHOICE = axes_of(WORLDS["coinrun"])
@@ -63,7 +63,7 @@ def freed(request):
     """After every test, all sessions of all servers are gone."""
     yield
     for name in {"doom", "racing", "breakout"} & set(request.fixturenames):
-        wait(lambda name=name: not request.getfixturevalue(name).player.sessions)
+        wait(lambda name=name: not request.getfixturevalue(name).site.sessions)
 
 
 def get(server, path, **headers):
@@ -198,19 +198,19 @@ def test_what_is_pressed_and_the_temperature_change_the_dream_and_nothing_else_d
         page.say("temperature", value=3)
         assert page.hear("state", lambda state: state["temperature"] == 3)
         assert not same(left, page.drive(5, 12, [-1]))
-        page.say("temperature", value=doom.player.models.settings.dream.temperature)
+        page.say("temperature", value=doom.site.models.settings.dream.temperature)
         assert same(left, page.drive(5, 12, [-1]))
         assert not same(left, page.drive(6, 12, [-1]))
 
 
 def test_c_takes_over_and_hands_back(doom):
     """C does in its session what it does by itself."""
-    alone = DreamPlace(doom.player.models)
+    alone = doom.site.models.open("dream")
     alone.begin(9)
     expected = []
     for _ in range(15):
-        expected.append(float(doom.player.models.world.execute(alone.advice)))
-        alone.step(alone.advice, doom.player.models.settings.dream.temperature)
+        expected.append(float(doom.site.models.world.execute(alone.advice)))
+        alone.step(alone.advice, doom.site.models.settings.dream.temperature)
     with Page(doom) as page:
         page.say("controller", on=True)
         assert not page.hear("state", lambda state: state["controller"])["paused"]
@@ -261,7 +261,7 @@ def test_the_real_track_is_driven_beside_vs_picture(racing):
 
 def test_a_prediction_is_what_the_model_predicts_from_its_own_predictions(breakout):
     """Driven in a session, it is a plain loop of the model, from a held-out window, and does not end."""
-    own = breakout.player.models
+    own = breakout.site.models
     model, starts, raw = own.predictor.model, own.starts, own.world.unexecute(np.float32(2))
     with Page(breakout) as page:
         assert (page.hello["kind"], page.hello["fps"], page.hello["missing"].keys()) == (
@@ -292,19 +292,19 @@ def test_a_prediction_is_what_the_model_predicts_from_its_own_predictions(breako
 
 
 def test_a_real_game_is_beside_what_was_predicted_of_each_of_its_frames(breakout):
-    own = breakout.player.models
-    place = own.open("real")
-    place.begin(3)
-    recorded, raws = [place.pictures[0]] * 4, [own.world.unexecute(np.float32(0))] * 3
+    own = breakout.site.models
+    scene = own.open("real")
+    scene.begin(3)
+    recorded, raws = [scene.pictures[0]] * 4, [own.world.unexecute(np.float32(0))] * 3
     for action in (1, 2, 2, 3, 0, 3):
         raws.append(own.world.unexecute(np.float32(action)))
-        happened = place.step(np.float32(raws[-1]), 1.0)
+        happened = scene.step(np.float32(raws[-1]), 1.0)
         window = np.stack(recorded[-4:])[None, ..., :1]
         expected = np.asarray(own.predictor.model.next_frame(window, np.array([raws[-4:]], "float32")))[0]
-        assert np.abs(place.pictures[1] / 255 - expected).max() < 0.01
-        recorded.append(place.pictures[0])
+        assert np.abs(scene.pictures[1] / 255 - expected).max() < 0.01
+        recorded.append(scene.pictures[0])
         assert not happened.died and not happened.cut
-    place.close()
+    scene.close()
     assert np.any(recorded[-1] != recorded[0])
     with Page(breakout) as page:
         page.say("world", name="real")
@@ -320,7 +320,7 @@ def test_a_model_without_recorded_windows_can_still_be_played_beside(breakout, t
     shutil.rmtree(run.rollouts)
     without = load_models(run)
     assert set(without.missing) == {"controller", "dream"} and "has no rollouts" in without.missing["dream"]
-    session = Session(without, breakout.player.recordings, lambda: None)
+    session = Session(without, breakout.site.recordings, lambda: None)
     assert session.wishes.world == "real"
     run.nextframe_weights.unlink()
     with pytest.raises(Problem, match=r"vae\.weights\.h5 is missing"):
@@ -338,7 +338,7 @@ def test_who_touches_nothing_does_what_the_world_calls_nothing(tmp_path):
     coinrun = models("coinrun")
     assert coinrun.world.action_names[int(coinrun.world.rest)] == "nothing"
     session = Session(coinrun, None, lambda: None)
-    assert coinrun.world.execute(session.raw) == 4 and session.wishes.action.tolist() == [4.0]
+    assert coinrun.world.execute(session.raw) == 4 and session.action.tolist() == [4.0]
 
 
 def test_a_closed_page_frees_its_game(doom):
@@ -348,12 +348,12 @@ def test_a_closed_page_frees_its_game(doom):
     left = page.drive(3, 10, [-1])
     assert left[max(left)].shape == (120, 160, 3)
     assert not same(left, page.drive(3, 10, [1]))
-    (session,) = doom.player.sessions
-    pid = session.place.vector.games[0].engine.pid
+    (session,) = doom.site.sessions
+    pid = session.scene.vector.games[0].engine.pid
     os.kill(pid, 0)  # it is there
     page.socket.socket.close()  # without a word
-    wait(lambda: not doom.player.sessions)
-    assert not session.is_alive() and session.place is None
+    wait(lambda: not doom.site.sessions)
+    assert not session.is_alive() and session.scene is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -362,9 +362,9 @@ def test_going_back_to_the_dream_frees_the_game_too(doom):
     with Page(doom) as page:
         page.say("world", name="real")
         page.hear("state", lambda state: state["world"] == "real")
-        (session,) = doom.player.sessions
-        wait(lambda: session.place.vector.games[0].engine)
-        pid = session.place.vector.games[0].engine.pid
+        (session,) = doom.site.sessions
+        wait(lambda: session.scene.vector.games[0].engine)
+        pid = session.scene.vector.games[0].engine.pid
         page.say("world", name="dream")
         page.hear("state", lambda state: state["world"] == "dream")
         with pytest.raises(ProcessLookupError):
@@ -380,7 +380,7 @@ def test_there_are_so_many_sessions_and_no_more(doom):
     with pytest.raises(Exception, match="1013"):
         late.recv(timeout=30)
     pages[0].close()
-    wait(lambda: len(doom.player.sessions) == 2)
+    wait(lambda: len(doom.site.sessions) == 2)
     with Page(doom) as page:
         assert len(page.drive(1, 3)) > 1
     for page in pages[1:]:
@@ -412,7 +412,7 @@ def test_who_misbehaves_is_told_and_closed_and_nobody_else_notices(doom, message
         if reason is not None:
             assert reason in errors[-1]["message"] and errors[-1]["closed"]
             assert not any(each["closed"] for each in errors[:-1])
-        wait(lambda: len(doom.player.sessions) == 1)
+        wait(lambda: len(doom.site.sessions) == 1)
         assert same(good.drive(5, 5, [-1]), expected)
         assert not [each for each in good.news if each["type"] == "error"]
 
@@ -450,7 +450,7 @@ def test_two_at_once_have_a_world_each(doom):
         second.frame(lambda about: about["step"] > 3)
         assert same(first.drive(5, 12, [-1]), expected)
         second.say("pause", on=True)
-        step = second.hear("state", lambda state: state["paused"]) and max(s.steps for s in doom.player.sessions)
+        step = second.hear("state", lambda state: state["paused"]) and max(s.steps for s in doom.site.sessions)
         assert same(first.drive(5, 12, [-1]), expected) and step > 3
 
 
@@ -480,19 +480,19 @@ def test_a_recording_is_a_video_that_plays(doom, tmp_path):
 
 
 def test_a_world_that_cannot_be_had_leaves_the_one_there_is(doom, monkeypatch):
-    opens = doom.player.models.open
+    opens = doom.site.models.open
     with Page(doom) as page:
 
         def fail(name):
             raise Problem("out of games")
 
-        monkeypatch.setattr(doom.player.models, "open", fail)
+        monkeypatch.setattr(doom.site.models, "open", fail)
         for _ in range(2):  # to ask again is to try again
             page.say("world", name="real")
             assert page.hear("unopened") == {"type": "unopened", "world": "real", "message": "out of games"}
             assert page.hear("state")["world"] == "dream"
         assert len(page.drive(1, 3)) > 1
-        monkeypatch.setattr(doom.player.models, "open", opens)
+        monkeypatch.setattr(doom.site.models, "open", opens)
         page.say("world", name="real")
         page.hear("state", lambda state: state["world"] == "real")
         assert len(page.drive(1, 3)) > 1
@@ -501,7 +501,7 @@ def test_a_world_that_cannot_be_had_leaves_the_one_there_is(doom, monkeypatch):
 def test_a_world_that_opens_but_does_not_begin_is_closed(doom, monkeypatch):
     closed = []
 
-    class Broken:
+    class Broken(Scene):
         def begin(self, seed):
             raise RuntimeError("the game died")
 
@@ -509,7 +509,7 @@ def test_a_world_that_opens_but_does_not_begin_is_closed(doom, monkeypatch):
             closed.append(True)
 
     with Page(doom) as page:
-        monkeypatch.setattr(doom.player.models, "open", lambda name: Broken())
+        monkeypatch.setattr(doom.site.models, "open", lambda name: Broken())
         page.say("world", name="real")
         assert page.hear("unopened")["message"] == "something went wrong: RuntimeError: the game died"
         assert closed and len(page.drive(1, 3)) > 1
@@ -518,7 +518,7 @@ def test_a_world_that_opens_but_does_not_begin_is_closed(doom, monkeypatch):
 def test_short_recordings_do_not_drop_one_that_still_runs(monkeypatch):
     monkeypatch.setattr("play.recorder.KEPT", 2)
     picture = np.zeros((64, 64, 3), np.uint8)
-    with Recordings() as recordings:
+    with contextlib.closing(Recordings()) as recordings:
 
         def record():
             recorder = recordings.begin(35)
@@ -527,10 +527,10 @@ def test_short_recordings_do_not_drop_one_that_still_runs(monkeypatch):
 
         long = record()
         short = [recordings.finish(record())[0].removeprefix("recordings/") for _ in range(4)]
-        assert recordings.find(long.path.name) is None, "it is not finished"
+        assert long.path.name not in recordings.finished, "it is not finished"
         url, _ = recordings.finish(long)
-        assert url == f"recordings/{long.path.name}" and recordings.find(long.path.name) == long.path
-        assert [recordings.find(name) is not None for name in short] == [False, False, False, True]
+        assert url == f"recordings/{long.path.name}" and recordings.finished[long.path.name] == long.path
+        assert [name in recordings.finished for name in short] == [False, False, False, True]
         assert {path.name for path in long.path.parent.iterdir()} == {short[-1], long.path.name}
 
 
@@ -583,7 +583,7 @@ def test_what_no_browser_sends_is_refused_too_and_answered(doom, capfd):
     connection, answer = knock(doom, own, *(f"X-{i}: 1" for i in range(99)))
     assert "101" in answer
     connection.sendall(bytes([0x81, 0x82, 0, 0, 0, 0, 0xFF, 0xFE]))  # text that is no UTF-8
-    wait(lambda: not doom.player.sessions)
+    wait(lambda: not doom.site.sessions)
     connection.close()
     said = "".join(capfd.readouterr())
     assert "Traceback" not in said and "\x1b" not in said
@@ -716,14 +716,14 @@ def text(message):
 def test_who_reads_nothing_loses_the_place_whatever_it_says(hasty, seen):
     connection, _ = knock(hasty)
     connection.sendall(text({"type": "pause", "on": False}))
-    wait(lambda: hasty.player.sessions)
+    wait(lambda: hasty.site.sessions)
     count, end = 0, time.monotonic() + 30
-    while hasty.player.sessions and time.monotonic() < end:
+    while hasty.site.sessions and time.monotonic() < end:
         count += 1
         with contextlib.suppress(OSError):
             connection.sendall(text({"type": "input", "seen": seen(count), "action": [0]}))
         time.sleep(0.04)  # guesses that run ahead of what is sent would not be believed
-    assert not hasty.player.sessions
+    assert not hasty.site.sessions
     connection.close()
 
 
@@ -742,7 +742,7 @@ def test_who_says_nothing_loses_the_place_and_is_told(hasty):
             message = page.recv(timeout=30)
             told = message if isinstance(message, str) else told
     assert closed.value.rcvd.code == 1008 and "nothing was heard of this page" in json.loads(told)["message"]
-    wait(lambda: not hasty.player.sessions)
+    wait(lambda: not hasty.site.sessions)
 
 
 def test_who_is_slow_or_only_looks_keeps_the_place(hasty):
@@ -770,14 +770,14 @@ def test_a_world_that_fails_gives_its_place_back_and_says_why(doom, monkeypatch,
         def fail(*_):
             raise RuntimeError(f"the {method}\n died")
 
-        (session,) = doom.player.sessions
-        monkeypatch.setattr(session.place, method, fail)
+        (session,) = doom.site.sessions
+        monkeypatch.setattr(session.scene, method, fail)
         if method == "close":
             page.say("world", name="real")
         assert page.closed() == 1011
     reason = f"the session has ended: something went wrong: RuntimeError: the {method} died"
     assert page.news[-1] == {"type": "error", "message": reason, "closed": True}
-    wait(lambda: not doom.player.sessions)
+    wait(lambda: not doom.site.sessions)
     assert not session.is_alive()
     said = "".join(capfd.readouterr())
     assert said.count(reason.removeprefix("the ")) == 1 and "Traceback" not in said
@@ -788,7 +788,7 @@ def test_a_run_without_m_can_still_be_looked_at(doom, tmp_path):
     run.rnn_weights.unlink()
     without = load_models(run)
     assert set(without.missing) == {"dream", "controller"} and "rnn.weights.h5" in without.missing["dream"]
-    session = Session(without, doom.player.recordings, lambda: None)
+    session = Session(without, doom.site.recordings, lambda: None)
     assert session.wishes.world == "real"
     session.hear({"type": "controller", "on": True})
     assert not session.wishes.controller
@@ -810,7 +810,7 @@ def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
 def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
     server = types.SimpleNamespace(run=lambda sockets: None)
     monkeypatch.setattr("play.models.load_models", lambda run: models("doom"))
-    monkeypatch.setattr("play.server.make_server", lambda player: server)
+    monkeypatch.setattr("play.server.make_server", lambda site: server)
     serve("doom", "0.0.0.0", 0, sessions=1)
     said = capsys.readouterr().out
     assert f"open http://{reachable_at('0.0.0.0')}:" in said and "0.0.0.0" not in said

@@ -196,7 +196,7 @@ def test_two_tabs_have_a_world_each(doom, open_page, tmp_path):
     game.close()
     steps = int(dream.inner_text("#total"))
     reach(dream, steps + 10)
-    wait(lambda: len(doom.player.sessions) == 1)
+    wait(lambda: len(doom.site.sessions) == 1)
 
 
 def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
@@ -245,13 +245,13 @@ def test_a_world_that_cannot_be_opened_says_why_until_it_can(doom, open_page, mo
     page = open_page(doom)
     page.click("#overlay")
     reach(page, 5)
-    opens = doom.player.models.open
+    opens = doom.site.models.open
     reason = "CoinRun's game needs the system's Qt 5: apt install libqt5gui5, or the same of your system"
 
     def fail(name):
         raise Problem(reason)
 
-    monkeypatch.setattr(doom.player.models, "open", fail)
+    monkeypatch.setattr(doom.site.models, "open", fail)
     page.click("[data-world=real]")
     expect(page.locator("#overlay")).to_contain_text("The game cannot be opened")
     expect(page.locator("#overlay")).to_contain_text(reason)
@@ -265,25 +265,25 @@ def test_a_world_that_cannot_be_opened_says_why_until_it_can(doom, open_page, mo
     reach(page, page.evaluate("window.seen.at(-1).step") + 5)
     page.click("[data-world=real]")
     expect(page.locator("#overlay")).to_contain_text(reason)
-    monkeypatch.setattr(doom.player.models, "open", opens)
+    monkeypatch.setattr(doom.site.models, "open", opens)
     page.click("[data-world=real]")
     expect(page.locator("figcaption")).to_have_count(2)
     expect(page.locator("#overlay")).to_contain_text("Play the game")
 
 
 def test_the_first_world_that_cannot_be_opened_can_be_tried_again(doom, open_page, monkeypatch):
-    opens = doom.player.models.open
+    opens = doom.site.models.open
 
     def fail(name):
         raise Problem("out of games")
 
-    monkeypatch.setattr(doom.player.models, "open", fail)
+    monkeypatch.setattr(doom.site.models, "open", fail)
     page = open_page(doom)
     expect(page.locator("#overlay")).to_contain_text("out of games · press Dream to try again")
     assert page.locator("#overlay").bounding_box()["height"] > 100
     page.keyboard.press("Space")  # there is nothing to go on with
     expect(page.locator("#overlay")).to_contain_text("out of games")
-    monkeypatch.setattr(doom.player.models, "open", opens)
+    monkeypatch.setattr(doom.site.models, "open", opens)
     page.click("#world [data-world=dream]")
     expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
 
@@ -363,7 +363,7 @@ def test_keys_held_together_are_one_of_the_choices(coinrun, open_page, held, act
     page.click("#overlay")
     for key in held:
         page.keyboard.down(key)
-    number = coinrun.player.models.world.action_names.index(action)
+    number = coinrun.site.models.world.action_names.index(action)
     until(page, f"now.step > 2 && now.action[0] === {number}")
 
 
@@ -445,12 +445,12 @@ def test_a_gamepad_makes_choices(coinrun, open_page):
 
 
 def test_one_too_many_is_told_so(racing, open_page):
-    wait(lambda: not racing.player.sessions)
+    wait(lambda: not racing.site.sessions)
     pages = [open_page(racing) for _ in range(3)]
     late = open_page(racing)
     expect(late.locator("#overlay")).to_contain_text("all 3 sessions are in use")
     pages[0].close()
-    wait(lambda: len(racing.player.sessions) == 2)
+    wait(lambda: len(racing.site.sessions) == 2)
     late.click("#overlay")
     expect(late.locator("#overlay")).to_contain_text("Drive in the dream")
 
@@ -502,15 +502,15 @@ def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
     page = open_page(doom, script=SLOW_PICTURES)
     page.click("#overlay")
     reach(page, 3)
-    (session,) = doom.player.sessions
+    (session,) = doom.site.sessions
 
     def fail(*_):
         raise RuntimeError("the game\n died")
 
-    monkeypatch.setattr(session.place, "step", fail)
+    monkeypatch.setattr(session.scene, "step", fail)
     expect(page.locator("#overlay")).to_contain_text("Closed")
     expect(page.locator("#overlay")).to_contain_text("RuntimeError: the game died · tap to connect again")
-    wait(lambda: not doom.player.sessions)
+    wait(lambda: not doom.site.sessions)
     page.wait_for_timeout(1000)
     page.click("#overlay")
     expect(page.locator("#overlay")).to_contain_text("Drive in the dream")

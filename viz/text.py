@@ -23,6 +23,7 @@ def text_size(text: str, size: int) -> tuple[int, int]:
     return int(np.ceil(box[2])), int(np.ceil(box[3]))
 
 
+@lru_cache(maxsize=32)
 def text_image(text: str, width: int, height: int, size: int, align: str = "center") -> np.ndarray:
     """A text in the middle of a (height, width, 3) uint8 picture; `size` shrinks, to 8 at least, until it fits."""
     while size > 8 and (text_size(text, size)[0] > width or text_size(text, size)[1] > height):

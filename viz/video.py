@@ -49,7 +49,7 @@ def save_gif(
         _write_gif(video, animation, _write_mp4(video, frames, fps), fps, gif_frames, width)
 
 
-def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: int = 4) -> Iterator[np.ndarray]:
+def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: float = 4) -> Iterator[np.ndarray]:
     """Put videos next to each other, each under a caption; yields (H, W, 3) uint8, one frame after the other.
 
     videos: each (T, h, w, 3) uint8; all are brought to the largest h times `scale`, keeping their proportions.
@@ -59,7 +59,7 @@ def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: int
         raise ValueError(
             f"{len(videos)} videos and {len(labels)} labels: one label is needed for each, and no video empty"
         )
-    height = scale * max(video.shape[1] for video in videos)
+    height = round(scale * max(video.shape[1] for video in videos))
     widths = [round(video.shape[2] * height / video.shape[1]) for video in videos]
     captions = [text_image(label, width, CAPTION, 16) for label, width in zip(labels, widths, strict=True)]
     return _join(videos, captions, height)

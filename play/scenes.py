@@ -1,0 +1,108 @@
+"""What a session plays: a dream, a prediction, or the real game. Anything else that is a Scene can be played too."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.play import start
+from envs.worlds import World
+from experiment.problem import Problem
+from experiment.schema import Experiment
+
+
+class Happened(NamedTuple):
+    """What a step brought."""
+
+    reward: float
+    died: bool
+    """Whether the episode ended by itself."""
+    cut: bool
+    """Whether it has lasted as long as it may."""
+
+
+class Scene:
+    """One game or dream of a session's own. It is made, stepped and closed by the session's thread."""
+
+    labels: tuple[str, ...]
+    """What its pictures are called."""
+    pictures: list[np.ndarray]
+    """What is seen now, each (h, w, 3) uint8; the one that matters comes first."""
+    advice: np.ndarray | None = None
+    """C's raw action for the moment, () or (A,) float32; None where there is no C."""
+    heated = False
+    """Whether the temperature matters."""
+    scored = True
+    """Whether there are rewards to count; if not, there are steps."""
+
+    def begin(self, seed: int) -> None:
+        """Start the episode of that seed; of what a model makes up, at a recorded moment that the seed chooses."""
+        raise NotImplementedError
+
+    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+        """Act, raw, () or (A,) float32; temperature: of a dream."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free everything; harmless when called again."""
+
+
+class Models:
+    """The models of a run, loaded and compiled once for all sessions, and the scenes that can be played with them."""
+
+    kind: str
+    """'agent': V, M and C; 'nextframe': a next-frame model, beside which there is neither a C nor a temperature."""
+    settings: Experiment
+    world: World
+    missing: dict[str, str]
+    """Why it cannot be had: of 'dream', 'real' and 'controller'."""
+    scenes: dict[str, Callable[[Any], Scene]]
+    """Of these models: 'dream' and 'real'."""
+
+    def open(self, name: str) -> Scene:
+        """A scene of its own for a session. Raises Problem if it cannot be had."""
+        if name in self.missing:
+            raise Problem(self.missing[name])
+        return self.scenes[name](self)
+
+    def warm_up(self) -> None:
+        """Compile everything, so that the first session need not wait for it."""
+        raise NotImplementedError
+
+    def raw(self, executed: np.ndarray) -> np.ndarray:
+        """A raw action, () or (A,) float32, that is executed as this one, (A,)."""
+        raw = np.asarray(self.world.unexecute(executed), "float32")
+        return raw[0] if self.world.actions == 1 else raw
+
+    @property
+    def rest(self) -> np.ndarray:
+        """The executed action, (A,), of who touches nothing."""
+        return np.full(self.world.actions, self.world.rest, "float32")
+
+
+class GameScene(Scene):
+    """The real game, beside what a model makes of it."""
+
+    def __init__(self, models: Models):
+        self.world = models.world
+        self.vector = self.world.open(models.settings.env, 1, 0)
+
+    def begin(self, seed: int) -> None:
+        self.look(start(self.vector, np.arange(1), [seed]), seed)
+
+    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+        self.expect(raw[None])
+        frames, rewards, terminated, truncated, _ = self.vector.step(self.world.to_env(self.world.execute(raw[None])))
+        self.look(frames)
+        return Happened(float(rewards[0]), bool(terminated[0]), bool(truncated[0]))
+
+    def expect(self, raw: np.ndarray) -> None:
+        """Tell the model of an action, (1,) or (1, A), that is about to be taken."""
+        raise NotImplementedError
+
+    def look(self, frames: np.ndarray, seed: int | None = None) -> None:
+        """Show it the game's frame, (1, h, w, c) uint8; seed: of an episode that begins with it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.vector.close()
