@@ -12,7 +12,7 @@ from experiment.schema import Experiment
 from extract.recorded import open_rollouts
 from nextframe.model import load_nextframe
 from nextframe.predictor import NextFrames
-from nextframe.windows import Batch, Windows
+from nextframe.windows import Clips, Windows
 from play.places import Happened, Place
 from viz.frames import to_rgb
 
@@ -35,7 +35,7 @@ class NextFrameModel:
         """K"""
         self.predictor = NextFrames(model)
         self.missing = {"controller": "a next-frame model has none"}
-        self.starts: Batch | None = None
+        self.starts: Clips | None = None
         """Windows of K recorded frames and the actions between them."""
         try:
             rollouts = open_rollouts(self.settings, run)
