@@ -22,7 +22,7 @@ from extract.collect import collect
 from extract.rollouts import Rollouts
 from nextframe.model import NextFrame, signature_from
 from nextframe.training import compiled
-from nextframe.windows import Batch, Windows
+from nextframe.windows import Clips, Windows
 
 RECORDED = 8_000
 READ = 4_000
@@ -88,13 +88,13 @@ def plain_read(rollouts: Rollouts, length: int) -> int:
     return PLAIN_READ
 
 
-def train(model: NextFrame, batch: Batch) -> int:
+def train(model: NextFrame, batch: Clips) -> int:
     """Train for STEPS steps on one batch; windows trained on."""
     fit(model, (batch for _ in itertools.count()), STEPS, lambda each: ((each.frames, each.actions),))
     return STEPS * len(batch.frames)
 
 
-def roll(model: NextFrame, batch: Batch, rows: int) -> float:
+def roll(model: NextFrame, batch: Clips, rows: int) -> float:
     """Frames a second of many windows at once, open loop, compiled."""
     frames = np.resize(batch.frames[:, : model.context], (rows, *batch.frames[:, : model.context].shape[1:]))
     actions = np.random.default_rng(0).uniform(-1, 1, (rows, model.context - 1 + HORIZON)).astype(np.float32)
@@ -106,7 +106,7 @@ def roll(model: NextFrame, batch: Batch, rows: int) -> float:
     return best_rate(action)
 
 
-def plain_roll(model: NextFrame, batch: Batch) -> float:
+def plain_roll(model: NextFrame, batch: Clips) -> float:
     """Frames of one window, each step called as Keras models are."""
     window = tf.constant(batch.frames[:1, : model.context] / np.float32(255))
     actions = tf.zeros((1, model.context))

@@ -169,6 +169,6 @@ def save_videos(
     run: Run, vae: Any, name: str, label: str, z: np.ndarray, fps: int, frames: np.ndarray | None = None
 ) -> None:
     """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
-    shown = [vae.pictures(z)] if frames is None else [frames, vae.pictures(z)]
-    labels = [label] if frames is None else [label, "V's reconstruction"]
-    save_video(run.videos / name, side_by_side(shown, labels), fps)
+    pictures = vae.pictures(z)
+    shown = {label: pictures} if frames is None else {label: frames, "V's reconstruction": pictures}
+    save_video(run.videos / name, side_by_side(shown), fps)

@@ -5,7 +5,7 @@ import csv
 import itertools
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -162,7 +162,12 @@ def read_metrics(path: Path) -> Columns:
 
 def write_metrics(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write a whole metrics file from its columns, (n,) each, as `read_metrics` reads it."""
+    write_rows(path, columns, zip(*columns.values(), strict=True))
+
+
+def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """The same from its rows; fractions with six digits."""
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns.values(), strict=True))
+        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)

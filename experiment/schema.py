@@ -241,14 +241,14 @@ class Repeat:
 
 
 Architecture = Literal["unet", "plain"]
-"""The next-frame model's: modules of nextframe/ with `build` (see nextframe/unet.py). Another is such a file, and a name here."""
+"""The next-frame model's: see nextframe.networks.ARCHITECTURES."""
 
 
 @dataclass(frozen=True)
 class Model:
     """The next-frame model (nextframe/)."""
 
-    name: Architecture = setting("unet", "its architecture: nextframe/unet.py or nextframe/plain.py")
+    name: Architecture = setting("unet", "its architecture, see nextframe/networks.py")
     context: int = setting(4, "K, frames that it sees, the last one included, each with the action then taken", 1, 256)
     patch: int = setting(4, "pixels a side that are one place of the network; the frame's size is a multiple", 1, 256)
     channels: int = setting(64, "channels of its convolutions (unet: twice as many at half the resolution)", 1, 4096)

@@ -49,20 +49,10 @@ def draw(names: list[str], out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out).close()  # where nothing can be written, that is found before minutes of work
     import_tensorflow()
-    from experiment.schema import OFFLINE
-    from gallery.exhibit import Exhibit
-    from gallery.pictures import save_agent, save_compounding, save_results
-    from gallery.results import Results
+    from gallery.pictures import save_all
 
-    def said(path: Path) -> None:
+    for path in save_all(runs, out, seed):
         print(f"{path}  {path.stat().st_size / 1e3:,.0f} KB", flush=True)
-
-    for run in runs:
-        results = Results(run)
-        if results.settings.env.name not in OFFLINE:
-            save_agent(Exhibit(run), out, seed, said)
-            save_results(results, out, said)
-    save_compounding(runs, out, said)
 
 
 if __name__ == "__main__":

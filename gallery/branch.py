@@ -23,8 +23,6 @@ class Dreamt(NamedTuple):
 
     frames: np.ndarray  # (T, 64, 64, 3) uint8, as V draws it
     z: np.ndarray  # (T, Z), the first of the real moment
-    done_logit: np.ndarray  # (T,), of the step from each
-    reward: np.ndarray  # (T,)
 
 
 class Branch:
@@ -42,32 +40,25 @@ class Branch:
         z, h, c = recording.z[here], recording.h[here], recording.c[here]
         start, drawn = Starts(z, np.full_like(z, CERTAIN), h, c), drawn_weight(exhibit.settings)
         self.dream = Dream(exhibit.agent.rnn, start, exhibit.agent.seen, drawn)
-        taken = tf.constant(recording.raw[at:])  # (T,) or (T, A)
-
-        def again(parameters: Tensor, z: Tensor, h: Tensor, c: Tensor, step: Tensor) -> Tensor:
-            return tf.repeat(taken[step][None], tf.shape(z)[0], axis=0)  # (N,) or (N, A)
-
-        self._again: Act = again
 
     def under_same_actions(self, steps: int, temperature: float = 1.0, seed: int = 0) -> Dreamt:
-        """One dream in which what is done is what was done in the real world, as long as that is known."""
+        """A dream in which what is done is what was done in the real world, as long as that is known."""
         steps = min(steps, len(self.recording.raw) - self.at)
-        return self._dreamt(self._again, np.zeros((1, 1), np.float32), 1, steps, temperature, seed)[0]
+        return self._dreamt(self._act_again, np.zeros((1, 1), np.float32), steps, temperature, seed)
 
-    def with_controller(self, steps: int, temperature: float, seed: int = 0, dreams: int = 1) -> list[Dreamt]:
-        """Dreams in which C acts on what it dreams."""
-        policy = self.exhibit.agent.policy
-        return self._dreamt(policy.act, self.exhibit.controller[None], dreams, steps, temperature, seed)
+    def with_controller(self, steps: int, temperature: float, seed: int = 0) -> Dreamt:
+        """A dream in which C acts on what it dreams."""
+        act = self.exhibit.agent.policy.act
+        return self._dreamt(act, self.exhibit.controller[None], steps, temperature, seed)
 
-    def _dreamt(
-        self, act: Act, parameters: np.ndarray, dreams: int, steps: int, temperature: float, seed: int
-    ) -> list[Dreamt]:
-        trace = self.dream.trace(act, parameters, dreams, seed, temperature, steps)
-        found = []
-        for dream, length in enumerate(trace.lengths[0].tolist()):
-            z, done_logit, reward = (part[0, dream, :length] for part in (trace.z, trace.done_logit, trace.reward))
-            found.append(Dreamt(self.exhibit.agent.vae.pictures(z), z, done_logit, reward))
-        return found
+    def _act_again(self, parameters: Tensor, z: Tensor, h: Tensor, c: Tensor, step: Tensor) -> Tensor:
+        taken = tf.constant(self.recording.raw[self.at :])  # (T,) or (T, A)
+        return tf.repeat(taken[step][None], tf.shape(z)[0], axis=0)  # (N,) or (N, A)
+
+    def _dreamt(self, act: Act, parameters: np.ndarray, steps: int, temperature: float, seed: int) -> Dreamt:
+        trace = self.dream.trace(act, parameters, 1, seed, temperature, steps)
+        z = trace.z[0, 0, : trace.lengths[0, 0]]
+        return Dreamt(self.exhibit.agent.vae.pictures(z), z)
 
 
 def eventful_branch(exhibit: Exhibit, recording: Recording, seconds: float) -> Branch:
@@ -93,5 +84,5 @@ def at_temperatures(
 ) -> dict[str, np.ndarray]:
     """A dream from the same moment at each temperature, with the same random numbers and C acting: label -> frames."""
     return {
-        f"τ {temperature:g}": branch.with_controller(steps, temperature, seed)[0].frames for temperature in temperatures
+        f"τ {temperature:g}": branch.with_controller(steps, temperature, seed).frames for temperature in temperatures
     }

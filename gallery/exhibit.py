@@ -32,10 +32,6 @@ class Exhibit:
         """The episode of that seed in the real world, C acting, or its first steps."""
         return self.real.record(self.controller, seed, steps)
 
-    def reconstruct(self, recording: Recording) -> np.ndarray:
-        """V's pictures of an episode's latents, (T, 64, 64, 3) uint8."""
-        return self.agent.vae.pictures(recording.z)
-
     def steps(self, seconds: float) -> int:
         """Steps that the real world takes in so many seconds."""
         return round(seconds * self.world.fps)
@@ -56,13 +52,8 @@ class Exhibit:
 
 
 def open_all(names: Sequence[str]) -> list[Exhibit]:
-    """The agents of these names; of each that is not whole, or not there, a line says why. Raises Problem if none is left."""
-    found = []
-    for run in find_all(names):
-        try:
-            found.append(Exhibit(run))
-        except Problem as problem:
-            print(f"left out: {problem}")
+    """The agents of these names, as find_all does. Raises Problem if none is left."""
+    found = find_all(names, Exhibit)
     if not found:
         raise Problem(
             f"none of {', '.join(names)} is an agent: give what is shipped (doom) or a run folder (runs/doom)"

@@ -61,19 +61,19 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
 
 def mixture_panels(expected: Expected, recording: Recording, step: int, dimensions: Sequence[int]) -> list[Curves]:
     """A panel for each dimension: M's mixture for the step after `step`, and the z that came."""
-    return [_mixture_panel(expected, recording, step, dimension) for dimension in dimensions]
-
-
-def _mixture_panel(expected: Expected, recording: Recording, step: int, dimension: int) -> Curves:
-    mean, std = (part[step, :, dimension] for part in (expected.mean, expected.std))
-    came = recording.z[step + 1, dimension] if step + 1 < len(recording.z) else np.nan
-    heavy = expected.weight[step, :, dimension] > 0.01  # the others would only widen the axis
-    edges = [*(mean - SPREADS * std)[heavy], *(mean + SPREADS * std)[heavy], came]
-    z = np.linspace(np.nanmin(edges), np.nanmax(edges), POINTS)
-    density = expected.density(step, dimension, z)
-    series = {"M's mixture": (z, density), "what came": ([came, came], [0, density.max()])}
-    share = ", ".join(f"{weight:.2f}" for weight in sorted(expected.weight[step, :, dimension], reverse=True))
-    return Curves(series, f"z[{dimension}]  (weights {share})", "density", f"Step {step + 1}, dimension {dimension}")
+    panels = []
+    for dimension in dimensions:
+        weight, mean, std = (part[step, :, dimension] for part in (expected.weight, expected.mean, expected.std))
+        came = recording.z[step + 1, dimension] if step + 1 < len(recording.z) else np.nan
+        heavy = weight > 0.01  # the others would only widen the axis
+        edges = [*(mean - SPREADS * std)[heavy], *(mean + SPREADS * std)[heavy], came]
+        z = np.linspace(np.nanmin(edges), np.nanmax(edges), POINTS)
+        density = expected.density(step, dimension, z)
+        series = {"M's mixture": (z, density), "what came": ([came, came], [0, density.max()])}
+        shares = ", ".join(f"{share:.2f}" for share in sorted(weight, reverse=True))
+        label, title = f"z[{dimension}]  (weights {shares})", f"Step {step + 1}, dimension {dimension}"
+        panels.append(Curves(series, label, "density", title))
+    return panels
 
 
 def episode_panels(

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image as Picture
 
 from controller.scores import NOT_MEASURED
 from viz.curves import Curves, Histogram, draw_panels
+from viz.frames import Labelled
 from viz.strips import evenly, strip
 from viz.video import save_mp4, side_by_side
 
@@ -18,8 +19,6 @@ DPI = 90
 """Of plots: some 15 KB a panel."""
 SCALE = 3
 """Screen pixels to a pixel of V, in videos."""
-Frames = Mapping[str, np.ndarray]
-"""Label -> (T, h, w, 3) uint8."""
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -33,23 +32,23 @@ def png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def rows(frames: Frames, count: int = 8, scale: int = 2) -> Image:
+def rows(frames: Labelled, count: int = 8, scale: int = 2) -> Image:
     """Rows of frames under each other, each with its label: `count` of each, evenly over the longest."""
     steps = max(len(row) for row in frames.values())
-    return Image(png(strip([evenly(row, count, steps) for row in frames.values()], list(frames), scale)))
+    return Image(png(strip({label: evenly(row, count, steps) for label, row in frames.items()}, scale)))
 
 
-def plot(panels: Sequence[Curves | Histogram], columns: int = 2) -> Image | str:
+def plot(panels: Sequence[Curves | Histogram]) -> Image | str:
     """Panels in one figure, or a word where the run has nothing to show."""
     if not panels:
         return NOT_MEASURED
-    drawn = Picture.open(io.BytesIO(draw_panels(panels, DPI, columns)))
+    drawn = Picture.open(io.BytesIO(draw_panels(panels, DPI)))
     return Image(png(np.asarray(drawn.convert("RGB"))))
 
 
-def video(frames: Frames, fps: float, scale: int = SCALE) -> Video:
+def video(frames: Labelled, fps: float, scale: int = SCALE) -> Video:
     """Videos next to each other, kept in the notebook itself."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        save_mp4(path, side_by_side(list(frames.values()), list(frames), scale), fps)
+        save_mp4(path, side_by_side(frames, scale), fps)
         return Video(path.read_bytes(), embed=True, mimetype="video/mp4", html_attributes="controls loop muted")

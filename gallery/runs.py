@@ -1,11 +1,12 @@
 """Which runs are shown, by name."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiment.pretrained import find_run, shipped
-from experiment.problem import UsageProblem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 
 PROJECT = PRETRAINED.parent
@@ -14,7 +15,7 @@ PROJECT = PRETRAINED.parent
 def find(name: str) -> Run:
     """What is shipped under a name, or the run folder there; or that of the project, with or without `runs/`.
 
-    A notebook runs in a folder of its own, and is to find the runs all the same. Raises UsageProblem if there is none.
+    A notebook runs in its own folder, so the project's runs are looked for too. Raises UsageProblem if there is none.
     """
     for place in (PROJECT / name, PROJECT / "runs" / name):
         if not (Path(name) / "config.yaml").exists() and not shipped(name) and (place / "config.yaml").exists():
@@ -31,13 +32,13 @@ def named(text: str) -> list[str]:
         return shlex.split(text)
 
 
-def find_all(names: Sequence[str]) -> list[Run]:
-    """The runs of these names, but for those that there are not; each of these is named in a line."""
+def find_all(names: Sequence[str], opened: Callable[[Run], Any] = lambda run: run) -> list[Any]:
+    """The runs of these names, opened. A name without a run, or one that cannot be opened, is left out; a line says why."""
     found = []
     for name in names:
         try:
-            found.append(find(name))
-        except UsageProblem as problem:
+            found.append(opened(find(name)))
+        except Problem as problem:
             print(f"left out: {problem}")
     return found
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from experiment.problem import Problem
 from gallery.branch import Branch
-from gallery.compounding import Steps
 from gallery.exhibit import Exhibit
 from gallery.notebook import png
+from gallery.stepping import Steps
 from viz.strips import enlarge, evenly, strip
 
 SCALE = 6
@@ -22,8 +22,8 @@ def temperature_slider(branch: Branch, steps: int, count: int = 10) -> ipywidget
     slider = ipywidgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.05, description="τ", continuous_update=False)
 
     def draw(temperature: float) -> np.ndarray:
-        (dreamt,) = branch.with_controller(steps, temperature)
-        return strip([evenly(dreamt.frames, count, steps)], [f"τ {temperature:g}"], 2)
+        dreamt = branch.with_controller(steps, temperature)
+        return strip({f"τ {temperature:g}": evenly(dreamt.frames, count, steps)})
 
     return _redrawn([slider], draw)
 
@@ -53,7 +53,7 @@ def typed_steps(steps: Steps, count: int = 10) -> ipywidgets.VBox:
     def draw() -> None:
         frames = np.stack(steps.frames[-count:])
         scale = max(1, round(96 / frames.shape[1]))
-        picture.value = png(strip([frames], [f"step {len(steps.frames) - 1}\n{steps.words[-1]}"], scale))
+        picture.value = png(strip({f"step {len(steps.frames) - 1}\n{steps.words[-1]}": frames}, scale))
 
     def submit(change: Any) -> None:
         if not change["new"]:

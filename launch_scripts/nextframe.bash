@@ -29,7 +29,6 @@ The same command again goes on where it was interrupted, and skips what is compl
   what is recorded      .venv/bin/python -m extract --show runs/breakout
   every setting         .venv/bin/python -m STAGE configs/breakout.yaml --help
   one stage alone       STAGE is extract or nextframe; .venv/bin/python -m openloop runs/breakout
-  steer it yourself     .venv/bin/python -m openloop.interactive runs/breakout
 
 environment:
   EXTRAS=gpu,wandb   what to install beside the base (default: gpu where there is an NVIDIA driver)

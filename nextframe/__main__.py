@@ -16,7 +16,7 @@ STAGE = Stage(
     follows. Reads the rollouts; episodes of data.val_ratio are held out.
 
     Writes, in the run folder: nextframe.weights.h5, the best by held-out loss; metrics/metrics.csv (means over
-    train.log_every steps) and metrics/val_metrics.csv (loss, MSE, PSNR, SSIM on held-out windows);
+    train.log_every steps) and metrics/val_metrics.csv (loss, MSE, PSNR of at most 58.9 dB, SSIM on held-out windows);
     plots/nextframe_step_*.png: what the model sees, its prediction, the truth and their difference;
     videos/nextframe_step_*: left what happened, right what the model predicts from its own predictions; TensorBoard
     events; checkpoints/nextframe.weights.h5, from which an interrupted run goes on. Weights & Biases only if

@@ -22,11 +22,11 @@ from experiment.stage import guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 from openloop.__main__ import is_of, origin
-from openloop.predictor import kind_of, open_run
+from openloop.predictor import load_predictor, open_run, weights_of
 from openloop.windows import Window, open_recorded
 
 WINDOWS = 16
-"""Held-out windows that are kept, at most: what the player and `openloop.interactive` begin with."""
+"""Held-out windows that are kept, at most: what the player and the notebook begin with."""
 METRICS = ("openloop",)
 """Those of the run that are kept."""
 COMPRESSION = hdf5plugin.Zstd(clevel=19)
@@ -51,9 +51,9 @@ def main() -> None:
 def export(path: str, folder: Path) -> None:
     """Write `folder`. Raises Problem if the run is not finished, or its model was not measured."""
     settings, run = open_run(path)
-    if "nextframe" not in kind_of(run).weights:
+    if "nextframe" not in weights_of(run):
         raise Problem(f"{path} has another model: ship it with `python -m controller.export`")
-    settings, record = measured(settings, run)
+    settings, record = as_measured(settings, run)
     shipped, results = Run(folder), run.read_results()
     rollouts, _, windows = open_recorded(settings, run)
     keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
@@ -72,13 +72,13 @@ def export(path: str, folder: Path) -> None:
     print(f"{folder}: {size_of(folder):.1f} MB; MSE in its {own['windows']} windows at horizon {figures}")
 
 
-def measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]]:
+def as_measured(settings: Experiment, run: Run) -> tuple[Experiment, dict[str, Any]]:
     """What `python -m openloop` found of these weights, and the settings that it used. Raises Problem if it was not run."""
     record = run.read_results().get("openloop", {})
     names = {entry.name for entry in dataclasses.fields(Openloop)}
     used = {name: value for name, value in record.get("of", {}).items() if name in names}
     settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))
-    if not is_of(record, origin(settings, run, kind_of(run))):
+    if not is_of(record, origin(settings, run)):
         raise Problem(
             f"the model of {run.path} was not measured yet: run `python -m openloop {shlex.quote(str(run.path))}` first"
         )
@@ -107,13 +107,12 @@ def keep_windows(rollouts: Rollouts, windows: Sequence[Window], context: int, sh
 def measure(settings: Experiment, shipped: Run) -> dict[str, Any]:
     """How the shipped model does in the shipped windows: a record as `python -m openloop` has it."""
     from experiment.hardware import prepare
-    from nextframe.predictor import load
     from openloop.evaluation import evaluate
     from openloop.report import means_of, record_of
 
     machine, rollouts, o = prepare(settings.hardware), open_rollouts(settings, shipped), settings.openloop
     windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
-    curves = evaluate(load(settings, shipped), rollouts, actions_of(rollouts), windows, o)
+    curves = evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o)
     return {"precision": machine.precision, **record_of(curves, means_of(curves, windows, o), windows, o)}
 
 

@@ -1,7 +1,7 @@
 """The next-frame model: what goes in and out, its loss, its architectures by name, and its files."""
 
-import importlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Model, Train
 from extract.recorded import Signature, signature_from
+from nextframe.networks import ARCHITECTURES
 from vae.model import to_unit
 
 Tensor = Any
@@ -32,16 +33,13 @@ class NextFrame(keras.Model):
     """
 
     def __init__(self, signature: Signature, world: World, options: Model, train: Train | None = None):
-        super().__init__(
-            autocast=False
-        )  # in bfloat16 an action may be another; the network's layers cast what they get
+        super().__init__(autocast=False)  # in bfloat16 an action may be another; the layers cast what they get
         self.signature, self.world, self.options, self.train_options = signature, world, options, train or Train()
         self.context = options.context
         keras.utils.set_random_seed(self.train_options.seed)
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
-        build = importlib.import_module(f"nextframe.{options.name}").build
-        self.network = keras.Model([frames, actions], build(frames, actions, options))
+        self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
         self.mse = keras.metrics.Mean(name="mse")
         self.step = tf.function(self.next_frame, reduce_retracing=True)
         """next_frame, compiled: what rollouts call."""
@@ -67,21 +65,18 @@ class NextFrame(keras.Model):
 
         Returns (B, n, height, width, C) float32 in [0, 1].
         """
-        window, predicted = to_unit(frames), []
-        for t in range(actions.shape[1] - self.context + 1):
-            predicted.append(self.step(window, actions[:, t : t + self.context]))
-            window = ops.concatenate([window[:, 1:], predicted[-1][:, None]], axis=1)
-        return ops.stack(predicted, axis=1)
+        return self.unroll(self.step, frames, actions)
 
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Training: from windows of K + n frames and their actions, n predictions, each but the first from those before.
-
-        Returns (B, n, height, width, C) float32, not clipped, so that what is beyond has a gradient back.
-        """
+        """Training: from windows of K + n frames and their actions, n predictions, unclipped: what is beyond [0, 1] has a gradient back."""
         frames, actions = inputs
-        window, predicted = to_unit(frames[:, : self.context]), []
-        for t in range(frames.shape[1] - self.context):
-            predicted.append(self.unclipped(window, actions[:, t : t + self.context]))
+        return self.unroll(self.unclipped, frames[:, : self.context], actions)
+
+    def unroll(self, predict: Callable[[Tensor, Tensor], Tensor], frames: Tensor, actions: Tensor) -> Tensor:
+        """What `predict` makes of frames and actions, and then of its own predictions, clipped."""
+        window, predicted = to_unit(frames), []
+        for t in range(actions.shape[1] - self.context + 1):
+            predicted.append(predict(window, actions[:, t : t + self.context]))
             window = ops.concatenate([window[:, 1:], ops.clip(predicted[-1], 0.0, 1.0)[:, None]], axis=1)
         return ops.stack(predicted, axis=1)
 

@@ -7,10 +7,7 @@ from experiment.backend import keras, ops
 from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.schema import Train
 
-RISE, START = (
-    0.3,
-    1 / 25,
-)  # onecycle: the share of the steps in which the rate rises, and from which share of its height
+RISE, START = 0.3, 1 / 25  # onecycle: the share of the steps in which the rate rises, and from which share of its peak
 EPSILON = 1e-10  # gradients of a mean over pixels are small
 
 

@@ -22,7 +22,7 @@ from extract.recorded import open_rollouts, signature_from
 from nextframe.model import NextFrame, load, load_nextframe, save
 from nextframe.schedule import optimizer
 from nextframe.tracking import tracking
-from nextframe.validation import HeldOut
+from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 
 
@@ -38,12 +38,12 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     model = compiled(NextFrame(signature_from(settings), world, settings.model, options))
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     windows = {n: Windows(rollouts, train_ids, model.context + n) for n in {1, options.unroll}}
-    held_out = HeldOut(rollouts, held_out_ids, settings, world)
+    held_out = HeldOutWindows(rollouts, held_out_ids, settings, world)
     checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
     if can_resume(checkpoint, validated, run):
         load(model, checkpoint)
         if run.nextframe_weights.exists():  # the best so far: if they are damaged, that is to be known now
-            load(without_optimizer(model, settings), run.nextframe_weights)
+            load(without_optimizer(model), run.nextframe_weights)
     elif (source := beginning(settings, run, "nextframe")) is not None:
         model.set_weights(load_nextframe(source, settings).get_weights())
     first = step = int(model.optimizer.iterations)
@@ -89,7 +89,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 track(step, picture, **{f"val_{name}": value for name, value in numbers.items()})
                 if better := numbers["loss"] < best or not run.nextframe_weights.exists():
                     best = numbers["loss"]
-                    save(without_optimizer(model, settings), run.nextframe_weights)
+                    save(without_optimizer(model), run.nextframe_weights)
                 bar.say(
                     f"step {step:,}: held-out loss {numbers['loss']:.3g}, MSE {numbers['mse']:.3g} (copying the last frame "
                     f"{numbers['copy_mse']:.3g}), PSNR {numbers['psnr']:.2f} dB, SSIM {numbers['ssim']:.4f}"
@@ -114,7 +114,7 @@ def can_resume(checkpoint: Path, validated: Path, run: Run) -> bool:
     return checkpoint.exists() and (run.nextframe_weights.exists() or not read_metrics_rows(validated))
 
 
-def without_optimizer(model: NextFrame, settings: Experiment) -> NextFrame:
+def without_optimizer(model: NextFrame) -> NextFrame:
     """The same model as it is kept."""
     plain = NextFrame(model.signature, model.world, model.options, model.train_options)
     plain.set_weights(model.get_weights())
@@ -133,9 +133,5 @@ def phase(options: Train, step: int) -> tuple[int, int]:
 
 def stops(options: Train) -> list[int]:
     """The steps at which something else is due: validations, the beginning of unrolling, the end."""
-    due = {
-        *range(options.val_every_steps, options.max_steps, options.val_every_steps),
-        switch(options),
-        options.max_steps,
-    }
-    return sorted(due - {0})
+    validations = range(options.val_every_steps, options.max_steps, options.val_every_steps)
+    return sorted({*validations, switch(options), options.max_steps} - {0})

@@ -16,13 +16,11 @@ from viz.video import save_video, side_by_side
 
 BATCH = 64  # windows predicted at once
 STRIP = 8  # windows in a strip
-AHEAD = (
-    16  # steps that a window goes on, where an episode does, however many are looked at: runs are compared on the same
-)
+AHEAD = 16  # steps that a window goes on where its episode does, however many are looked at: all runs have the same
 FILMED = 3  # windows in a video, one under the other
 
 
-class HeldOut:
+class HeldOutWindows:
     """Fixed windows of held-out episodes, evenly spread. Their frames are read anew each time, a batch at a time.
 
     Raises Problem if no held-out episode is long enough for a window.
@@ -64,9 +62,8 @@ class HeldOut:
         frames = to_rgb(frames)
         truth = frames[:, k]
         difference = np.abs(predicted.astype(int) - truth).astype(np.uint8)
-        rows = [*np.moveaxis(frames[:, :k], 1, 0), predicted, truth, difference]
-        labels = [*(f"input {t + 1}" for t in range(k)), "prediction", "truth", "difference"]
-        save_strip(path, rows, labels)
+        inputs = {f"input {t + 1}": frames[:, t] for t in range(k)}
+        save_strip(path, {**inputs, "prediction": predicted, "truth": truth, "difference": difference})
 
     def save_video(self, model: NextFrame, stem: Path) -> None:
         """MP4 and GIF: left what happened, right what the model predicts open loop from the same first frames."""
@@ -74,5 +71,6 @@ class HeldOut:
             return
         frames, actions = self.films.read(self.films.spread(FILMED))
         predicted = np.asarray(model.open_loop(frames[:, : self.context], actions))
-        sides = [np.concatenate(list(to_rgb(side)), axis=1) for side in (frames[:, self.context :], predicted)]
-        save_video(stem, side_by_side(sides, ["truth", "prediction"], scale=2), fps=self.world.fps)
+        sides = {"truth": frames[:, self.context :], "prediction": predicted}
+        films = {label: np.concatenate(list(to_rgb(side)), axis=1) for label, side in sides.items()}
+        save_video(stem, side_by_side(films, scale=2), fps=self.world.fps)

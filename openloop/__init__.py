@@ -3,10 +3,8 @@
 predictor.py    the interface that a model needs, small enough for V+M and for a next-frame model
 vm.py           V+M as a predictor (the next-frame model: nextframe/predictor.py)
 windows.py      the fixed windows of held-out episodes that predictions are compared on
-scores.py       MSE, PSNR and SSIM of a predicted frame
 evaluation.py   the curves of every window: open loop, teacher-forced, copy, floor; means with bands
 report.py       the record, CSV files, plots and videos; table.py the table
-interactive.py  from a recorded window, under the actions that a user types
 
 Start reading at predictor.py and evaluation.py.
 """

@@ -15,7 +15,7 @@ from experiment.progress import duration
 from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.stage import Stage, guard, settings_help
-from openloop.predictor import CHANGEABLE, Kind, kind_of, open_run
+from openloop.predictor import CHANGEABLE, load_predictor, open_run, weights_of
 from openloop.table import table
 
 TEXT = """
@@ -36,7 +36,7 @@ STAGE = Stage(
     sections=("env", "extract", "data", "begin", "model", "train", "wandb", "openloop"),
     needs=("nextframe",),
     text=TEXT,
-    whole=lambda settings, run: measured(settings, run, kind_of(run)) is not None,
+    whole=lambda settings, run: record_in(settings, run) is not None,
 )
 """As the last stage of a next-frame model's run (`python -m experiment`)."""
 
@@ -58,7 +58,7 @@ def main() -> None:
 def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
     settings, made = open_run(path, overrides)
-    kind = kind_of(made)
+    weights_of(made)
     if is_shipped(made):
         if not made.rollouts.exists():
             raise Problem(f"{made.path} is shipped without rollouts, with figures in {made.results}: give your own run")
@@ -66,10 +66,9 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
             f"{made.path} is shipped, with figures in {made.results} of more windows than are kept: "
             "to measure these, give a copy of the folder"
         )
-    record = measured(settings, made, kind)
+    record = record_in(settings, made)
     if record is not None:  # which can be said of a folder too that nobody may write in
-        show(made, record)
-        print(f"openloop: complete in {made.path}, nothing to do", flush=True)
+        print(f"{describe(made, record)}\nopenloop: complete in {made.path}, nothing to do", flush=True)
         return
     with made.lock():
         import_tensorflow()
@@ -80,74 +79,16 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure the model of a run, record it in results.json, and print the figures."""
-    kind = kind_of(run)
-    began = time.monotonic()
-    record = {"of": origin(settings, run, kind), **measure(settings, run, kind)}
-    run.update_results("machine", describe_machine())
-    run.update_results("openloop", {**record, "seconds": round(time.monotonic() - began, 1)})
-    show(run, record)
-    return {"windows": record["windows"]}
-
-
-def show(run: Run, record: dict[str, Any]) -> None:
-    """Print the figures, and where everything is."""
-    print(describe(record))
-    print(
-        f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*", flush=True
-    )
-
-
-def describe(record: dict[str, Any]) -> str:
-    """The figures as text."""
-    heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
-    return f"{heading}\n{table(record, record['draws'])}"
-
-
-def measured(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any] | None:
-    """What results.json has of these weights and settings, if everything that goes with it is there."""
-    record: dict[str, Any] = run.read_results().get("openloop", {})
-    current = origin(settings, run, kind)
-    with run.reading_results():
-        if not (is_of(record, current) and all(path.exists() for path in products(run))):
-            return None
-        describe(record)  # and if that cannot be done, it is not what was written
-    return record
-
-
-def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
-    """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
-    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
-    return difference(record.get("of", {}), current, unsaid) is None
-
-
-def origin(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
-    """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
-    from extract.recorded import fingerprint
-
-    weights = {name: f"{checksum(getattr(run, name)):08x}" for name in kind.weights.values()}
-    own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
-    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
-
-
-def products(run: Run) -> list[Any]:
-    """The files that are written."""
-    tables = [run.metrics / f"{name}.csv" for name in ("openloop", "openloop_windows")]
-    plots = [run.plots / f"{metric}_vs_horizon.png" for metric in ("mse", "psnr", "ssim")]
-    names = ("best", "median", "worst")
-    return tables + plots + [run.videos / f"openloop_{name}{end}" for name in names for end in (".mp4", ".gif")]
-
-
-def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
-    """Everything, written into the run folder; returns what goes into results.json."""
     from experiment.hardware import prepare
     from openloop.evaluation import evaluate, pick_windows, predict
     from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables
     from openloop.windows import open_recorded, read_windows
 
-    o = settings.openloop
+    began, o = time.monotonic(), settings.openloop
+    of = origin(settings, run)
     rollouts, actions, windows = open_recorded(settings, run)
     machine = prepare(settings.hardware, run)
-    predictor = kind.load(settings, run)
+    predictor = load_predictor(settings, run)
     curves = evaluate(predictor, rollouts, actions, windows, o)
     means = means_of(curves, windows, o)
     save_tables(run, curves, means, windows)
@@ -158,8 +99,53 @@ def measure(settings: Experiment, run: Run, kind: Kind) -> dict[str, Any]:
     steps = list(predict(predictor, shown, o.context))
     for row, name in enumerate(picked):
         save_comparison(run.videos / f"openloop_{name}", steps, row, predictor.draws)
-    record = record_of(curves, means, windows, o)
-    return {"title": title, "draws": predictor.draws, "precision": machine.precision, "shown": picked, **record}
+    about = {"of": of, "title": title, "draws": predictor.draws, "precision": machine.precision, "shown": picked}
+    record = {**about, **record_of(curves, means, windows, o), "seconds": round(time.monotonic() - began, 1)}
+    run.update_results("machine", describe_machine())
+    run.update_results("openloop", record)
+    print(describe(run, record), flush=True)
+    return {"windows": record["windows"]}
+
+
+def describe(run: Run, record: dict[str, Any]) -> str:
+    """The figures as text, and where everything is."""
+    heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
+    places = f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*"
+    return f"{heading}\n{table(record, record['draws'])}\n{places}"
+
+
+def record_in(settings: Experiment, run: Run) -> dict[str, Any] | None:
+    """What results.json has of these weights and settings, if everything that goes with it is there."""
+    record: dict[str, Any] = run.read_results().get("openloop", {})
+    current = origin(settings, run)
+    with run.reading_results():
+        if not (is_of(record, current) and all(path.exists() for path in products(run))):
+            return None
+        describe(run, record)  # and if that cannot be done, it is not what was written
+    return record
+
+
+def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
+    """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
+    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
+    return difference(record.get("of", {}), current, unsaid) is None
+
+
+def origin(settings: Experiment, run: Run) -> dict[str, Any]:
+    """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
+    from extract.recorded import fingerprint
+
+    weights = {name: f"{checksum(getattr(run, name)):08x}" for name in weights_of(run).values()}
+    own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
+    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
+
+
+def products(run: Run) -> list[Any]:
+    """The files that are written."""
+    tables = [run.metrics / f"{name}.csv" for name in ("openloop", "openloop_windows")]
+    plots = [run.plots / f"{metric}_vs_horizon.png" for metric in ("mse", "psnr", "ssim")]
+    names = ("best", "median", "worst")
+    return tables + plots + [run.videos / f"openloop_{name}{end}" for name in names for end in (".mp4", ".gif")]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Prediction error against horizon, of every window, and its mean with a band.
 
 Horizon k is the k-th frame after a window's context, k = 1 to openloop.horizon. The recorded actions are given. The
-curves (each of MSE, PSNR and SSIM; see scores.py):
+curves (each of MSE, PSNR and SSIM; see viz/scores.py):
 
     open_loop       the model is fed its own prediction. Where it is random: the mean of the scores of its D predictions,
                     which is what to expect of one
@@ -30,7 +30,7 @@ from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
-from openloop.windows import Batch, Window, read_windows
+from openloop.windows import Recorded, Window, read_windows
 from viz.frames import to_unit
 from viz.scores import Scores, score
 
@@ -53,25 +53,25 @@ class Mean(NamedTuple):
     high: np.ndarray
 
 
-def predict(predictor: Predictor, batch: Batch, context: int) -> Iterator[Step]:
+def predict(predictor: Predictor, recorded: Recorded, context: int) -> Iterator[Step]:
     """Go through windows side by side, horizon by horizon; beyond a window's end there is nothing of interest."""
-    begun = predictor.begin(batch.frames[:, :context], batch.actions[:, : context - 1], batch.numbers)
+    begun = predictor.begin(recorded.frames[:, :context], recorded.actions[:, : context - 1], recorded.numbers)
     dreaming, watching = begun, begun
-    for t in range(context, batch.frames.shape[1]):
-        actions, truth = batch.actions[:, t - 1], batch.frames[:, t]
+    for t in range(context, recorded.frames.shape[1]):
+        actions, truth = recorded.actions[:, t - 1], recorded.frames[:, t]
         open_loop, dreaming = predictor.imagine(dreaming, actions)
         teacher_forced, _ = predictor.imagine(watching, actions)
         watching = predictor.observe(watching, actions, truth)
-        yield Step(truth, open_loop, teacher_forced, batch.frames[:, context - 1], predictor.reconstruct(truth))
+        yield Step(truth, open_loop, teacher_forced, recorded.frames[:, context - 1], predictor.reconstruct(truth))
 
 
-def score_batch(predictor: Predictor, batch: Batch, context: int) -> dict[str, Scores]:
+def score_batch(predictor: Predictor, recorded: Recorded, context: int) -> dict[str, Scores]:
     """The curves of B windows, parts (B, S); NaN beyond a window's end.
 
     Raises Problem if a prediction before it is not a number: it would count as a window that is over.
     """
     kinds: dict[str, list[Scores]] = {}
-    for step in predict(predictor, batch, context):
+    for step in predict(predictor, recorded, context):
         shown = {
             "open_loop": step.open_loop,
             "teacher_forced": step.teacher_forced,
@@ -81,7 +81,7 @@ def score_batch(predictor: Predictor, batch: Batch, context: int) -> dict[str, S
         }
         for name, frames in shown.items():
             kinds.setdefault(name, []).append(score(frames, step.truth[:, None]))
-    over = np.arange(batch.steps.max()) >= batch.steps[:, None]  # (B, S)
+    over = np.arange(recorded.steps.max()) >= recorded.steps[:, None]  # (B, S)
     draws = {
         name: Scores(*(np.where(over[:, None], np.nan, np.stack(part, axis=2)) for part in zip(*scores, strict=True)))
         for name, scores in kinds.items()
@@ -106,23 +106,18 @@ def evaluate(
     predictor: Predictor, rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], settings: Openloop
 ) -> dict[str, Scores]:
     """The curves of all windows, parts (W, H); NaN beyond a window's end."""
-    parts: list[dict[str, Scores]] = []
+    shape = len(windows), settings.horizon
+    curves: dict[str, Scores] = {}
     with Progress("predicting", len(windows), "windows") as bar:
         for first in range(0, len(windows), settings.batch):
             some = windows[first : first + settings.batch]
-            parts.append(
-                score_batch(predictor, read_windows(rollouts, actions, some, settings.context), settings.context)
-            )
+            batch = read_windows(rollouts, actions, some, settings.context)
+            for name, scores in score_batch(predictor, batch, settings.context).items():
+                whole = curves.setdefault(name, Scores(*(np.full(shape, np.nan, np.float32) for _ in scores)))
+                for part, values in zip(whole, scores, strict=True):
+                    part[first : first + len(some), : values.shape[1]] = values
             bar.update(len(some))
-
-    def joined(name: str, metric: str) -> np.ndarray:
-        values = [getattr(part[name], metric) for part in parts]  # (B, S) each
-        pads = [settings.horizon - value.shape[1] for value in values]
-        return np.concatenate(
-            [np.pad(v, ((0, 0), (0, pad)), constant_values=np.nan) for v, pad in zip(values, pads, strict=True)]
-        )
-
-    return {name: Scores(*(joined(name, metric) for metric in Scores._fields)) for name in parts[0]}
+    return curves
 
 
 def survivors(windows: Sequence[Window], horizon: int) -> np.ndarray:

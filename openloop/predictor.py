@@ -1,7 +1,6 @@
-"""What a model has to offer to be evaluated open loop, teacher-forced, and interactively."""
+"""What a model has to offer to be evaluated open loop and teacher-forced, and stepped through by hand."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,46 +44,31 @@ class Predictor(Protocol):
         """The best that the model can show of frames (B, h, w, c) uint8, float32 in [0, 1]; None if it shows any frame."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of run that has a predictor in it."""
-
-    weights: dict[str, str]
-    """The stages that must be complete, and the attribute of Run that names each one's weights."""
-    load: Callable[[Experiment, Run], Predictor]
-    """The predictor of a run. Raises Problem if its weights are missing or damaged."""
+VM, NEXT_FRAME = {"vae": "vae_weights", "rnn": "rnn_weights"}, {"nextframe": "nextframe_weights"}
+"""What a run can predict with: the stages that must be complete, and the attribute of Run that names each one's weights."""
 
 
-def load_vm(settings: Experiment, run: Run) -> Predictor:
-    """V and M; TensorFlow is imported only now."""
-    from openloop.vm import load
-
-    return load(settings, run)
-
-
-def load_next_frames(settings: Experiment, run: Run) -> Predictor:
-    """The next-frame model."""
-    from nextframe.predictor import load
-
-    return load(settings, run)
-
-
-KINDS = (
-    Kind({"vae": "vae_weights", "rnn": "rnn_weights"}, load_vm),
-    Kind({"nextframe": "nextframe_weights"}, load_next_frames),
-)
-"""In the order in which a run is asked for them."""
-
-
-def kind_of(run: Run) -> Kind:
-    """The kind of predictor that a run has. Raises Problem if none of them is complete, naming the stage to run."""
+def weights_of(run: Run) -> dict[str, str]:
+    """Which of these a run has, V+M where it has both. Raises Problem if none is complete, naming the stage to run."""
     missing: list[str] = []
-    for kind in KINDS:
-        left = [stage for stage in kind.weights if not run.is_trained(stage)]
+    for needed in (VM, NEXT_FRAME):
+        left = [stage for stage in needed if not run.is_trained(stage)]
         if not left:
-            return kind
+            return needed
         missing.append(f"`python -m {left[0]}`")
     raise Problem(f"{run.path} has no trained model to predict with yet: run {' or '.join(missing)} first")
+
+
+def load_predictor(settings: Experiment, run: Run) -> Predictor:
+    """The predictor of a run. Raises Problem if its weights are missing or damaged."""
+    if weights_of(run) is NEXT_FRAME:
+        from nextframe.model import load_nextframe
+        from nextframe.predictor import NextFrames
+
+        return NextFrames(load_nextframe(run, settings))
+    from openloop.vm import load_vm
+
+    return load_vm(settings, run)
 
 
 def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:

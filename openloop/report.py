@@ -1,13 +1,14 @@
 """What an evaluation leaves behind: the record, CSV files, plots and videos."""
 
-import csv
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiment.files import atomic
+from experiment.metrics import damaged, read_metrics_rows, write_rows
+from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
@@ -74,46 +75,66 @@ def save_tables(run: Run, curves: Mapping[str, Scores], means: Means, windows: S
     metrics/openloop_windows.csv: a row for each window, curve and horizon that the window lasts to.
     """
     alive = survivors(windows, len(means["mse"]["copy"].mean))
-    heading = [f"{metric}{part}" for metric in means for part in ("", "_low", "_high")]
-    rows = (
+    rows = [
         [name, k + 1, alive[k], *(float(part[k]) for by_curve in means.values() for part in by_curve[name])]
         for name in curves
         for k in range(len(alive))
         if alive[k]
-    )
-    write_csv(run.metrics / "openloop.csv", ["curve", "horizon", "windows", *heading], rows)
-    single = (
+    ]
+    write_rows(run.metrics / "openloop.csv", ["curve", "horizon", "windows", *columns_of(means)], rows)
+    single = [
         [w.number, w.episode, w.start, name, k + 1, *(float(part[w.number, k]) for part in scores)]
         for w in windows
         for name, scores in curves.items()
         for k in range(w.steps)
-    )
+    ]
     columns = ["window", "episode", "start", "curve", "horizon", *Scores._fields]
-    write_csv(run.metrics / "openloop_windows.csv", columns, single)
+    write_rows(run.metrics / "openloop_windows.csv", columns, single)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table atomically; numbers with six digits."""
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+def columns_of(metrics: Iterable[str]) -> list[str]:
+    """The names of the columns with a mean and its band, of each metric."""
+    return [metric + part for metric in metrics for part in ("", "_low", "_high")]
+
+
+def read_means(run: Run) -> Means:
+    """The means in metrics/openloop.csv. Raises Problem if there are none, or they are damaged."""
+    path = run.metrics / "openloop.csv"
+    rows = read_metrics_rows(path, text=["curve"])
+    if not rows:
+        raise Problem(
+            f"{run.path} has no metrics/openloop.csv: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
+    values: dict[str, list[list[float]]] = {}
+    for row in rows:
+        values.setdefault(row["curve"], []).append([float(row[name]) for name in columns_of(Scores._fields)])
+    if not {"open_loop", "copy"} <= values.keys() <= names(1).keys() or len({len(of) for of in values.values()}) > 1:
+        raise damaged(path, "it lacks a curve, or a part of one")
+    parts = {name: np.array(of).T.reshape(len(Scores._fields), 3, -1) for name, of in values.items()}
+    return {
+        metric: {name: Mean(*part[number]) for name, part in parts.items()}
+        for number, metric in enumerate(Scores._fields)
+    }
+
+
+def error_panel(means: Means, metric: str, draws: int, title: str) -> Curves:
+    """Every curve of a metric against horizon, with its band."""
+    shown = names(draws)
+    series = {
+        shown[name]: (range(1, len(mean) + 1), mean, np.stack([low, high]))
+        for name, (mean, low, high) in means[metric].items()
+    }
+    colours = {shown[name]: colour for name, colour in COLOURS.items()}
+    return Curves(series, "horizon (steps)", UNITS[metric], title, colours=colours)
 
 
 def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Openloop, title: str, draws: int) -> None:
     """plots/mse_vs_horizon.png, psnr_vs_horizon.png and ssim_vs_horizon.png: the curves, and how many windows last."""
     alive, horizons = survivors(windows, settings.horizon), np.arange(1, settings.horizon + 1)
     lasting = Curves({"windows": (horizons, alive)}, "horizon (steps)", "windows", "Windows that last so long")
-    shown = names(draws)
-    colours = {shown[name]: colour for name, colour in COLOURS.items()}
-    for metric, by_curve in means.items():
-        series = {
-            shown[name]: (horizons, mean.mean, np.stack([mean.low, mean.high])) for name, mean in by_curve.items()
-        }
-        band = f"mean of the windows, {settings.confidence:.0%} band"
-        heading = f"{title}: {UNITS[metric]} against horizon, {band}"
-        curves = Curves(series, "horizon (steps)", UNITS[metric], heading, colours=colours)
-        save_panels(run.plots / f"{metric}_vs_horizon.png", [curves, lasting])
+    for metric in means:
+        heading = f"{title}: {metric.upper()} against horizon, mean of the windows, {settings.confidence:.0%} band"
+        save_panels(run.plots / f"{metric}_vs_horizon.png", [error_panel(means, metric, draws, heading), lasting])
 
 
 def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> None:
@@ -132,4 +153,4 @@ def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> 
         "open loop": open_loop[0],
         **({f"best of {draws}": open_loop[errors.argmin()]} if draws > 1 else {}),
     }
-    save_video(path, side_by_side([to_rgb(video) for video in videos.values()], list(videos)), FPS)
+    save_video(path, side_by_side({label: to_rgb(video) for label, video in videos.items()}), FPS)

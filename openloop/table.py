@@ -5,7 +5,7 @@ from typing import Any
 
 from experiment.tables import ruled
 
-UNITS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+UNITS = {"mse": "MSE", "psnr": "PSNR (dB, at most 58.9)", "ssim": "SSIM"}
 FORMS = {"mse": "#.3g", "psnr": ".2f", "ssim": ".3f"}
 """How each is written: MSE can be anything from 0.1 down to that of a game where hardly a pixel moves."""
 

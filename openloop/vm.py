@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from experiment.run import Run
 from experiment.schema import Experiment, Openloop
-from rnn.dream import seen_by
+from rnn.dream import State, seen_by
 from rnn.mixture import sample
 from rnn.model import MDNRNN, load_rnn
 from vae.model import draw, load_vae
@@ -22,15 +22,11 @@ from vae.model import draw, load_vae
 Tensor = Any
 
 
-class Memory(NamedTuple):
+class Dreams(NamedTuple):
     """D dreams of each of B windows at one moment, N = B·D rows, window-major."""
 
-    z: Tensor
-    """(N, Z): of the last frame, recorded or dreamt."""
-    h: Tensor
-    """(N, H): M's state before it has seen that z."""
-    c: Tensor
-    """(N, H)"""
+    state: State
+    """z of the last frame, recorded or dreamt, and h and c of M before it has seen that z."""
     step: int
     """Frames seen before this one."""
     windows: np.ndarray
@@ -69,63 +65,63 @@ class VisionMemory:
     def __init__(self, vae: Any, rnn: MDNRNN, seen: Callable[[Tensor], Tensor], settings: Openloop):
         self.vae, self.rnn, self.seen, self.settings = vae, rnn, seen, settings
         self.draws = settings.dreams
-        self._encode = tf.function(self._encoded, reduce_retracing=True)
-        self._remember = tf.function(self._remembered, reduce_retracing=True)
-        self._imagine = tf.function(self._imagined, reduce_retracing=True)
-        self._reconstruct = tf.function(lambda frames: vae.decode(vae.encode(frames)[0]), reduce_retracing=True)
 
-    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Memory:
+    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Dreams:
         empty = np.zeros((len(frames) * self.draws, self.rnn.hidden), np.float32)
-        memory = Memory(self._z(frames[:, 0], windows, 0), empty, empty, 0, windows)
+        z = self._encode(frames[:, 0], self._noise(windows, 0).encoding)
+        memory = Dreams(State(z, empty, empty), 0, windows)
         for t in range(actions.shape[1]):
             memory = self.observe(memory, actions[:, t], frames[:, t + 1])
         return memory
 
-    def imagine(self, memory: Memory, actions: np.ndarray) -> tuple[np.ndarray, Memory]:
-        step = memory.step + 1
-        drawn = noise(self.settings.seed, memory.windows, step, self.draws, self.rnn.latent_size)
+    def imagine(self, memory: Dreams, actions: np.ndarray) -> tuple[np.ndarray, Dreams]:
+        drawn = self._noise(memory.windows, memory.step + 1)
         temperature = tf.constant(self.settings.temperature)
-        arguments = memory.z, memory.h, memory.c, self._rows(actions), self._restart(memory), temperature
-        frames, z, h, c = self._imagine(*arguments, drawn.uniform, drawn.normal)
+        frames, state = self._imagine(*self._moment(memory, actions), temperature, drawn.uniform, drawn.normal)
         frames = frames.numpy().reshape(-1, self.draws, *frames.shape[1:])  # (N, h, w, 3) to (B, D, h, w, 3)
-        return frames, Memory(z, h, c, step, memory.windows)
+        return frames, Dreams(state, memory.step + 1, memory.windows)
 
-    def observe(self, memory: Memory, actions: np.ndarray, frames: np.ndarray) -> Memory:
-        h, c = self._remember(memory.z, memory.h, memory.c, self._rows(actions), self._restart(memory))
-        step = memory.step + 1
-        return Memory(self._z(frames, memory.windows, step), h, c, step, memory.windows)
+    def observe(self, memory: Dreams, actions: np.ndarray, frames: np.ndarray) -> Dreams:
+        h, c = self._remember(*self._moment(memory, actions))
+        z = self._encode(frames, self._noise(memory.windows, memory.step + 1).encoding)
+        return Dreams(State(z, h, c), memory.step + 1, memory.windows)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
         """V's reconstruction from mu, without noise."""
         return self._reconstruct(frames).numpy()
 
-    def _rows(self, values: np.ndarray) -> np.ndarray:
-        """(B, ...) to (N, ...)."""
-        return np.repeat(np.asarray(values, np.float32), self.draws, axis=0)
+    def _noise(self, windows: np.ndarray, step: int) -> Noise:
+        return noise(self.settings.seed, windows, step, self.draws, self.rnn.latent_size)
 
-    def _restart(self, memory: Memory) -> np.ndarray:
-        return np.full(len(memory.windows) * self.draws, memory.step == 0, np.float32)
+    def _moment(self, memory: Dreams, actions: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
+        """What M steps from: its state, the raw actions (B, ...) as (N, ...), and whether an episode begins, (N,)."""
+        rows = np.repeat(np.asarray(actions, np.float32), self.draws, axis=0)
+        return memory.state, rows, np.full(len(rows), memory.step == 0, np.float32)
 
-    def _z(self, frames: np.ndarray, windows: np.ndarray, step: int) -> Tensor:
-        drawn = noise(self.settings.seed, windows, step, self.draws, self.rnn.latent_size)
-        return self._encode(frames, drawn.encoding)
+    # What is compiled.
 
-    def _encoded(self, frames: Tensor, normal: Tensor) -> Tensor:
+    @tf.function(reduce_retracing=True)
+    def _reconstruct(self, frames: Tensor) -> Tensor:
+        return self.vae.decode(self.vae.encode(frames)[0])
+
+    @tf.function(reduce_retracing=True)
+    def _encode(self, frames: Tensor, normal: Tensor) -> Tensor:
         mu, logvar = (tf.repeat(part, self.draws, axis=0) for part in self.vae.encode(frames))  # (N, Z)
         return draw(mu, logvar, normal)
 
-    def _remembered(self, z: Tensor, h: Tensor, c: Tensor, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rnn.step(self.rnn.inputs(z, self.seen(actions), restart), h, c)
+    @tf.function(reduce_retracing=True)
+    def _remember(self, state: State, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
+        return self.rnn.step(self.rnn.inputs(state.z, self.seen(actions), restart), state.h, state.c)
 
-    def _imagined(
-        self, z: Tensor, h: Tensor, c: Tensor, actions: Tensor, restart: Tensor, temperature: Tensor,
-        uniform: Tensor, normal: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        h, c = self._remembered(z, h, c, actions, restart)
+    @tf.function(reduce_retracing=True)
+    def _imagine(
+        self, state: State, actions: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
+    ) -> tuple[Tensor, State]:
+        h, c = self._remember(state, actions, restart)
         z = sample(self.rnn.head(h).mixture, temperature, uniform, normal)
-        return self.vae.decode(z), z, h, c
+        return self.vae.decode(z), State(z, h, c)
 
 
-def load(settings: Experiment, run: Run) -> VisionMemory:
+def load_vm(settings: Experiment, run: Run) -> VisionMemory:
     """That of a run. Raises Problem if V or M is missing or damaged."""
     return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)

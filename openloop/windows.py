@@ -25,7 +25,7 @@ class Window(NamedTuple):
     """1 to openloop.horizon; fewer where the episode ends."""
 
 
-class Batch(NamedTuple):
+class Recorded(NamedTuple):
     """B windows with what was recorded. S is the most steps of any; a shorter one is padded with its last frame."""
 
     numbers: np.ndarray  # (B,) int64
@@ -34,21 +34,16 @@ class Batch(NamedTuple):
     actions: np.ndarray  # (B, C + S) or (B, C + S, A) float32, raw: actions[:, t] followed frames[:, t]
 
 
-class Recorded(NamedTuple):
-    """What predictions are compared with: a run's rollouts, and windows of them."""
+def open_recorded(settings: Experiment, run: Run) -> tuple[Rollouts, np.ndarray, list[Window]]:
+    """The rollouts of a run, the raw actions of all their frames, (F,) or (F, A) float32, and its windows of them.
 
-    rollouts: Rollouts
-    actions: np.ndarray  # (F,) or (F, A) float32, raw, of all frames
-    windows: list[Window]
-
-
-def open_recorded(settings: Experiment, run: Run) -> Recorded:
-    """The rollouts of a run, and its windows. Raises Problem if there are none, or they are not of its settings."""
+    Raises Problem if there are none, or they are not of the run's settings.
+    """
     if is_shipped(run) and not run.rollouts.exists():
         raise Problem(f"{run.path} is shipped without rollouts, so there is no window: give your own run")
     rollouts = open_rollouts(settings, run)
     held_out = rollouts.split(settings.data.val_ratio)[1]
-    return Recorded(rollouts, actions_of(rollouts), choose_windows(rollouts.lengths, held_out, settings.openloop))
+    return rollouts, actions_of(rollouts), choose_windows(rollouts.lengths, held_out, settings.openloop)
 
 
 def choose_windows(lengths: np.ndarray, held_out: np.ndarray, settings: Openloop) -> list[Window]:
@@ -91,7 +86,7 @@ def divide(room: np.ndarray, wanted: int, order: np.ndarray) -> np.ndarray:
     return shares
 
 
-def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], context: int) -> Batch:
+def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], context: int) -> Recorded:
     """What was recorded in some windows. actions: of all frames of the rollouts, as in Rollouts.sequences."""
     longest = max(window.steps for window in windows)
     frames, acted = [], []
@@ -102,4 +97,4 @@ def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Wind
         frames.append(np.concatenate([seen, np.repeat(seen[-1:], longest - window.steps, axis=0)]))
         acted.append(actions[np.minimum(np.arange(first, first + context + longest), last)])
     numbers, steps = (np.array([getattr(window, name) for window in windows]) for name in ("number", "steps"))
-    return Batch(numbers, steps, np.stack(frames), np.stack(acted))
+    return Recorded(numbers, steps, np.stack(frames), np.stack(acted))

@@ -10,7 +10,7 @@ from experiment.run import Run
 from extract.recorded import open_rollouts
 from nextframe.model import load_nextframe
 from nextframe.predictor import NextFrames
-from nextframe.windows import Batch, Windows
+from nextframe.windows import Clips, Windows
 from play.scenes import GameScene, Happened, Models, Scene
 from viz.frames import to_rgb
 
@@ -35,7 +35,7 @@ class NextFrameModels(Models):
             rollouts = open_rollouts(self.settings, run)
             held_out = rollouts.split(self.settings.data.val_ratio)[1]
             windows = Windows(rollouts, held_out, self.context, "held-out")
-            self.starts: Batch = windows.read(windows.spread(STARTS))
+            self.starts: Clips = windows.read(windows.spread(STARTS))
             """Windows of K recorded frames and the actions between them."""
         except Problem as problem:
             self.missing["dream"] = str(problem)

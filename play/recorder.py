@@ -69,7 +69,9 @@ class Recorder:
         False when the recording is full, or the world another.
         """
         scale = HEIGHT / max(len(picture) for picture in pictures)
-        frame = next(side_by_side([picture[None] for picture in pictures], labels, scale))
+        frame = next(
+            side_by_side({label: picture[None] for label, picture in zip(labels, pictures, strict=True)}, scale)
+        )
         self.shape = self.shape or frame.shape
         if frame.shape != self.shape or self.frames >= LONGEST * self.fps or not self.thread.is_alive():
             return False

@@ -48,7 +48,7 @@ def first_frames(latents: Latents, hidden: int) -> Starts:
 def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
     """The moments between dream.start_steps of a run's recorded episodes; the same ones every time.
 
-    They are kept in starts.h5, so that who only wants to dream need not read all latents, nor have them.
+    They are kept in starts.h5, so that dreaming needs neither to read all latents nor to have them.
     """
     earliest, latest = settings.dream.start_steps
     wanted = made_with(settings, run)

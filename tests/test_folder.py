@@ -25,8 +25,7 @@ from experiment.run import Run, warn_of_no_lock
 from experiment.schema import Experiment, Vae
 from extract.collect import collect
 from extract.rollouts import read_shard
-from openloop.__main__ import measured
-from openloop.predictor import KINDS
+from openloop.__main__ import record_in
 from vae.encode import is_whole
 from vae.latents import Latents
 
@@ -217,14 +216,14 @@ def test_large_text_is_not_read(run):
         run.read_results()
 
 
-def test_figures_that_cannot_be_shown_are_named(run):
-    kind = replace(KINDS[1], weights={})
+def test_figures_that_cannot_be_shown_are_named(run, monkeypatch):
+    monkeypatch.setattr("openloop.__main__.weights_of", lambda run: {})
     settings = Experiment()
-    assert measured(settings, run, kind) is None
+    assert record_in(settings, run) is None
     for record in ([1], {"of": 5}, {"of": [1]}):
         run.results.write_text(json.dumps({"openloop": record}))
         with pytest.raises(Problem, match=r"results\.json is not what was written there"):
-            measured(settings, run, kind)
+            record_in(settings, run)
 
 
 # Arrays that declare what they do not hold, or are elsewhere

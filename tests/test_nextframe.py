@@ -33,7 +33,7 @@ from nextframe.model import (
     save,
 )
 from nextframe.schedule import OneCycle
-from nextframe.validation import HeldOut
+from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 
 ARCHITECTURES = get_args(Architecture)
@@ -340,12 +340,12 @@ def start_and_kill(run: Run) -> subprocess.Popen:
         "from experiment.run import Run",
         "from tests.test_nextframe import SETTINGS",
         "from nextframe import training",
-        "from nextframe.validation import HeldOut",
-        "plain = HeldOut.save_strip",
+        "from nextframe.validation import HeldOutWindows",
+        "plain = HeldOutWindows.save_strip",
         "def die(self, model, path):",
         "    plain(self, model, path)",
         "    if '000008' in path.name: os.kill(os.getpid(), signal.SIGKILL)",
-        "HeldOut.save_strip = die",
+        "HeldOutWindows.save_strip = die",
         f"training.train(SETTINGS, Run({str(run.path)!r}))",
     ]
     return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], cwd=PROJECT)
@@ -396,7 +396,7 @@ def test_the_model_learns_what_actions_do(run):
     rows = numbers_of(run, "val_metrics.csv")
     assert rows[-1]["mse"] < 0.8 * rows[-1]["copy_mse"]
     rollouts = Rollouts(run.rollouts)
-    held_out = HeldOut(rollouts, rollouts.split(0.25)[1], settings, BREAKOUT)
+    held_out = HeldOutWindows(rollouts, rollouts.split(0.25)[1], settings, BREAKOUT)
     kept = held_out.evaluate(load_nextframe(run, settings))
     assert kept["loss"] == pytest.approx(min(row["loss"] for row in rows), rel=1e-3)
     assert not list(run.path.glob("videos/*"))
@@ -404,7 +404,9 @@ def test_the_model_learns_what_actions_do(run):
 
 def test_held_out_figures_are_those_of_a_plain_computation(run):
     rollouts, episodes = Rollouts(run.rollouts), np.array([1, 4])
-    held_out = HeldOut(rollouts, episodes, replace(SETTINGS, train=replace(SETTINGS.train, val_windows=1000)), BREAKOUT)
+    held_out = HeldOutWindows(
+        rollouts, episodes, replace(SETTINGS, train=replace(SETTINGS.train, val_windows=1000)), BREAKOUT
+    )
     model = new_model(train=SETTINGS.train)
     numbers = held_out.evaluate(model)
     cut = every_window(rollouts, [1, 4], 2 + 16)  # those that go on for so long, whatever train.unroll is

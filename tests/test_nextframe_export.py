@@ -1,6 +1,5 @@
 """Next-frame models that are shipped: found by name, with windows of their own, and as good as they say."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -18,9 +17,9 @@ from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
 from extract.rollouts import Rollouts, shard_path
+from gallery.stepping import from_window
 from nextframe import export
 from nextframe.model import load_nextframe
-from openloop import interactive
 from openloop.__main__ import evaluate_run
 from openloop.predictor import open_run
 from openloop.windows import choose_windows
@@ -101,12 +100,7 @@ def test_its_windows_are_those_it_was_measured_on_and_held_out(made, shipped):
 def test_it_can_be_stepped_through_and_is_left_as_it_is(shipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}
-    monkeypatch.setattr(sys, "argv", ["openloop.interactive", "tiny"])
-    monkeypatch.setattr(sys, "stdin", io.StringIO("left x2\nrecorded\n"))
-    assert guard(interactive.main) == 0
-    assert sorted(path.name for path in (tmp_path / "runs/tiny/openloop/session-1").iterdir()) == [
-        f"step-{n:04d}.png" for n in range(4)
-    ]
+    assert from_window(find_run("tiny")).type("left x2", "recorded").shape == (4, 20, 20, 3)
     with pytest.raises(Problem, match=r"tiny is shipped, with figures in .*results\.json of .* give a copy"):
         evaluate_run("tiny", [])
     assert before == {path: path.stat().st_mtime_ns for path in shipped.path.rglob("*")}

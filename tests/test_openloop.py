@@ -1,5 +1,6 @@
-"""How prediction errors compound: metrics, windows, curves, bands, V+M as a predictor, and the two commands."""
+"""How prediction errors compound: metrics, windows, curves, bands, V+M as a predictor, the command, and stepping by hand."""
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -25,15 +26,14 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
-from openloop import interactive
+from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run, is_of, origin
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
-from openloop.interactive import Session, read_command
-from openloop.predictor import kind_of, open_run
+from openloop.predictor import open_run, weights_of
 from openloop.report import save_comparison
 from openloop.table import table
 from openloop.vm import VisionMemory, noise
-from openloop.windows import Batch, Window, choose_windows, read_windows
+from openloop.windows import Recorded, Window, choose_windows, read_windows
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
 from tests.fake import save_next_frames
@@ -218,11 +218,11 @@ class Certain(Drifter):
         return None
 
 
-def some_windows(channels: int = 1) -> Batch:
+def some_windows(channels: int = 1) -> Recorded:
     random = np.random.default_rng(2)
     frames = random.integers(0, 256, (5, 1, 12, 13, channels)) + 9 * np.arange(10)[:, None, None, None]
     steps = np.array([6, 2, 6, 1, 4])
-    return Batch(np.array([8, 3, 0, 5, 1]), steps, (frames % 256).astype(np.uint8), random.normal(size=(5, 10)))
+    return Recorded(np.array([8, 3, 0, 5, 1]), steps, (frames % 256).astype(np.uint8), random.normal(size=(5, 10)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -461,7 +461,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     random = np.random.default_rng(7)
     frames = random.integers(0, 256, (3, 10, 12, 12, 1), dtype=np.uint8)
     actions = random.uniform(-1, 1, (3, 10, count) if count > 1 else (3, 10)).astype("float32")
-    batch = Batch(np.array([5, 0, 9]), np.full(3, 6), frames, actions)
+    batch = Recorded(np.array([5, 0, 9]), np.full(3, 6), frames, actions)
     steps = list(predict(predictor, batch, 4))
     assert len(steps) == 6
     execute = WORLDS[world].execute if rnn.action == "executed" else np.asarray
@@ -477,7 +477,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
         np.testing.assert_array_equal(step.copy, frames[:, 3])
         np.testing.assert_allclose(step.floor, vae.decode(vae.encode(step.truth)[0]), atol=1e-5)
     assert np.abs(steps[0].open_loop[:, 0] - steps[0].open_loop[:, 1]).max() > 0.1, "the draws are the same"
-    alone = Batch(*(part[1:2] for part in batch))
+    alone = Recorded(*(part[1:2] for part in batch))
     for step, whole in zip(predict(predictor, alone, 4), steps, strict=True):
         np.testing.assert_allclose(step.open_loop[0], whole.open_loop[1], atol=1e-3)
 
@@ -499,7 +499,7 @@ def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
         weight.assign(random.normal(size=weight.shape) * 0.1)
     frames = random.integers(0, 256, (2, 8, *shape), dtype=np.uint8)
     actions = random.uniform(-1, 1, (2, 8, 3) if env == "carracing" else (2, 8)).astype("float32")
-    steps = list(predict(NextFrames(model), Batch(np.arange(2), np.full(2, 3), frames, actions), 5))
+    steps = list(predict(NextFrames(model), Recorded(np.arange(2), np.full(2, 3), frames, actions), 5))
     dreamt = np.asarray(model.open_loop(frames[:, 1:5], actions[:, 1:7]))
     np.testing.assert_allclose(np.stack([step.open_loop[:, 0] for step in steps], axis=1), dreamt, atol=1e-5)
     for t, step in enumerate(steps):
@@ -507,7 +507,7 @@ def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
         np.testing.assert_allclose(step.teacher_forced[:, 0], forced, atol=1e-5)
     assert np.abs(steps[2].open_loop - steps[2].teacher_forced).mean() > 0.01
     assert np.abs(steps[0].open_loop[:, 0] - frames[:, 4] / 255).mean() > 0.01, "nothing is predicted"
-    assert list(score_batch(NextFrames(model), Batch(np.arange(2), np.full(2, 3), frames, actions), 5)) == CERTAIN
+    assert list(score_batch(NextFrames(model), Recorded(np.arange(2), np.full(2, 3), frames, actions), 5)) == CERTAIN
     with pytest.raises(Problem, match=r"openloop.context=3 is too few: the next-frame model sees model.context=4"):
         NextFrames(model).begin(frames[:, :3], actions[:, :2], np.arange(2))
 
@@ -545,11 +545,11 @@ SMALL = [
 ]
 
 
-def command(module: str, *arguments, given: str = "") -> subprocess.CompletedProcess:
+def command(module: str, *arguments) -> subprocess.CompletedProcess:
     """A command as a user runs it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(line, input=given, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -639,7 +639,7 @@ def test_other_data_is_measured_again_but_not_what_an_earlier_version_measured(m
         return "nothing to do" not in capsys.readouterr().out
 
     def current() -> dict:
-        return origin(open_run(str(run.path), SMALL)[0], run, kind_of(run))
+        return origin(open_run(str(run.path), SMALL)[0], run)
 
     measures()
     record, config = read_json(run.results)["openloop"], run.config.read_text()
@@ -670,8 +670,7 @@ def test_data_that_v_and_m_were_not_made_for_is_a_problem(made, tmp_path, size, 
     run = copied(made, tmp_path / "run")
     shutil.rmtree(run.rollouts)
     write_rollouts(run.rollouts, size=size, about=about)
-    settings, _ = open_run(str(run.path), SMALL)
-    for attempt in (lambda: evaluate_run(str(run.path), SMALL), lambda: interactive.begin(settings, run, 0)):
+    for attempt in (lambda: evaluate_run(str(run.path), SMALL), lambda: from_window(run)):
         with pytest.raises(Problem, match=rf"shard-00000\.h5 was {words}") as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -695,8 +694,7 @@ def test_data_that_a_next_frame_model_was_not_made_for_is_a_problem(tmp_path, na
     shutil.copytree(other.rollouts, run.rollouts)
     with h5py.File(shard_path(run.rollouts, 0), "r+") as file:
         file.attrs.update(about)
-    settings, _ = open_run(str(run.path))
-    for attempt in (lambda: evaluate_run(str(run.path), []), lambda: interactive.begin(settings, run, 0)):
+    for attempt in (lambda: evaluate_run(str(run.path), []), lambda: from_window(run)):
         with pytest.raises(Problem, match=rf"shard-00000\.h5 was recorded with {words}"):
             attempt()
     assert not run.results.exists() and not run.metrics.exists()
@@ -755,14 +753,13 @@ def test_what_is_shipped_is_not_measured(name, words):
 
 
 def test_v_and_m_as_shipped_have_no_window_to_begin_with():
-    settings, run = open_run("doom")
+    _, run = open_run("doom")
     with pytest.raises(Problem, match="doom is shipped without rollouts, so there is no window: give your own run"):
-        interactive.begin(settings, run, 0)
+        from_window(run)
 
 
-@pytest.mark.parametrize("module", ["openloop", "openloop.interactive"])
-def test_faults_are_one_line(made, tmp_path, module):
-    missing = command(module, tmp_path / "nowhere")
+def test_faults_are_one_line(made, tmp_path):
+    missing = command("openloop", tmp_path / "nowhere")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr.startswith(f"error: {tmp_path}/nowhere is neither shipped (breakout, ")
     assert missing.stderr.endswith(") nor a run folder such as runs/doom\n") and missing.stderr.count("\n") == 1
@@ -773,11 +770,11 @@ def test_faults_are_one_line(made, tmp_path, module):
     unfinished.vae_weights.touch()
     for complete in (False, True):  # not trained to the end, or its weights are gone
         write_json(unfinished.record("rnn"), {"complete": complete, "settings": {}})
-        done = command(module, unfinished.path)
+        done = command("openloop", unfinished.path)
         assert (done.returncode, done.stdout) == (1, "")
         wanted = "has no trained model to predict with yet: run `python -m rnn` or `python -m nextframe` first"
         assert done.stderr == f"error: {unfinished.path} {wanted}\n"
-    other = command(module, made.path, "vae.z=5")
+    other = command("openloop", made.path, "vae.z=5")
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
     assert other.stderr.endswith(f": {made.path} is already made\n") and other.stderr.count("\n") == 1
 
@@ -792,7 +789,7 @@ def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
 def test_run_folders_of_earlier_versions(made, tmp_path):
     settings, run = open_run(str(made.path), ["openloop.dreams=5"])
     assert settings.openloop == dataclasses.replace(Openloop(), dreams=5) and settings.vae.z == 4
-    assert list(kind_of(run).weights) == ["vae", "rnn"]
+    assert list(weights_of(run)) == ["vae", "rnn"]
     content = yaml.safe_load(made.config.read_text())
     content["rnn"]["layers"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
@@ -801,14 +798,13 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
     assert load_made(tmp_path / "config.yaml", ["vae"]).rnn == settings.rnn
 
 
-@pytest.mark.parametrize("module", ["openloop", "openloop.interactive"])
-def test_help_lists_what_can_be_changed(module):
-    done = command(module, "--help")
+def test_help_lists_what_can_be_changed():
+    done = command("openloop", "--help")
     shown = {line.split(".")[0].strip() for line in done.stdout.splitlines() if re.match(r"  \w+\.\w+=", line)}
     assert shown == {"openloop", "hardware"}
 
 
-# Interactive
+# Stepped through by hand
 
 
 @pytest.mark.parametrize(
@@ -826,16 +822,16 @@ def test_help_lists_what_can_be_changed(module):
     ],
 )
 def test_lines_are_actions(world, line, executed, times):
-    command = read_command(line, WORLDS[world])
-    np.testing.assert_allclose(WORLDS[world].execute(command.action), executed)
-    assert command.times == times and command.action.dtype == np.float32
-    assert read_command("recorded x2", WORLDS[world]) == ("recorded", None, 2)
+    words, repeated = read_times(line)
+    action = read_action(words, WORLDS[world])
+    np.testing.assert_allclose(WORLDS[world].execute(action), executed)
+    assert repeated == times and action.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("world", "line", "words"),
     [
-        ("doom", "lfet", "'lfet' is no action: write stay (0), left (1), right (2), recorded or quit"),
+        ("doom", "lfet", "'lfet' is no action: write stay (0), left (1), right (2) or recorded"),
         ("doom", "3", "'3' is no action"),
         ("doom", "left right", "'left right' is no action"),
         ("coinrun", "15", "'15' is no action: write left down (0), left (1), left jump (2)"),
@@ -843,7 +839,7 @@ def test_lines_are_actions(world, line, executed, times):
         ("doom", "left xa", "'xa' is no number of times"),
         ("doom", "x5", "'x5' is no action"),
         ("doom", "recorded x1001", "'x1001' is no number of times"),
-        ("carracing", "0 0.5", "'0 0.5' is no action: write steer (-1 to 1) gas (0 to 1) brake (0 to 1), recorded or quit"),
+        ("carracing", "0 0.5", "'0 0.5' is no action: write steer (-1 to 1) gas (0 to 1) brake (0 to 1) or recorded"),
         ("carracing", "0 1.5 0", "'0 1.5 0' is no action"),
         ("carracing", "0 nan 0", "'0 nan 0' is no action"),
         ("carracing", "left", "'left' is no action"),
@@ -851,54 +847,43 @@ def test_lines_are_actions(world, line, executed, times):
 )  # fmt: skip
 def test_lines_that_are_no_actions(world, line, words):
     with pytest.raises(Problem) as caught:
-        read_command(line, WORLDS[world])
+        read_action(read_times(line)[0], WORLDS[world])
     assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
 
 
-def test_a_session_under_the_recorded_actions_is_the_open_loop():
-    batch = Batch(*(part[:1] for part in some_windows()))
-    session = Session(Drifter(), batch, 4)
-    np.testing.assert_array_equal(session.begun, batch.frames[0, 3])
-    for left, step in zip(range(6, 0, -1), predict(Drifter(), batch, 4), strict=True):
-        assert session.left == left
-        np.testing.assert_allclose(session.step(None), step.open_loop[0], atol=1e-6)
-    assert session.left == 0
-    beyond = session.step(np.float32(1.0))
-    assert beyond.shape == (3, 12, 13, 1) and not np.allclose(beyond, step.open_loop[0])
+def stepped(**settings) -> Steps:
+    window = Recorded(*(part[:1] for part in some_windows()))
+    return Steps(Drifter(), window, 4, Experiment(env=Env(name="doom"), **settings))
 
 
-def test_a_bad_line_changes_nothing(tmp_path, capsys):
-    batch = Batch(*(part[:1] for part in some_windows()))
-    lines = {
-        "good": ["right", "", "1 x2", "recorded"],
-        "bad": ["right", "rigth", "1 x2", "recorded x4", "5", "recorded"],
-    }
-    for name, given in lines.items():
-        interactive.play(Session(Drifter(), batch, 4), WORLDS["doom"], given, tmp_path / name)
-    output = capsys.readouterr()
-    assert len(output.err.splitlines()) == 3
-    assert "error: the recorded window has 3 more steps, not 4" in output.err.splitlines()
-    good, bad = (sorted((tmp_path / name).iterdir()) for name in lines)
-    assert [path.name for path in good] == [path.name for path in bad] == [f"step-{k:04d}.png" for k in range(5)]
-    assert [path.read_bytes() for path in good] == [path.read_bytes() for path in bad]
+def test_steps_under_the_recorded_actions_are_the_open_loop():
+    batch = Recorded(*(part[:1] for part in some_windows()))
+    steps = stepped()
+    shown = steps.type("recorded x6")
+    np.testing.assert_array_equal(shown[0], np.tile(to_rgb(batch.frames[0, 3]), (1, 3, 1)))
+    for frame, step in zip(shown[1:], predict(Drifter(), batch, 4), strict=True):
+        np.testing.assert_array_equal(frame, np.concatenate(to_rgb(step.open_loop[0]), axis=1))
+    with pytest.raises(Problem, match="the recorded window has 0 more steps, not 1"):
+        steps.type("recorded")
+    beyond = steps.type("right")
+    assert beyond.shape == (8, 12, 3 * 13, 3) and (beyond[7] != beyond[6]).any()
 
 
-def test_interactive_command_writes_what_is_predicted(made):
-    given = "left x2\nnonsense\nrecorded\nquit\nright\n"
-    arguments = [made.path, "--window", 6, *(part for part in SMALL if "dreams" not in part)]
-    done = command("openloop.interactive", *arguments, given=given)
-    assert done.returncode == 0
-    assert done.stderr == "error: 'nonsense' is no action: write stay (0), left (1), right (2), recorded or quit\n"
-    folder = made.path / "openloop" / "session-1"
-    assert [path.name for path in sorted(folder.iterdir())] == [f"step-{k:04d}.png" for k in range(4)]
-    assert done.stdout.splitlines()[-1] == f"3 steps, in {folder}"
-    settings, run = open_run(str(made.path), [*SMALL, "openloop.dreams=1"])
-    session = interactive.begin(settings, run, 6)
-    expected = [session.begun[None], *(session.step(action) for action in (np.float32(-1), np.float32(-1), None))]
-    for k, frames in enumerate(expected):
-        picture = np.asarray(Image.open(folder / f"step-{k:04d}.png"))[-256:]  # below the caption, four times as large
-        np.testing.assert_allclose(picture[2::4, 2::4].astype(int), to_rgb(frames)[0], atol=1)
-    again = command("openloop.interactive", *arguments, "--out", folder)
-    assert again.returncode == 1 and again.stderr.startswith(f"error: {folder} holds the steps of an earlier session")
+def test_a_bad_line_changes_nothing():
+    good, bad = stepped(), stepped()
+    good.type("right", "1 x2", "recorded")
+    for line in ("right", "rigth", "1 x2", "recorded x4", "5", "recorded"):
+        with contextlib.suppress(Problem):
+            bad.type(line)
+    assert good.words == bad.words == ["recorded", "right", "1", "1", "recorded"]
+    np.testing.assert_array_equal(np.stack(good.frames), np.stack(bad.frames))
+
+
+def test_v_and_m_are_stepped_through_from_any_window(made):
+    settings = [part for part in SMALL if "dreams" not in part]
+    steps = from_window(made, 6, *settings, "openloop.dreams=2")
+    assert steps.type("left x2", "recorded").shape == (4, 64, 128, 3)
+    np.testing.assert_array_equal(steps.frames[0][:, :64], steps.frames[0][:, 64:])
+    assert (steps.frames[1][:, :64] != steps.frames[1][:, 64:]).any()
     with pytest.raises(Problem, match=r"there is no window 7: they are 0 to 6"):
-        interactive.begin(settings, run, 7)
+        from_window(made, 7, *settings)

@@ -191,7 +191,7 @@ def test_the_setting_for_threads_holds_in_this_process_and_in_those_that_it_star
     use_threads(Hardware(threads=3))
     assert thread_count() == 3
     started = subprocess.run(
-        [sys.executable, "-c", "from envs.pools import pool_threads; print(pool_threads(32))"],
+        [sys.executable, "-c", "from experiment.hardware import thread_count; print(thread_count())"],
         cwd=PROJECT,
         capture_output=True,
         text=True,

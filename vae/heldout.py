@@ -56,7 +56,7 @@ class HeldOut:
         for kind, frames in {"frames": self.shown, self.world.detail: self.details}.items():
             if len(frames):
                 mu, _ = model.encode(frames)
-                save_strip(folder / f"vae_{kind}_{name}.png", [frames, model.pictures(mu)], ["game", "V"])
+                save_strip(folder / f"vae_{kind}_{name}.png", {"game": frames, "V": model.pictures(mu)})
 
 
 def pick_details(shown: np.ndarray) -> np.ndarray:

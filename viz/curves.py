@@ -22,13 +22,14 @@ from experiment.files import atomic
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#555555"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
-# Paul Tol's darker ones, for what shares a picture with lines in those and is none of them.
+# Paul Tol's darker colours, for lines that share a picture with the lines above and mean something else.
 DARK_PALETTE = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#661100")
 INK = "#222222"
 FAINT = "#777777"
 WIDTH, HEIGHT = 6.4, 4.0  # of a panel, in inches
 LEGEND_ROW = 12.5  # points
 DPI = 150  # of plots that are files
+BINS = 30  # of a histogram
 STYLE: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
 """matplotlib's own, and not that of the user's matplotlibrc, which may also ask for LaTeX."""
 
@@ -86,13 +87,12 @@ class Histogram:
     xlabel: str
     title: str
     lines: Mapping[str, float] = field(default_factory=dict)
-    bins: int = 30
 
     def draw(self, axes: Axes) -> None:
         samples = {label: np.asarray(values, float).ravel() for label, values in self.samples.items()}
         samples = {label: values for label, values in samples.items() if values.size}
         together = np.concatenate([*samples.values(), [0.0, *self.lines.values()]])
-        edges = np.histogram_bin_edges(together, bins=self.bins)
+        edges = np.histogram_bin_edges(together, bins=BINS)
         labels = [f"{label}: {_figures(values)}" for label, values in samples.items()]
         for i, (values, label) in enumerate(zip(samples.values(), labels, strict=True)):
             colour, weights = PALETTE[i % len(PALETTE)], np.full(len(values), 100 / len(values))
@@ -103,30 +103,23 @@ class Histogram:
         _decorate(axes, self.xlabel, "share (%)", self.title, labels)
         for label, x in self.lines.items():
             axes.axvline(x, color=FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-            at: dict[str, Any] = {
-                "xy": (x, 1),
-                "xycoords": ("data", "axes fraction"),
-                "xytext": (4, -4),
-                "textcoords": "offset points",
-            }
-            axes.annotate(label, **at, rotation=90, ha="left", va="top", fontsize=8, color=FAINT)
+            axes.annotate(label, (x, 1), xytext=(4, -4), xycoords=("data", "axes fraction"), textcoords="offset points",
+                          rotation=90, ha="left", va="top", fontsize=8, color=FAINT)  # fmt: skip
 
 
-def save_panels(path: Path | str, panels: Sequence[Curves | Histogram], columns: int = 2, title: str = "") -> None:
-    """Write `draw_panels(panels, DPI, columns, title)` as PNG."""
-    picture = draw_panels(panels, DPI, columns, title)
+def save_panels(path: Path | str, panels: Sequence[Curves | Histogram]) -> None:
+    """Write `draw_panels(panels, DPI)` as PNG."""
+    picture = draw_panels(panels, DPI)
     with atomic(path) as temporary:
         temporary.write_bytes(picture)
 
 
 @matplotlib.rc_context(STYLE)
-def draw_panels(panels: Sequence[Curves | Histogram], dpi: float, columns: int = 2, title: str = "") -> bytes:
-    """Several panels in one figure, filled row by row, with an optional title over all, as a PNG file."""
-    columns = min(columns, len(panels))
+def draw_panels(panels: Sequence[Curves | Histogram], dpi: float) -> bytes:
+    """Several panels in one figure, two in a row, as a PNG file."""
+    columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     for i, panel in enumerate(panels):
         panel.draw(figure.add_subplot(rows, columns, i + 1))
     file = io.BytesIO()
@@ -150,13 +143,8 @@ def _decorate(axes: Axes, xlabel: str, ylabel: str, title: str, labels: Sequence
     if labels:
         columns = max(1, min(len(labels), 70 // (max(map(len, labels)) + 6)))
         rows = math.ceil(len(labels) / columns)
-        place: dict[str, Any] = {
-            "loc": "lower left",
-            "bbox_to_anchor": (-0.01, 1.0),
-            "borderaxespad": 0.2,
-            "ncols": columns,
-        }
-        axes.legend(**place, frameon=False, fontsize=8.5, labelcolor=INK, handlelength=1.6, labelspacing=0.25)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, ncols=columns, frameon=False,
+                    fontsize=8.5, labelcolor=INK, handlelength=1.6, labelspacing=0.25)  # fmt: skip
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=6 + LEGEND_ROW * rows)
 
 

@@ -1,6 +1,11 @@
 """Frames as numbers and as colours, whoever they are of."""
 
+from collections.abc import Mapping
+
 import numpy as np
+
+Labelled = Mapping[str, np.ndarray]
+"""Label -> frames (T, h, w, 3) uint8; T, h and w may differ."""
 
 
 def to_unit(frames: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def text_image(text: str, width: int, height: int, size: int, align: str = "cent
     while size > 8 and (text_size(text, size)[0] > width or text_size(text, size)[1] > height):
         size -= 1
     image = Image.new("RGB", (width, height), PAPER)
-    anchor, x = {"left": ("lm", 0), "center": ("mm", width // 2), "right": ("rm", width)}[align]
+    anchor, x = {"center": ("mm", width // 2), "right": ("rm", width)}[align]
     ImageDraw.Draw(image).multiline_text(
         (x, height // 2), text, fill=INK, font=font(size), anchor=anchor, align=align, spacing=size // 4
     )

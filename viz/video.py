@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -13,6 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from experiment.files import atomic
+from viz.frames import Labelled
 from viz.text import text_image
 
 CAPTION = 28  # height of a caption in pixels
@@ -49,32 +50,22 @@ def save_gif(
         _write_gif(video, animation, _write_mp4(video, frames, fps), fps, gif_frames, width)
 
 
-def side_by_side(videos: Sequence[np.ndarray], labels: Sequence[str], scale: float = 4) -> Iterator[np.ndarray]:
-    """Put videos next to each other, each under a caption; yields (H, W, 3) uint8, one frame after the other.
+def side_by_side(videos: Labelled, scale: float = 4) -> Iterator[np.ndarray]:
+    """Put videos next to each other, each under its label; yields (H, W, 3) uint8, one frame after the other.
 
-    videos: each (T, h, w, 3) uint8; all are brought to the largest h times `scale`, keeping their proportions.
-    One that ends before the others stays on its last frame, darkened.
+    All are brought to the largest h times `scale`, keeping their proportions. One that ends before the others stays on
+    its last frame, darkened.
     """
-    if len(videos) != len(labels) or not videos or not all(len(video) for video in videos):
-        raise ValueError(
-            f"{len(videos)} videos and {len(labels)} labels: one label is needed for each, and no video empty"
-        )
-    height = round(scale * max(video.shape[1] for video in videos))
-    widths = [round(video.shape[2] * height / video.shape[1]) for video in videos]
-    captions = [text_image(label, width, CAPTION, 16) for label, width in zip(labels, widths, strict=True)]
-    return _join(videos, captions, height)
-
-
-def _join(videos: Sequence[np.ndarray], captions: Sequence[np.ndarray], height: int) -> Iterator[np.ndarray]:
+    height = round(scale * max(video.shape[1] for video in videos.values()))
+    widths = [round(video.shape[2] * height / video.shape[1]) for video in videos.values()]
+    captions = [text_image(label, width, CAPTION, 16) for label, width in zip(videos, widths, strict=True)]
     between = np.full((CAPTION + height, GAP, 3), 255, np.uint8)
-    for t in range(max(len(video) for video in videos)):
+    for t in range(max(map(len, videos.values()))):
         parts: list[np.ndarray] = []
-        for video, caption in zip(videos, captions, strict=True):
+        for video, caption in zip(videos.values(), captions, strict=True):
             frame = np.ascontiguousarray(video[min(t, len(video) - 1)])
             frame = cv2.resize(frame, (caption.shape[1], height), interpolation=cv2.INTER_NEAREST)
-            if t >= len(video):
-                frame = frame // 3
-            parts += [between, np.concatenate([caption, frame])]
+            parts += [between, np.concatenate([caption, frame if t < len(video) else frame // 3])]
         yield np.concatenate(parts[1:], axis=1)
 
 

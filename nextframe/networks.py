@@ -1,15 +1,51 @@
-"""What the architectures are made of. Inside, a picture is (B, h, w, channels): channels last is what CPUs are fast at.
+"""The architectures, by the name that model.name gives them, and what they are made of.
 
-Convolutions work on patches of p x p pixels instead of pixels: (B, H / p, W / p, ...), so that they are few and wide,
-which is what matrix units (AMX, tensor cores) and caches want. Shape and size of a batch are named as in the docstring of
-NextFrame.
+Inside, a picture is (B, h, w, channels): channels last is what CPUs are fast at. Convolutions work on patches of p x p
+pixels instead of pixels: (B, H / p, W / p, ...), so that they are few and wide, which is what matrix units (AMX, tensor
+cores) and caches want. Shape and size of a batch are named as in the docstring of NextFrame.
 """
 
 from typing import Any
 
 from experiment.backend import keras, layers, ops
+from experiment.schema import Model
 
 Tensor = Any
+
+
+def unet(frames: Tensor, actions: Tensor, options: Model) -> Tensor:
+    """An encoder-decoder with one level of half resolution and a skip connection.
+
+    From frames (B, K, H, W, C) in [0, 1] and actions (B, K, A) to the change of the last frame, (B, H, W, C).
+    84 x 84 pixels are 21 x 21 patches of 4 x 4, then 11 x 11 places of twice the channels, where a block sees most of
+    the picture, then 21 x 21 again. Every block is told the actions.
+    """
+    code = action_code(actions)
+    x = convolution(options.channels)(to_patches(frames, options.patch))
+    for _ in range(options.blocks):
+        x = residual(x, code)
+    fine = x
+    x = convolution(2 * options.channels, strides=2)(fine)
+    for _ in range(2 * options.blocks):
+        x = residual(x, code)
+    x = from_patches(layers.Dense(4 * options.channels)(x), 2)[:, : fine.shape[1], : fine.shape[2]]
+    x = x + fine
+    for _ in range(options.blocks):
+        x = residual(x, code)
+    return change_head(x, options.patch, frames.shape[-1])
+
+
+def plain(frames: Tensor, actions: Tensor, options: Model) -> Tensor:
+    """What the U-Net is compared with: 4 · blocks convolutions at one resolution, without skips or residuals."""
+    code = action_code(actions)
+    x = to_patches(frames, options.patch)
+    for _ in range(4 * options.blocks):
+        x = ops.relu(film(convolution(options.channels)(x), code))
+    return change_head(x, options.patch, frames.shape[-1])
+
+
+ARCHITECTURES = {"unet": unet, "plain": plain}
+"""Another is a function here, and a name in experiment.schema.Architecture."""
 
 
 def to_patches(frames: Tensor, patch: int) -> Tensor:
