@@ -13,6 +13,7 @@ from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
 from experiment.run import Run
+from experiment.schema import SEED
 from experiment.stage import guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
@@ -20,6 +21,8 @@ FRESH = 7_000_000
 """A seed from which on no figure of this project is."""
 CHANCE = 4.0
 """Standard errors that two means of the same agent hardly ever differ by: once in 16,000 times."""
+MOST = 100_000
+"""Episodes, which is what evaluate.episodes may be too."""
 TEXT = """
 Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
 figures in its results.json. Writes nothing. The exit code is 1 where the two differ by more than chance explains.
@@ -33,29 +36,36 @@ def main() -> None:
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
     arguments = parser.parse_args()
-    again(find_run(arguments.run), range(arguments.seed, arguments.seed + arguments.episodes))
+    again(find_run(arguments.run), arguments.episodes, arguments.seed)
 
 
-def again(run: Run, seeds: range) -> None:
-    """Play the episodes of these seeds, and print both figures. Raises Problem where they do not agree, or none is stated."""
-    if len(seeds) < 2 or seeds[0] < 0:
-        raise UsageProblem("expected --episodes of at least 2, and a --seed of at least 0")
-    stated: Record = run.read_results().get("evaluations", {}).get("game", {})
+def again(run: Run, episodes: int, seed: int) -> None:
+    """Play episodes from this seed on, and print both figures. Raises Problem where they do not agree, or none is stated."""
+    if not 2 <= episodes <= MOST or not 0 <= seed <= SEED - MOST:
+        raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from 0 to {SEED - MOST:,}")
+    seeds = range(seed, seed + episodes)
+    with run.reading_results():
+        stated: Record = run.read_results().get("evaluations", {}).get("game", {})
+        said = [describe("stated", stated, min(stated["seeds"]))] if stated else []
+        played = set(seeds).intersection(stated.get("seeds", ()))
     if not stated:
-        raise UsageProblem(f"{run.results} states no score: is it an agent's, and has it been evaluated?")
-    if played := set(seeds) & set(stated["seeds"]):
+        raise UsageProblem(f"{run.path} states no score: is it an agent's, and has it been evaluated?")
+    if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()
     now = summary(play(run, list(seeds)))
     difference = now["mean"] - stated["mean"]
     error = math.hypot(now["standard_error"], stated["standard_error"])
-    for name, figures, first in (("stated", stated, min(stated["seeds"])), ("played now", now, seeds[0])):
-        print(
-            f"{name + ':':12}{figures['mean']:,.1f} ± {figures['std']:,.1f} in {figures['n']} episodes from seed {first}"
-        )
-    print(f"{'difference:':12}{difference:+,.1f}, {abs(difference) / error:.1f} of its standard errors ({error:,.1f})")
+    print("\n".join([*said, describe("played now", now, seed)]))
+    print(f"{'difference:':12}{difference:+,.1f}, with a standard error of {error:,.1f}")
     if abs(difference) > CHANCE * error:
         raise Problem("this is more than chance explains: the agent, the game or a library is not what it was")
+
+
+def describe(name: str, record: Record, first: int) -> str:
+    """A line of figures."""
+    spread = f"{record['mean']:,.1f} ± {record['std']:,.1f} (mean ± {record['standard_error']:,.1f})"
+    return f"{name + ':':12}{spread} in {record['n']} episodes from seed {first}"
 
 
 def play(run: Run, seeds: list[int]) -> np.ndarray:

@@ -70,10 +70,8 @@ def load_weights(model: Any, path: Path, command: str, fault: str, remedy: str |
     """
     if not path.exists():
         raise Problem(f"{path} is missing: run `{command}` first, with the same arguments")
-    remedy = (
-        remedy
-        or f"delete it and run `{command}` again, or use the settings it was made with, or another run folder (--run)"
-    )
+    again = f"delete it and run `{command}` again, or use the settings it was made with, or another run folder (--run)"
+    remedy = remedy or again
     with open_hdf5(path, remedy, fault=fault):
         pass  # what it declares is checked; Keras opens it itself, perhaps with a lock, which is not for two at once
     with reading(path, remedy, fault):

@@ -28,8 +28,8 @@ REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, 
 """How it says that this cannot be written, or not here."""
 NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """How a file system says that it has no such thing."""
-TEXT_LIMIT = 100_000_000
-"""Bytes of a file of text above which it is none of ours: a million rows of metrics."""
+TEXT_LIMIT = 64 << 20
+"""Bytes of a file of text above which it is none of ours."""
 REASON = 120
 """Letters of what a library says of a damaged file that are shown."""
 JSON_REMEDY = "delete it, or use another run folder (--run)"
@@ -162,9 +162,9 @@ def read_json(path: Path | str, default: Any = None) -> Any:
     return content
 
 
-def read_text(path: Path | str) -> str:
+def read_text(path: Path | str, limit: int = TEXT_LIMIT) -> str:
     """The text of a small file. Raises Problem if it is no file or larger than any of ours, OSError, UnicodeDecodeError."""
-    if (size := regular(path).stat().st_size) > TEXT_LIMIT:
+    if (size := regular(path).stat().st_size) > limit:
         raise Problem(f"{path} has {size / 1e6:,.0f} MB, which is none of ours: move it away")
     return Path(path).read_text(encoding="utf-8")
 

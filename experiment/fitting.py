@@ -60,14 +60,8 @@ class Checkpoints(keras.callbacks.Callback):
         self, save: Callable[[keras.Model, Path], None], path: Path, every: int, before: int, name: str, section: str
     ):
         super().__init__()
-        self.save, self.path, self.every, self.before, self.name, self.section = (
-            save,
-            path,
-            every,
-            before,
-            name,
-            section,
-        )
+        self.save, self.path, self.every, self.before = save, path, every, before
+        self.name, self.section = name, section
 
     def on_train_batch_end(self, batch: int, logs: Numbers | None = None) -> None:
         step = int(self.model.optimizer.iterations)

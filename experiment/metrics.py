@@ -17,6 +17,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from experiment.files import atomic, read_text, reading, sync, writing
 from experiment.problem import Problem
 
+LIMIT = 100_000_000
+"""Bytes of the largest metrics file that is read: a million rows."""
 REMEDY = "delete it, or run its stage again"
 
 
@@ -140,7 +142,7 @@ def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[Columns]:
     if not path.exists():
         return []
     with reading(path, REMEDY):
-        rows = list(csv.DictReader(read_text(path).splitlines()))
+        rows = list(csv.DictReader(read_text(path, LIMIT).splitlines()))
         rows = [row for row in rows if all(value not in (None, "") for value in row.values())]
         for row in rows:
             for name, value in row.items():
@@ -151,7 +153,7 @@ def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[Columns]:
 
 def damaged(path: Path, reason: str) -> Problem:
     """The Problem that a metrics file cannot be used."""
-    return Problem(f"{path} is damaged ({reason}): {REMEDY}")
+    return Problem(f"{path} is damaged ({reason[:200]}): {REMEDY}")
 
 
 def read_metrics(path: Path) -> Columns:

@@ -114,7 +114,9 @@ def interrupted_once() -> Iterator[None]:
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace, run: Run | None = None) -> None:
     """Check, run and record one stage, in the run folder that the arguments name if no other is given."""
     run = run or meant(stage, run_folder(arguments))
-    experiment = settle(load_config(arguments.config, arguments.preset, arguments.overrides), run)
+    experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
+    if "begin" in stage.sections:
+        experiment = settle(experiment, run)
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
         record = run.read_record(stage.name)

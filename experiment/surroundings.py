@@ -10,7 +10,7 @@ from typing import Any
 from experiment.problem import printable
 
 OURS = ("KERAS_", "TF_", "TF2_", "XLA_", "ONEDNN_", "DNNL_", "MPLBACKEND", "MATPLOTLIBRC", "IMAGEIO_", "SDL_",
-        "FFREPORT")  # fmt: skip
+        "FFREPORT", "WORLD_MODELS_")  # fmt: skip
 """How the variables begin that would change how TensorFlow computes and how pictures and videos are made, or forbid it.
 
 An unknown flag in XLA_FLAGS ends TensorFlow, and TF_ENABLE_ONEDNN_OPTS=0, which is in many a shell's profile, takes its

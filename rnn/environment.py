@@ -194,8 +194,8 @@ class DreamEnv(gymnasium.Env[np.ndarray, Any]):
     """DoomDream-v0 and CarRacingDream-v0: one dream.
 
     Observation float32 (X,); actions and rewards as in the real environment, the rewards as M expects them where it
-    predicts them, else 1 a step; terminated when M's done logit is above 0, truncated after max_steps. `render` gives V's picture of z, (64, 64, 3) uint8.
-    Other arguments as DreamsOfRun takes them; `reset(options={"temperature": 1.3})` sets the temperature from then on.
+    predicts them, else 1 a step; terminated where the dream ends (dream.done), truncated after max_steps. `render` gives V's
+    picture of z, (64, 64, 3) uint8. Other arguments as DreamsOfRun takes them; `reset(options={"temperature": 1.3})` sets the temperature from then on.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)

@@ -11,6 +11,7 @@ from experiment.config import load_config
 from experiment.files import write_json
 from experiment.problem import UsageProblem
 from experiment.run import PRETRAINED, Run
+from experiment.stage import Stage, parse, run_stage
 from tests.test_config import DOOM
 
 CONFIGS = DOOM.parent
@@ -115,3 +116,13 @@ def test_another_beginning_later_is_refused(tmp_path):
     for other in ("", "/elsewhere"):
         with pytest.raises(Exception, match="made with begin=doom, not"):
             run.begin("vae", replace(settings, begin=other), ("begin", "vae"), (), present=True)
+
+
+def test_what_begins_with_no_weights_asks_for_none(tmp_path):
+    """To record is not refused where weights are of another size; to learn is."""
+    arguments = [str(DOOM), "--preset", "quick", "--run", str(tmp_path), "vae.z=3"]
+    records = Stage("records", "", sections=("env", "extract"))
+    run_stage(records, lambda settings, run: None, parse(records, arguments))
+    learns = Stage("learns", "", sections=("env", "extract", "begin", "vae"), needs=("records",))
+    with pytest.raises(UsageProblem, match=r"made with vae\.z=64, not 3"):
+        run_stage(learns, lambda settings, run: None, parse(learns, arguments))
