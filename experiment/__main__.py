@@ -63,7 +63,8 @@ def main() -> None:
 def run_pipeline(arguments: argparse.Namespace) -> None:
     """Say what is going to be done, do it, and say where it is."""
     first = run_folder(arguments)
-    settings = settle(load_config(arguments.config, arguments.preset, arguments.overrides), first)
+    settings = load_config(arguments.config, arguments.preset, arguments.overrides)
+    settings = settle(settings, first, arguments.overrides)
     runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
     print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
     print(f"on {core_count()} cores, {processor_name()}")

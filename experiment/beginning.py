@@ -1,8 +1,12 @@
 """Where V and M, or the next-frame model, have their first weights from: the setting `begin`, or the last iteration."""
 
 import dataclasses
+import functools
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiment.arrays import open_hdf5
 from experiment.config import flatten, load_made
@@ -20,10 +24,11 @@ SIZES = {
 """What has to be the same there, beside the world; a section's name stands for all in it."""
 
 
-def settle(settings: Experiment, run: Run) -> Experiment:
+def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Experiment:
     """The settings with `begin` as it is recorded: a shipped name, or the absolute path of one iteration's folder.
 
-    What a run has begun with it keeps, whether or not there is a later iteration of that by now.
+    What a run has begun with it keeps, whether or not there is a later iteration of that by now. overrides: those of the
+    command line: who asks there for another size, and not for `begin`, gets random weights in its place, and is told.
     Raises UsageProblem if it cannot be begun with: it is not there, not complete, damaged, or of another world or size.
     """
     if not settings.begin:
@@ -34,6 +39,16 @@ def settle(settings: Experiment, run: Run) -> Experiment:
         if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
             return dataclasses.replace(settings, begin=recorded)
     found = find_run(given)
+    if other := other_size(settings, found):
+        key, made, wanted = other
+        asked = {text.split("=")[0].strip() for text in overrides}
+        if "begin" in asked or not asked & {key, key.split(".")[0]}:
+            raise UsageProblem(
+                f"cannot begin with {found.path} (begin={settings.begin}): it was made with {key}={made}, not {wanted}; give "
+                "another, or the same setting, or begin= for random weights"
+            )
+        tell_of_random_weights(f"{key}={wanted} is asked for, and {found.path} was made with {made}")
+        return dataclasses.replace(settings, begin="")
     check(settings, found)
     name = found.path.name if is_shipped(found) else os.path.abspath(found.path)
     return dataclasses.replace(settings, begin=name)
@@ -46,18 +61,25 @@ def trained(settings: Experiment) -> tuple[str, ...]:
     return ("vae", "rnn") if settings.rnn.train else ("vae",)
 
 
-def check(settings: Experiment, found: Run) -> None:
-    """Raise UsageProblem unless the weights of a run are complete, and of the world and the sizes of the settings."""
-    where = f"cannot begin with {found.path} (begin={settings.begin})"
+@functools.cache
+def tell_of_random_weights(why: str) -> None:
+    """Say once that a run does not begin as its preset would have it."""
+    print(f"beginning with random weights: {why}", flush=True)
+
+
+def other_size(settings: Experiment, found: Run) -> tuple[str, Any, Any] | None:
+    """The first setting in which a run is of another world or size, and its value there and here; None if there is none."""
     wanted = {key: value for key, value, _ in flatten(settings)}
     made = {key: value for key, value, _ in flatten(load_made(found.config, ()))}
+    sizes = {"env.name", *itertools.chain(*(SIZES[stage] for stage in trained(settings)))}
+    keys = (key for key in wanted if key in sizes or key.split(".")[0] in sizes)
+    return next(((key, made[key], wanted[key]) for key in keys if made[key] != wanted[key]), None)
+
+
+def check(settings: Experiment, found: Run) -> None:
+    """Raise UsageProblem unless the weights of a run are complete."""
+    where = f"cannot begin with {found.path} (begin={settings.begin})"
     for stage in trained(settings):
-        for key in ("env.name", *(key for key in wanted if key in SIZES[stage] or key.split(".")[0] in SIZES[stage])):
-            if made[key] != wanted[key]:
-                raise UsageProblem(
-                    f"{where}: it was made with {key}={made[key]}, not {wanted[key]}; give another, or the same setting, "
-                    "or begin= for random weights"
-                )
         weights = found.weights(stage)
         if not found.is_trained(stage):
             raise UsageProblem(f"{where}: its {weights.name} is not there, or not complete; finish that run first")

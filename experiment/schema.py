@@ -351,7 +351,8 @@ class Experiment:
     begin: str = setting(
         "",
         "where V and M, or the next-frame model, have their first weights from: a shipped model (doom, carracing, "
-        "breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the same (empty: random weights)",
+        "breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the same. Empty: random "
+        "weights; so it is too where the command line asks for another size than a preset's `begin` has",
     )
     iterations: int = setting(
         1, "how often to go through everything; each after the first plays with the last one's controller", 1, 1000

@@ -116,7 +116,7 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     run = run or meant(stage, run_folder(arguments))
     experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
     if "begin" in stage.sections:
-        experiment = settle(experiment, run)
+        experiment = settle(experiment, run, arguments.overrides)
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
         record = run.read_record(stage.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from experiment.beginning import beginning, settle
+from experiment.beginning import beginning, settle, tell_of_random_weights
 from experiment.config import load_config
 from experiment.files import write_json
 from experiment.problem import UsageProblem
@@ -118,11 +118,15 @@ def test_another_beginning_later_is_refused(tmp_path):
             run.begin("vae", replace(settings, begin=other), ("begin", "vae"), (), present=True)
 
 
-def test_what_begins_with_no_weights_asks_for_none(tmp_path):
-    """To record is not refused where weights are of another size; to learn is."""
+def test_sizes_that_are_asked_for_outweigh_where_a_preset_begins(tmp_path, capsys):
+    """But not a `begin` that is asked for too; and to record is not refused in any case."""
     arguments = [str(DOOM), "--preset", "quick", "--run", str(tmp_path), "vae.z=3"]
     records = Stage("records", "", sections=("env", "extract"))
-    run_stage(records, lambda settings, run: None, parse(records, arguments))
     learns = Stage("learns", "", sections=("env", "extract", "begin", "vae"), needs=("records",))
-    with pytest.raises(UsageProblem, match=r"made with vae\.z=64, not 3"):
-        run_stage(learns, lambda settings, run: None, parse(learns, arguments))
+    run_stage(records, lambda settings, run: None, parse(records, [*arguments, "begin=doom"]))
+    with pytest.raises(UsageProblem, match=r"cannot begin with .*made with vae\.z=64, not 3"):
+        run_stage(learns, lambda settings, run: None, parse(learns, [*arguments, "begin=doom"]))
+    tell_of_random_weights.cache_clear()
+    run_stage(learns, lambda settings, run: None, parse(learns, arguments))
+    assert "beginning with random weights: vae.z=3 is asked for, and " in capsys.readouterr().out
+    assert Run(tmp_path).read_record("learns")["settings"]["begin"] == ""
