@@ -182,12 +182,23 @@ def check_deaths(deaths: int, who: str, function: Callable[..., Any], advice: st
 
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends; the processes that are started in it never see it."""
+    """Let Ctrl-C wait until the block ends; the processes that are started in it never see it.
+
+    A blocked signal is inherited by them, but keeps it from this thread alone: where a library has started others, one of
+    those takes it, and Python raises KeyboardInterrupt here all the same.
+    """
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # elsewhere Python never raises it
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+            if came:
+                signal.raise_signal(signal.SIGINT)
 
 
 def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
-from experiment.workers import run_tasks
+from experiment.workers import run_tasks, without_interrupts
 
 BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=pytest.mark.needs("ray"))]
 
@@ -187,6 +188,19 @@ def test_ctrl_c_while_workers_start_is_one_line(delay, tmp_path):
     os.killpg(command.pid, signal.SIGINT)
     _, said = command.communicate(timeout=30)
     assert said == "\ninterrupted: run the same command again to go on\n"
+
+
+def test_ctrl_c_waits_also_where_a_library_has_threads():
+    """One of those takes the signal that this thread does not."""
+    over, done = threading.Event(), False
+    threading.Thread(target=over.wait, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        with without_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            done = True
+    over.set()
+    assert done
 
 
 @pytest.mark.skipif(core_count() < 2, reason="needs two cores")
