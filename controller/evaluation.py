@@ -118,8 +118,9 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
 def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:
     """Play the best, the median and the worst real episode again, and film them beside V's reconstruction."""
     order = np.argsort(record["returns"], kind="stable")
-    for name, index in (("game", order[len(order) // 2]), ("game-best", order[-1]), ("game-worst", order[0])):
-        recording = world.record(controller.mean, record["seeds"][index])
+    chosen = {"game": order[len(order) // 2], "game-best": order[-1], "game-worst": order[0]}
+    recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
+    for (name, index), recording in zip(chosen.items(), recordings, strict=True):
         label = f"{world.world.score} {record['returns'][index]:,.0f}, {len(recording.z):,} {world.world.step}s"
         save_videos(world.run, world.agent.vae, name, label, recording.z, world.world.fps, recording.frames)
 

@@ -67,15 +67,17 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             player = AgentPlayer(self.agent, games, parameters)
         return play(self.world, vector, player, seeds, progress)
 
-    def record(self, parameters: np.ndarray, seed: int, steps: int | None = None) -> Recording:
-        """One whole episode, or its first steps."""
-        vector = self.games(1)
-        player = AgentPlayer(self.agent, vector.num_envs, parameters, record=[0])
-        played = itertools.islice(moments(self.world, vector, player, iter([seed])), steps)
-        recording = player.recording(0, np.array([moment.rewards[0] for moment in played]))
-        if steps is not None:  # the episode may be going on still
+    def record(self, parameters: np.ndarray, seeds: Sequence[int], steps: int | None = None) -> list[Recording]:
+        """One whole episode per seed, side by side; or what happens in the first steps."""
+        vector = self.games(len(seeds))
+        player = AgentPlayer(self.agent, vector.num_envs, parameters, record=range(len(seeds)))
+        rewards: list[list[float]] = [[] for _ in seeds]
+        for moment in itertools.islice(moments(self.world, vector, player, iter(seeds)), steps):
+            for episode, reward in zip(moment.episodes, moment.rewards, strict=True):
+                rewards[episode].append(reward)
+        if steps is not None:  # the episodes may be going on still
             self.close()
-        return recording
+        return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
     def processes(self, episodes: int) -> int:
         """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""

@@ -30,7 +30,7 @@ class Exhibit:
 
     def live(self, seed: int, steps: int) -> Recording:
         """The episode of that seed in the real world, C acting, or its first steps."""
-        return self.real.record(self.controller, seed, steps)
+        return self.real.record(self.controller, [seed], steps)[0]
 
     def steps(self, seconds: float) -> int:
         """Steps that the real world takes in so many seconds."""

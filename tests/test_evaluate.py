@@ -307,22 +307,22 @@ def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
     assert three.closed
 
 
-def test_an_episode_or_its_first_steps_are_recorded(tmp_path, monkeypatch):
+def test_episodes_or_their_first_steps_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     run, controller = agent_in(tmp_path, CARRACING), np.ones(policy_from(CARRACING).size, "float32")
     with RealWorld(CARRACING, run) as world:
-        whole = world.record(controller, 13)
+        whole, other = world.record(controller, [13, 12])
         games = world.games(1)
-        part = world.record(controller, 13, steps=3)
+        (part,) = world.record(controller, [13], steps=3)
         assert games.closed, "a game in the middle of an episode is not begun anew"
-        again = world.record(controller, 13)
-    assert len(whole.frames) == length(13) == 7 and len(part.frames) == 3
+        again, _ = world.record(controller, [13, 12])
+    assert len(whole.frames) == length(13) == 7 and len(other.rewards) == length(12) != 7 and len(part.frames) == 3
     assert [frame[0, 0, 1] for frame in whole.frames] == list(range(7))
     np.testing.assert_allclose(whole.rewards, 3 + whole.raw[:, 0], rtol=1e-6)  # see FakeGames
     assert not whole.h[0].any() and whole.h[1:].any(axis=1).all() and whole.c[1:].any(axis=1).all()
     for values, first, same in zip(whole, part, again, strict=True):
         np.testing.assert_array_equal(values, same)
-        np.testing.assert_array_equal(values[:3], first)
+        np.testing.assert_allclose(values[:3], first, rtol=1e-5, atol=1e-6)  # in another batch the last bit may differ
 
 
 def test_trials_are_on_the_seeds_below_the_held_out_ones(tmp_path, monkeypatch):

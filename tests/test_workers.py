@@ -194,11 +194,10 @@ def test_ctrl_c_waits_also_where_a_library_has_threads():
     """One of those takes the signal that this thread does not."""
     over, done = threading.Event(), False
     threading.Thread(target=over.wait, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        with without_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
-            done = True
+    with pytest.raises(KeyboardInterrupt), without_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        done = True
     over.set()
     assert done
 
