@@ -35,11 +35,12 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
+    parser.add_argument("--bulk", action="store_true", help="CarRacing: in EnvPool's simulator, whatever is stated")
     arguments = parser.parse_args()
-    again(find_run(arguments.run), arguments.episodes, arguments.seed)
+    again(find_run(arguments.run), arguments.episodes, arguments.seed, arguments.bulk)
 
 
-def again(run: Run, episodes: int, seed: int) -> None:
+def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     """Play episodes from this seed on, and print both figures. Raises Problem where they do not agree, or none is stated."""
     if not 2 <= episodes <= MOST or not 0 <= seed <= SEED - MOST:
         raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from 0 to {SEED - MOST:,}")
@@ -53,7 +54,7 @@ def again(run: Run, episodes: int, seed: int) -> None:
     if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()
-    now = summary(play(run, list(seeds)))
+    now = summary(play(run, list(seeds), bulk))
     difference = now["mean"] - stated["mean"]
     error = math.hypot(now["standard_error"], stated["standard_error"])
     print("\n".join([*said, describe("played now", now, seed)]))
@@ -68,7 +69,7 @@ def describe(name: str, record: Record, first: int) -> str:
     return f"{name + ':':12}{spread} in {record['n']} episodes from seed {first}"
 
 
-def play(run: Run, seeds: list[int]) -> np.ndarray:
+def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
     from controller.policy import policy_from
     from controller.real import RealWorld
@@ -78,7 +79,7 @@ def play(run: Run, seeds: list[int]) -> np.ndarray:
     settings = load_made(run.config, SECTIONS)
     prepare(settings.hardware)
     controller = load_controller(run.controller, policy_from(settings))
-    with RealWorld(settings, run, final=True) as world, Progress("real episodes", len(seeds), "episodes") as bar:
+    with RealWorld(settings, run, final=not bulk) as world, Progress("real episodes", len(seeds), "episodes") as bar:
         return world.play(controller.mean, seeds, bar.update).returns
 
 

@@ -30,6 +30,8 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     count = wanted.episodes if controller else wanted.random_episodes
     who = described(controller) if controller else {"policy": "random action every step"}
     seeds = [wanted.seed + i for i in range(count)]
+    if not world.final and world.world.final:
+        who["simulator"] = "bulk"
 
     def measure() -> Record:
         with Progress("real episodes" if controller else "random policy", count, "episodes") as bar:
@@ -82,7 +84,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     controller = load_controller(run.controller, policy)
     temperature = settings.dream.temperature
     dream, in_dream = None, None
-    with RealWorld(settings, run, final=True) as world:
+    with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
         if can_dream(settings):
             dream = load_dream(settings, run)
             in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
@@ -102,6 +104,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
                 save_dream_video(world, dream, policy, controller, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
+    name += ", bulk simulator" if "simulator" in in_game else ""
     ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
     print(table(ours, published_rows(settings.env.name), about.score))
     if hits := in_game.get("first_hits"):

@@ -52,7 +52,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     own = settings.dream.temperature
     rows: list[Row] = []
     measured: dict[float, tuple[Record, Record]] = {}
-    with RealWorld(settings, run, final=True) as game:
+    with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
             here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
             name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations

@@ -30,6 +30,7 @@ MAX_STEPS = 1000
 FPS = 50
 ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
 STEP_COST = 0.1
+LAP = 0.95  # the share of the tiles that a lap needs
 TRACK_WORTH = 1000.0
 BLOCK = 8  # screens shrunk at a time
 
@@ -49,14 +50,14 @@ def new_shrink(dashboard: bool) -> Shrink:
     return Shrink((SCREEN[0] if dashboard else VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
 
-def new_game() -> Any:
+def new_game(lap_complete_percent: float = LAP) -> Any:
     """Gymnasium's CarRacing-v3 as it is, without the wrappers of gymnasium.make."""
     try:
         from gymnasium.envs.box2d.car_racing import CarRacing
     except gymnasium.error.DependencyNotInstalled as fault:
         raise Problem(f"CarRacing needs Box2D and pygame: pip install 'gymnasium[box2d]' ({fault})") from fault
     keep_freed_memory()
-    return CarRacing(render_mode="rgb_array")
+    return CarRacing(render_mode="rgb_array", lap_complete_percent=lap_complete_percent)
 
 
 class CarRacingOwnVector(SideBySide):
@@ -69,11 +70,17 @@ class CarRacingOwnVector(SideBySide):
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
-        self, num_envs: int, max_steps: int = MAX_STEPS, patience: int = 0, dashboard: bool = False, **common: Any
+        self,
+        num_envs: int,
+        max_steps: int = MAX_STEPS,
+        patience: int = 0,
+        dashboard: bool = False,
+        lap_complete_percent: float = LAP,
+        **common: Any,
     ):
         """common: see SideBySide."""
         super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, **common)
-        self.games = [new_game() for _ in range(num_envs)]
+        self.games = [new_game(lap_complete_percent) for _ in range(num_envs)]
         self._shrink = new_shrink(dashboard)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
@@ -114,17 +121,21 @@ class CarRacingVector(PooledGames):
         max_steps: int = MAX_STEPS,
         patience: int = 0,
         dashboard: bool = False,
+        lap_complete_percent: float = LAP,
         threads: int = 0,
         **common: Any,
     ):
         """common: see SideBySide."""
         super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, threads, **common)
+        self.lap_complete_percent = lap_complete_percent
         self._shrinks = [new_shrink(dashboard) for _ in range(self.threads)]
         self._workers = ThreadPoolExecutor(self.threads, thread_name_prefix="carracing")
 
     def new_pool(self, seeds: list[int], **options: Any) -> Any:
         """An EnvPool with a track for each of these seeds."""
-        return super().new_pool(seeds, render_mode="rgb_array", **options)
+        return super().new_pool(
+            seeds, render_mode="rgb_array", lap_complete_percent=self.lap_complete_percent, **options
+        )
 
     def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Shrink screens (n, 96, 96, 3) to the frames of n games."""
@@ -179,7 +190,7 @@ CARRACING = World(
     package="envpool",
     vector=CarRacingVector,
     final=CarRacingOwnVector,
-    options=("dashboard",),
+    options=("dashboard", "lap_complete_percent"),
     longest=MAX_STEPS,
     actions=3,
     execute=actions.drive,

@@ -40,8 +40,8 @@ class Rates:
     """Steps of an episode of a trained controller."""
     blind: float = 0  # steps of the fixed policies, in the same games
     agent: float = 0  # steps, in the world that C is trained and tried in
-    final: float = 0  # steps, in the one that is reported
-    alone: float = 0  # steps there of a single game, to be filmed
+    final: float | Measured = 0  # steps, in the one that is reported
+    alone: float | Measured = 0  # steps there of a few games, to be filmed
     rnn: Measured = (0, 0, 0)  # frames
     dream: Measured = (0, 0, 0)  # steps
     vae: Measured = (1_300, 919, 250)  # frames, as many in every world

@@ -24,16 +24,16 @@ AMX, BF16, FLOAT32 = 0, 1, 2
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)
 """Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
 
-FLOP = (450e9, 300e9, 90e9)
+FLOP = (450e9, 300e9, 75e9)
 """FLOP/s that the next-frame model is trained with, on the reference machine of each class; a world's rates are in envs.worlds."""
 FIXED = {
-    "extract": 10.0, "vae": 8.0, "vae.encode": 2.0, "rnn": 16.0, "controller": 12.0, "controller.evaluate": 16.0,
+    "extract": 10.0, "vae": 8.0, "vae.encode": 2.0, "rnn": 18.0, "controller": 12.0, "controller.evaluate": 26.0,
     "nextframe": 15.0, "openloop": 15.0,
 }  # fmt: skip
 """Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
 VALIDATION = 4.0
 """Seconds that V's figures and pictures at the end of an epoch take."""
-FILM = 0.012
+FILM = 0.006
 """Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
 LEARNING = 40
 """Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""

@@ -54,6 +54,13 @@ class Env:
     )
     games: int = setting(50, "games that one process steps side by side when C plays", 1, 4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
+    lap_complete_percent: float = setting(
+        0.95,
+        "carracing: the share of the tiles after which crossing the start ends the lap, as in CarRacing-v3; 1 for the rule of "
+        "v0, which the paper's figures are of: every tile",
+        0.0,
+        1.0,
+    )
     screen: Literal["160x120", "320x240", "640x480"] = setting(
         "160x120",
         "doom: the game's own picture before it is shrunk; from 320x240 on what is far away is not aliased; the original's "
@@ -223,6 +230,7 @@ class Evaluate:
         1_000_000,
         2_000_000_000,
     )
+    bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "those of the sweep", above=0, most=TEMPERATURE)
     videos: bool = setting(True, "whether to record videos")
 

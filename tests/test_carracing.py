@@ -82,6 +82,17 @@ def test_the_same_seed_and_actions_give_the_same_episode():
     assert not np.array_equal(unseeded, first[:6])
 
 
+@pytest.mark.parametrize("kind", [CarRacingOwnVector, CarRacingVector])
+@pytest.mark.parametrize(("share", "over"), [(0.0, True), (0.95, False)])
+def test_a_lap_needs_a_share_of_the_tiles(kind, share, over):
+    """A car begins on the first tile, and with it has crossed the start."""
+    vector = kind(1, lap_complete_percent=share)
+    vector.reset(seed=[3])
+    *_, terminated, _, _ = vector.step(np.zeros((1, 3), np.float32))
+    assert terminated[0] == over
+    vector.close()
+
+
 @pytest.mark.parametrize(("dashboard", "rows"), [(False, 84), (True, 96)])
 def test_the_observation_is_the_screen_with_or_without_its_dashboard(dashboard, rows):
     env = CarRacingEnv(dashboard=dashboard)

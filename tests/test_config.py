@@ -20,7 +20,7 @@ DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 def test_presets_and_overrides_apply_in_order():
     assert load_config(DOOM).extract.episodes == load_config(DOOM, "laptop").extract.episodes == 10_000
     quick = load_config(DOOM, "quick", ["vae.steps=7", "controller.inputs=[z,h]"])
-    assert quick.extract.episodes == 160
+    assert quick.extract.episodes == 120
     assert quick.vae.steps == 7
     assert quick.controller.inputs == ["z", "h"]
 

@@ -24,7 +24,7 @@ from experiment.files import read_json
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
-from tests.fake import fake_world, length, save_untrained
+from tests.fake import FakeGames, fake_world, length, save_untrained
 
 SETTINGS = Experiment(
     env=Env(max_steps=300, games=2),
@@ -228,6 +228,24 @@ def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monke
         name: (f"return {returned:,.0f}, {length(seed)} steps", length(seed), True)
         for name, (returned, seed) in expected.items()
     }
+
+
+def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
+    """What is measured in one is not taken for what is asked of the other."""
+    from controller.evaluation import evaluate
+
+    opened = []
+
+    def kind(name):
+        return lambda games, max_steps, **_: opened.append(name) or FakeGames(games, 3, max_steps)
+
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("bulk"), final=kind("own")))
+    run = agent_in(tmp_path, CARRACING)
+    silent = dataclasses.replace(CARRACING.evaluate, videos=False)
+    for bulk, simulators in ((False, ["own"]), (True, ["own", "bulk"]), (True, ["own", "bulk"])):
+        evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, bulk=bulk)), run)
+        assert opened == simulators
+        assert (", bulk simulator" in capsys.readouterr().out) == bulk
 
 
 def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):
