@@ -249,7 +249,7 @@ def test_every_setting_is_in_the_help_of_the_whole_experiment():
     [
         (["--help"], ["(defaults of experiment/schema.py", "vae.steps=6000 ", "vae.batch=100 "]),
         ([str(DOOM), "--help"], ["(as CONFIG", "vae.steps=10000 ", "vae.batch=100 "]),
-        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=60 ", "vae.batch=7 "]),
+        (["-h", str(DOOM), "--preset", "quick", "vae.batch=7"], ["(as CONFIG", "vae.steps=30 ", "vae.batch=7 "]),
         ([str(DOOM), "vae.batch=0", "--help"], ["(defaults of", "vae.steps=6000 ", "vae.batch=100 "]),
         (["nothing.yaml", "--help"], ["(defaults of", "vae.steps=6000 "]),
     ],
