@@ -307,6 +307,8 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         )
     if len(rnn.reward_limits) != 2 or rnn.reward_limits[0] >= rnn.reward_limits[1]:
         yield "rnn.reward_limits", "expected two numbers, the first below the second"
+    if rnn.keep == "done" and not rnn.predict_done:
+        yield "rnn.keep", "an M that does not predict done has no loss of it (rnn.predict_done), expected best or last"
     if c.generations and not (rnn.predict_done or rnn.predict_reward):
         yield (
             "controller.generations",

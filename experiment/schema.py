@@ -80,13 +80,14 @@ class Extract:
     steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", 0, STEPS)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", 1, LONGEST)
     max_steps: int = setting(0, "episodes are cut after this many steps while recorded (0: env.max_steps)", 0, LONGEST)
-    policy: Literal["held", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
+    policy: Literal["held", "clocked", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
         "held",
-        "held: a random action held for some steps; per_step: a new one every step; sticky: a new one or, with "
+        "held: a random action held for some steps; clocked: the same as in the original's code, which holds it for a shorter "
+        "time; per_step: a new one every step; sticky: a new one or, with "
         "probability stickiness, the last one again; brownian: actions that wander; "
         "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
     )
-    hold_max: int = setting(10, "held policy: each action lasts 1 to this many steps", 1, LONGEST)
+    hold_max: int = setting(10, "held and clocked policy: each action lasts 1 to this many steps", 1, LONGEST)
     stickiness: float = setting(0.25, "sticky policy: probability of the last action again", 0, below=1)
     brownian_centre: list[float] = setting(
         [0.0], "brownian policy: where each number of the action wanders about; one for all, or as many", -1, 1
@@ -148,13 +149,24 @@ class Rnn:
     streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", 1, BATCH)
     window: int = setting(100, "time steps in a batch", 1, LONGEST)
     learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0, most=1)
-    schedule: Literal["constant", "cosine"] = setting("cosine", "constant, or warm-up, then cosine down to final_rate")
+    schedule: Literal["constant", "cosine", "decay"] = setting(
+        "cosine",
+        "constant; or warm-up, then cosine down to final_rate; or times `decay` every step, as in the original",
+    )
     final_rate: float = setting(5e-5, "learning rate at the end of the cosine", 0, 1)
+    decay: float = setting(
+        0.99999, "schedule decay: what the learning rate is multiplied by every step", above=0, most=1
+    )
     clip: float = setting(1.0, "gradients are clipped to this", above=0, most=WEIGHT)
     clip_by: Literal["norm", "value"] = setting(
         "norm", "norm: by the global norm; value: each element to +-clip, as in the paper"
     )
     epochs: int = setting(10, "parts of the training; each ends with validation and a checkpoint", 1, 100_000)
+    keep: Literal["best", "done", "last"] = setting(
+        "best",
+        "which epoch's M is kept: that with the lowest held-out loss (best), that with the lowest held-out loss of done (done), "
+        "or the last, as in the original",
+    )
     check_episodes: int = setting(
         0, "episodes of each fixed policy that the dream is checked with (0: as many as suit the world)", 0, 10_000
     )

@@ -4,6 +4,7 @@ A policy, called with the generator that all chance of an episode comes from, yi
 C would choose them: numbers in [-1, 1], (A,) float32, of which the world makes what it executes.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -23,6 +24,19 @@ def held(rng: np.random.Generator, actions: int, hold_max: int) -> Iterator[np.n
         action = rng.uniform(-1, 1, actions).astype(np.float32)
         for _ in range(int(rng.integers(1, hold_max + 1))):
             yield action
+
+
+def clocked(rng: np.random.Generator, actions: int, hold_max: int) -> Iterator[np.ndarray]:
+    """`held` as the original's code does it: an action ends where the step's number is a multiple of what was drawn with it.
+
+    With hold_max=10 that is after 3.7 steps on average instead of 5.5.
+    """
+    every = 1
+    for step in itertools.count():
+        if step % every == 0:
+            action = rng.uniform(-1, 1, actions).astype(np.float32)
+            every = int(rng.integers(1, hold_max + 1))
+        yield action
 
 
 def sticky(rng: np.random.Generator, actions: int, stickiness: float) -> Iterator[np.ndarray]:
@@ -74,6 +88,8 @@ def make_policy(actions: int, settings: Extract) -> Policy:
         return partial(brownian, centre=centre, spread=spread, memory=settings.brownian_memory)
     if settings.policy == "sticky":
         return partial(sticky, actions=actions, stickiness=settings.stickiness)
+    if settings.policy == "clocked":
+        return partial(clocked, actions=actions, hold_max=settings.hold_max)
     return partial(held, actions=actions, hold_max=1 if settings.policy == "per_step" else settings.hold_max)
 
 
@@ -81,6 +97,7 @@ def describe_policy(settings: Extract) -> str:
     """The same policy in words."""
     return {
         "held": f"a random action held 1 to {settings.hold_max} steps",
+        "clocked": f"a random action held up to {settings.hold_max} steps",
         "per_step": "a random action every step",
         "sticky": f"random actions that stick with probability {settings.stickiness:g}",
         "brownian": "smooth random actions",

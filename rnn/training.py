@@ -65,9 +65,19 @@ class Learner(keras.Model):
 class Keeper(keras.callbacks.Callback):
     """Watches a training: shows and records losses, stops on NaN, validates and saves at the end of every epoch."""
 
-    def __init__(self, run: Run, validate: Callable[[], Validation], epochs: Metrics, losses: Metrics, bar: Progress):
+    def __init__(
+        self, run: Run, keep: str, validate: Callable[[], Validation], epochs: Metrics, losses: Metrics, bar: Progress
+    ):
+        """keep: which epoch's M; see rnn.keep."""
         super().__init__()
-        self.run, self.validate, self.epochs, self.losses, self.bar = run, validate, epochs, losses, bar
+        self.run, self.keep, self.validate, self.epochs, self.losses, self.bar = (
+            run,
+            keep,
+            validate,
+            epochs,
+            losses,
+            bar,
+        )
         self.recent: list[dict[str, float]] = []  # since the last row of losses
         self.seconds: list[float] = []  # of every step
 
@@ -111,8 +121,9 @@ class Keeper(keras.callbacks.Callback):
         self.write_losses()
         v = self.validate()
         self.check("held-out loss", v.loss)
-        if better := v.loss < float(self.model.best):
-            self.model.best.assign(v.loss)
+        score = {"best": v.loss, "done": v.done_loss, "last": -float(self.step)}[self.keep]
+        if better := score < float(self.model.best):
+            self.model.best.assign(score)
             save_weights(self.model.model, self.run.rnn_weights)
         self.bar.say(
             f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
@@ -126,7 +137,7 @@ class Keeper(keras.callbacks.Callback):
                 if self.model.model.predict_reward
                 else ""
             )
-            + (", the best so far" if better else "")
+            + (", the best so far" if better and self.keep != "last" else "")
         )
         numbers = v._asdict()
         del numbers["endings"], numbers["calibration"]
@@ -137,7 +148,7 @@ class Keeper(keras.callbacks.Callback):
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train M on a run's latents, or go on where an interrupted training was saved; returns its speed.
 
-    Reads latents.h5. Writes rnn.weights.h5 (the epoch with the lowest held-out loss), metrics/rnn.csv (held-out
+    Reads latents.h5. Writes rnn.weights.h5 (of the epoch that rnn.keep says), metrics/rnn.csv (held-out
     figures, a row an epoch), metrics/rnn_losses.csv (training losses), checkpoints/. Raises Problem where the loss
     becomes NaN.
     """
@@ -169,7 +180,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         Metrics(run.metrics / "rnn_losses.csv", run.tensorboard / "rnn_losses", kept) as losses,
         Progress("training M", total_steps(m) * learner.frames, "frames", step * learner.frames) as bar,
     ):
-        keeper = Keeper(run, validate, epochs, losses, bar)
+        keeper = Keeper(run, m.keep, validate, epochs, losses, bar)
         learner.fit(
             dataset(batches),
             epochs=m.epochs,
@@ -202,6 +213,8 @@ def optimizer(m: Rnn) -> keras.optimizers.Optimizer:
     rate: Any = m.learning_rate
     if m.schedule == "cosine":
         rate = WarmupCosine(m.learning_rate, m.final_rate, total_steps(m), flat_share=0)
+    elif m.schedule == "decay":
+        rate = keras.optimizers.schedules.ExponentialDecay(m.learning_rate, decay_steps=1, decay_rate=m.decay)
     clipping = {"norm": "global_clipnorm", "value": "clipvalue"}[m.clip_by]
     return FusedAdam(rate, **{clipping: m.clip})
 

@@ -1,5 +1,6 @@
 """Who plays without networks: how long actions are held, how smooth driving wanders, and one policy for each game."""
 
+import itertools
 from collections import Counter
 from functools import partial
 from itertools import islice
@@ -9,7 +10,7 @@ import pytest
 
 from envs.actions import move
 from experiment.schema import Extract
-from extract.policies import Each, brownian, describe_policy, held, make_policy
+from extract.policies import Each, brownian, clocked, describe_policy, held, make_policy
 
 
 def act(policy, steps: int, seed: int = 0) -> np.ndarray:
@@ -77,6 +78,18 @@ def test_each_game_plays_as_its_episodes_seed_says(actions):
     assert not np.array_equal(other.act(np.zeros((1, 1)), np.array([0]))[0], together[0, 0])
 
 
+def test_the_originals_clock_cuts_actions_short():
+    """An action ends at a multiple of the number that was drawn with it."""
+    holds, lengths = 0, 0
+    for seed in range(300):
+        actions = act(partial(clocked, actions=1, hold_max=10), 300, seed=seed)[:, 0]
+        begun = np.flatnonzero(np.diff(actions, prepend=np.nan) != 0)
+        for since, until in itertools.pairwise(begun):
+            assert any(until % every == 0 and since // every == (until - 1) // every for every in range(1, 11))
+        holds, lengths = holds + len(begun), lengths + len(actions)
+    assert 3.5 < lengths / holds < 3.8
+
+
 def test_settings_make_the_policy_they_name():
     settings = Extract(
         policy="brownian", brownian_centre=[0.0, -0.5, -0.8], brownian_spread=[0.25], brownian_memory=20.0
@@ -85,5 +98,8 @@ def test_settings_make_the_policy_they_name():
     np.testing.assert_array_equal(act(make_policy(3, settings), 50), act(named, 50))
     named = partial(held, actions=3, hold_max=6)
     np.testing.assert_array_equal(act(make_policy(3, Extract(policy="held", hold_max=6)), 50), act(named, 50))
-    words = {describe_policy(Extract(policy=name)) for name in ("held", "per_step", "brownian", "networks", "agent")}
-    assert len(words) == 5
+    words = {
+        describe_policy(Extract(policy=name))
+        for name in ("held", "clocked", "per_step", "brownian", "networks", "agent")
+    }
+    assert len(words) == 6

@@ -22,7 +22,7 @@ from extract.rollouts import Sequences
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
-from rnn.training import train
+from rnn.training import optimizer, train
 from rnn.unrolled import State, loss_of_hidden, losses, run_sequence
 from rnn.validation import Validation, Validator, describe, figures
 from vae.latents import Latents, write_latents
@@ -400,6 +400,30 @@ def test_killed_training_goes_on_to_the_same_end(run: Run, settings: Experiment,
     before = run.rnn_weights.read_bytes()
     train(settings, run)  # complete: nothing is trained any more
     assert run.rnn_weights.read_bytes() == before
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("done", 2), ("last", 3)])
+def test_the_epoch_that_is_asked_for_is_kept(run, settings, keep, epoch, monkeypatch):
+    weights = []
+    told = iter([(3.0, 0.4), (1.0, 0.3), (2.0, 0.1), (2.5, 0.2), (1.0, 0.3)])
+
+    def validate(self, _):
+        weights.append(self.model.get_weights())
+        loss, done_loss = next(told)
+        return original(self, _)._replace(loss=loss, done_loss=done_loss)
+
+    original = Validator.__call__
+    monkeypatch.setattr(Validator, "__call__", validate)
+    train(replace(settings, rnn=replace(settings.rnn, keep=keep)), run)
+    for value, expected in zip(load_rnn(run, settings).get_weights(), weights[epoch], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_the_originals_rate_decays():
+    rate = optimizer(Rnn(schedule="decay", learning_rate=1e-3, decay=0.99)).learning_rate
+    assert float(rate) == pytest.approx(1e-3)
+    schedule = optimizer(Rnn(schedule="decay", learning_rate=1e-3, decay=0.99))._learning_rate
+    assert float(schedule(100)) == pytest.approx(1e-3 * 0.99**100, rel=1e-4)
 
 
 def test_rewards_are_learnt(run: Run, settings: Experiment):
