@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(CHANGEABLE, common=()),
+        epilog=settings_help(CHANGEABLE),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
