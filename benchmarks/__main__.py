@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.measure import Measurement
 from experiment.files import read_json, write_json
-from experiment.hardware import describe_machine, import_tensorflow, matmul_peak, prepare
+from experiment.hardware import describe_machine, import_tensorflow, matmul_peak, prepare, thread_count
 from experiment.schema import Hardware
 from experiment.stage import guard
 
@@ -34,19 +34,19 @@ def main() -> None:
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     import_tensorflow()
-    machine = prepare(Hardware())
+    precision = prepare(Hardware())
     peaks = {dtype: matmul_peak(dtype, seconds=2.0) for dtype in ("float32", "bfloat16")}
-    print(f"{describe_machine()['processor']}, {machine.threads} threads, {machine.precision}")
+    print(f"{describe_machine()['processor']}, {thread_count()} threads, {precision}")
     print(
         "matrix product of 4,096 squared: "
         + ", ".join(f"{dtype} {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items())
     )
     print(f"\n{'':<24} {'a second':>20} {'plain':>10} {'ratio':>8} {'of peak':>8}   the plain baseline")
-    about = {"machine": describe_machine(), "precision": machine.precision, "matmul_peak": peaks}
+    about = {"machine": describe_machine(), "precision": precision, "matmul_peak": peaks}
     rows = kept(arguments.output, about)
     for name in arguments.names or NAMES:
         for row in importlib.import_module(f"benchmarks.{name}").measure():
-            share = row.rate * row.flop / peaks[machine.precision] if row.flop else None
+            share = row.rate * row.flop / peaks[precision] if row.flop else None
             rows[row.name] = {**asdict(row), "ratio": row.rate / row.baseline, "share_of_peak": share}
             print(line(row, share), flush=True)
             write_json(arguments.output, {**about, "rows": list(rows.values())})

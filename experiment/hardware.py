@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import time
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,6 @@ FASTER = 1.3
 THREADS = "WORLD_MODELS_THREADS"
 """The variable by which processes hand hardware.threads on to those that they start."""
 PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "envpool", "vizdoom", "cma", "h5py")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How this process computes."""
-
-    threads: int
-    precision: str
-    """'float32' or 'bfloat16': of matrix products and convolutions; variables and sums stay float32."""
 
 
 def import_tensorflow() -> None:
@@ -47,9 +37,10 @@ def import_tensorflow() -> None:
         os.close(terminal)
 
 
-def prepare(settings: Hardware, run: Run | None = None) -> Machine:
+def prepare(settings: Hardware, run: Run | None = None) -> str:
     """Set the threads of this process and Keras's precision; call it before building a model.
 
+    Returns the precision, 'float32' or 'bfloat16': of matrix products and convolutions; variables and sums stay float32.
     run: whose stage this is. What `auto` comes to is decided once for all its stages and iterations, and recorded there.
     """
     import tensorflow as tf
@@ -57,12 +48,11 @@ def prepare(settings: Hardware, run: Run | None = None) -> Machine:
     from experiment.backend import keras
 
     use_threads(settings)
-    threads = thread_count()
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # TensorFlow has computed already in this process: its threads stay as they are
-        threads = tf.config.threading.get_intra_op_parallelism_threads() or core_count()
+    with contextlib.suppress(
+        RuntimeError
+    ):  # TensorFlow has computed already in this process: its threads stay as they are
+        tf.config.threading.set_intra_op_parallelism_threads(thread_count())
+        tf.config.threading.set_inter_op_parallelism_threads(thread_count())
     precision: str = settings.precision
     if precision == "auto":
         decided = run and run.precision()
@@ -70,7 +60,7 @@ def prepare(settings: Hardware, run: Run | None = None) -> Machine:
         if run is not None and not decided:
             run.update_results("hardware", "precision", precision)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    return Machine(threads, precision)
+    return precision
 
 
 def faster_precision() -> str:

@@ -28,6 +28,8 @@ SETTING_COLUMN, HELP_WIDTH = 40, 120
 DEAF = 10.0
 """Seconds after Ctrl-C in which another one is not heard."""
 HELP = {"-h", "--help"}
+COMMON = ("workers", "hardware")
+"""Sections of the settings that every stage has."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def new_parser(
         with contextlib.suppress(SystemExit, Problem), contextlib.redirect_stderr(io.StringIO()):
             given, _ = parser.parse_known_intermixed_args([text for text in arguments if text not in HELP])
             asked_about = load_config(given.config, given.preset, given.overrides)
-    parser.epilog = settings_help(sections, settings=asked_about)
+    parser.epilog = settings_help((*sections, *COMMON), asked_about)
     return parser
 
 
@@ -213,20 +215,12 @@ def folder_name(text: str) -> str:
     return text
 
 
-def settings_help(
-    sections: Sequence[str], common: Sequence[str] = ("workers", "hardware"), settings: Experiment | None = None
-) -> str:
-    """The settings of these sections, with values, limits and meaning; common: sections that every stage has.
-
-    settings: whose values are shown; the schema's defaults if not given.
-    """
-    defaults, given = (
-        "defaults of experiment/schema.py; CONFIG and its presets may say otherwise",
-        "as CONFIG, its preset and what follows them say",
-    )
-    lines = [f"settings ({given if settings else defaults}):"]
+def settings_help(sections: Sequence[str], settings: Experiment | None = None) -> str:
+    """The settings of these sections, with values (the schema's defaults if none are given), limits and meaning."""
+    defaults = "defaults of experiment/schema.py; CONFIG and its presets may say otherwise"
+    lines = [f"settings ({'as CONFIG, its preset and what follows them say' if settings else defaults}):"]
     for key, value, entry in flatten(settings or Experiment()):
-        if key.split(".")[0] in (*sections, *common):
+        if key.split(".")[0] in sections:
             shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]

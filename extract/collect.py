@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.workers import run_tasks
 from extract.policies import Each, describe_policy, make_policy
-from extract.rollouts import PATTERN, Episode, new_shard, read_shard, shard_path
+from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, shard_path
 
 SEEDS = 900_000
 """Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
@@ -100,11 +100,13 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
         processes = max(1, thread_count() // world.recorded_on)
         for index, result in run_tasks(record, missing, settings.workers, processes, networks, pin=True):
             played.append(result)
-            steps += int(result.lengths.sum())
+            steps += int(result.played_lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
     rate = steps / (time.monotonic() - began)
-    lengths, returns = (np.concatenate(parts) for parts in list(zip(*played, strict=True))[:2])
-    kept = sum(part.kept for part in played)
+    lengths, returns = (
+        np.concatenate([getattr(shard, name) for shard in played]) for name in ("played_lengths", "played_returns")
+    )
+    kept = sum(len(shard.lengths) for shard in played)
     mean, std = returns.mean(), returns.std()
     published = ""
     if world.random:
@@ -124,14 +126,6 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 
-class Recorded(NamedTuple):
-    """What a shard's episodes were like, also those too short to be kept: lengths and returns."""
-
-    lengths: np.ndarray
-    returns: np.ndarray
-    kept: int
-
-
 def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networks) -> list[ShardTask]:
     """Every shard of the rollouts. Raises Problem if the folder holds others."""
     shards = settings.extract.shards
@@ -141,8 +135,8 @@ def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networ
     return tasks
 
 
-def check(task: ShardTask) -> Recorded:
-    """All episodes played for a finished shard. Raises Problem if it is not what the task asks for."""
+def check(task: ShardTask) -> Shard:
+    """What is known of a finished shard. Raises Problem if it is not what the task asks for."""
     shard = read_shard(task.path)
     defaults = {key: value for key, value, _ in flatten(Experiment())}  # of settings that are newer than the shard
     if key := difference(shard.attributes, task.origin, unsaid=defaults):
@@ -150,10 +144,10 @@ def check(task: ShardTask) -> Recorded:
             f"{task.path} was recorded with {key}={shard.attributes.get(key, defaults.get(key))}, not {task.origin[key]}: "
             "delete it and run `python -m extract` again"
         )
-    return Recorded(shard.played_lengths, shard.played_returns, len(shard.lengths))
+    return shard
 
 
-def record(task: ShardTask) -> Recorded:
+def record(task: ShardTask) -> Shard:
     """Play and write one shard, its episodes in the order of their seeds, and read what it says."""
     world, extract = world_of(task.settings), task.settings.extract
     about = {**task.origin, "environment": world.version()}

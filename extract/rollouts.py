@@ -92,7 +92,7 @@ def split_episodes(groups: Sequence[int], val_ratio: float, seed: int = 0) -> tu
 
 @contextlib.contextmanager
 def new_shard(
-    path: Path, attributes: Mapping[str, Any], block: int = BLOCK, compression: Mapping[str, Any] = COMPRESSION
+    path: Path, attributes: Mapping[str, Any], compression: Mapping[str, Any] = COMPRESSION
 ) -> Iterator["ShardWriter"]:
     """A shard to append episodes to; the file appears under its name when the block ends well.
 
@@ -100,7 +100,7 @@ def new_shard(
     """
     # The cache holds the chunk that one episode ends in and the next one begins in.
     with written(path, rdcc_nbytes=16 << 20) as (file, disk):
-        shard = ShardWriter(file, disk, block, compression)
+        shard = ShardWriter(file, disk, compression)
         yield shard
         shard.finish(attributes)
 
@@ -108,9 +108,8 @@ def new_shard(
 class ShardWriter:
     """What new_shard gives: appends episodes, and notes the lengths of all that were played."""
 
-    def __init__(self, file: h5py.File, disk: Disk, block: int, compression: Mapping[str, Any]):
-        self.file, self.disk = file, disk
-        self.block, self.compression = block, compression
+    def __init__(self, file: h5py.File, disk: Disk, compression: Mapping[str, Any]):
+        self.file, self.disk, self.compression = file, disk, compression
         self.played_lengths: list[int] = []
         """May be filled by the caller with the lengths of all episodes played, kept or not."""
         self.played_returns: list[float] = []
@@ -130,7 +129,7 @@ class ShardWriter:
                     shape=(0, *values.shape[1:]),
                     maxshape=(None, *values.shape[1:]),
                     dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
-                    chunks=(self.block if frames else 8192, *values.shape[1:]),
+                    chunks=(BLOCK if frames else 8192, *values.shape[1:]),
                     **(self.compression if frames else {}),
                 )
             self.file[name].resize(last, axis=0)
@@ -238,14 +237,14 @@ class Rollouts:
         shard_frames = [int(shard.lengths.sum()) for shard in self.shards]
         self._shard_starts = np.cumsum([0, *shard_frames])  # (shards + 1,)
 
-    def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, val_ratio: float) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes: see split_episodes.
 
         Where every shard says, with an attribute `held_out`, that it has nothing that was trained on: none, and all.
         """
         if all(shard.attributes.get("held_out", False) for shard in self.shards):
             return np.arange(0), np.arange(self.episodes)
-        return split_episodes(self.groups, val_ratio, seed)
+        return split_episodes(self.groups, val_ratio)
 
     def sequences(self) -> Sequences:
         """Everything but the frames, in memory (about 10 bytes a frame)."""

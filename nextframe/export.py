@@ -110,10 +110,10 @@ def measure(settings: Experiment, shipped: Run) -> dict[str, Any]:
     from openloop.evaluation import evaluate
     from openloop.report import means_of, record_of
 
-    machine, rollouts, o = prepare(settings.hardware), open_rollouts(settings, shipped), settings.openloop
+    precision, rollouts, o = prepare(settings.hardware), open_rollouts(settings, shipped), settings.openloop
     windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
     curves = evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o)
-    return {"precision": machine.precision, **record_of(curves, means_of(curves, windows, o), windows, o)}
+    return {"precision": precision, **record_of(curves, means_of(curves, windows, o), windows, o)}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     Returns throughput: windows trained on, and windows a second in this process. Raises Problem if the loss is no longer
     a number, the disk is full, or the rollouts cannot be used or are not of these settings.
     """
-    machine = prepare(settings.hardware, run)
+    precision = prepare(settings.hardware, run)
     options, world = settings.train, world_of(settings)
     rollouts = open_rollouts(settings, run)
     model = compiled(NextFrame(signature_from(settings), world, settings.model, options))
@@ -99,7 +99,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     count = (options.max_steps - first) * options.batch
     kept = min(read_metrics_rows(validated), key=lambda row: float(row["loss"]))
     run.update_results("evaluations", "nextframe", {name: float(value) for name, value in kept.items()})
-    return {"windows": count, "windows_per_second": round(count / max(seconds, 1e-9)), "precision": machine.precision}
+    return {"windows": count, "windows_per_second": round(count / max(seconds, 1e-9)), "precision": precision}
 
 
 def compiled(model: NextFrame) -> NextFrame:

@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(CHANGEABLE, common=()),
+        epilog=settings_help(CHANGEABLE),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
@@ -87,7 +87,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     began, o = time.monotonic(), settings.openloop
     of = origin(settings, run)
     rollouts, actions, windows = open_recorded(settings, run)
-    machine = prepare(settings.hardware, run)
+    precision = prepare(settings.hardware, run)
     predictor = load_predictor(settings, run)
     curves = evaluate(predictor, rollouts, actions, windows, o)
     means = means_of(curves, windows, o)
@@ -99,7 +99,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     steps = list(predict(predictor, shown, o.context))
     for row, name in enumerate(picked):
         save_comparison(run.videos / f"openloop_{name}", steps, row, predictor.draws)
-    about = {"of": of, "title": title, "draws": predictor.draws, "precision": machine.precision, "shown": picked}
+    about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "shown": picked}
     record = {**about, **record_of(curves, means, windows, o), "seconds": round(time.monotonic() - began, 1)}
     run.update_results("machine", describe_machine())
     run.update_results("openloop", record)

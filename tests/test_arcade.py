@@ -162,7 +162,7 @@ def test_a_shard_from_before_a_setting_counts_as_its_default(recorded, tmp_path)
         with h5py.File(copy, "r+") as file:
             del file.attrs["env.size"]
     task = plan(tiny(), run.rollouts)[0]
-    assert check(task).kept == len(Rollouts(run.rollouts).shards[0].lengths)
+    assert check(task).lengths.tolist() == Rollouts(recorded.rollouts).shards[0].lengths.tolist()
     other = replace(task.settings, env=replace(task.settings.env, size=64))
     with pytest.raises(Problem, match=r"recorded with env\.size=84, not 64"):
         check(replace(task, settings=other))

@@ -330,8 +330,8 @@ def test_a_model_without_recorded_windows_can_still_be_played_beside(breakout, t
 def test_a_batch_of_one_is_computed_in_float32_unless_told_otherwise(monkeypatch):
     monkeypatch.setattr("experiment.hardware.faster_precision", lambda: "bfloat16")
     for asked, used in (("auto", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")):
-        assert prepare(for_one(Hardware(precision=asked))).precision == used
-    assert prepare(Hardware()).precision == "bfloat16"
+        assert prepare(for_one(Hardware(precision=asked))) == used
+    assert prepare(Hardware()) == "bfloat16"
 
 
 def test_who_touches_nothing_does_what_the_world_calls_nothing(tmp_path):

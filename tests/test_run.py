@@ -116,11 +116,9 @@ def test_what_auto_precision_comes_to_is_decided_once_a_run(tmp_path, monkeypatc
     for measured in ("float32", "bfloat16"):
         monkeypatch.setattr(hardware, "faster_precision", lambda measured=measured: measured)
         for each in (run, run.at(2)):
-            assert hardware.prepare(Hardware(), each).precision == "float32" == each.precision()
-    assert hardware.prepare(Hardware()).precision == "bfloat16"
-    assert (
-        hardware.prepare(Hardware(precision="bfloat16"), run).precision == "bfloat16" and run.precision() == "float32"
-    )
+            assert hardware.prepare(Hardware(), each) == "float32" == each.precision()
+    assert hardware.prepare(Hardware()) == "bfloat16"
+    assert hardware.prepare(Hardware(precision="bfloat16"), run) == "bfloat16" and run.precision() == "float32"
     run.update_results("hardware", "precision", "float16")
     with pytest.raises(Problem, match=r"results\.json is not what was written there"):
         hardware.prepare(Hardware(), run)

@@ -71,9 +71,9 @@ class Latents:
         """(episodes,) int64, frames of each."""
         return np.diff(self.episode_starts, append=self.frames)
 
-    def split(self, val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, val_ratio: float) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes, the same as Rollouts.split gives."""
-        return split_episodes(self.groups.tolist(), val_ratio, seed)
+        return split_episodes(self.groups.tolist(), val_ratio)
 
 
 def write_latents(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], sequences: Sequences) -> None:

@@ -34,7 +34,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     Returns throughput: frames trained on and frames a second, of this process.
     Raises Problem if the loss is no longer a number, the disk is full, or the rollouts cannot be used.
     """
-    machine = prepare(settings.hardware, run)
+    precision = prepare(settings.hardware, run)
     options = settings.vae
     rollouts = Rollouts(*run.all_rollouts)
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
@@ -83,7 +83,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     final.set_weights(model.get_weights())
     save_weights(final, run.vae_weights)
     frames = (options.steps - first) * options.batch
-    return {"frames": frames, "frames_per_second": round(frames / max(seconds, 1e-9)), "precision": machine.precision}
+    return {"frames": frames, "frames_per_second": round(frames / max(seconds, 1e-9)), "precision": precision}
 
 
 def compiled_vae(options: Vae) -> VAE:
