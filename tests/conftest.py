@@ -18,6 +18,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(name): is skipped where tests/optional.py finds that this is lacking")
 
 
+LONGEST = ["pipeline", "player_browser", "openloop", "gallery", "nextframe", "evaluate", "evolution", "notebooks"]
+"""The files that take longest: begun first, so that no process is left with one of them when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those first, then the others as they are."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Here, and not in a fixture, so that pytest counts all that are skipped for one reason in one line."""

@@ -182,20 +182,17 @@ def test_another_action_gives_another_frame_whichever_of_the_window_it_is():
     np.testing.assert_array_equal(model.step(frames, same[0]), model.step(frames, same[1]))
 
 
-def test_every_block_is_told_the_actions():
-    """Without FiLM in any one of them the prediction is another."""
+def test_every_weight_has_a_part_in_what_is_predicted():
+    """Those that tell every block the actions, too."""
     model = new_model()
     frames = np.random.default_rng(1).random((1, 2, SIZE, SIZE, 1), np.float32)
     raw = unchoose(np.array([[1, 2]]), choices=ACTIONS)
-    before = model.step(frames, raw).numpy()
-    blocks = [layer for layer in model.network.layers if type(layer) is keras.layers.Dense and layer.units in (16, 32)]
-    films = [layer for layer in blocks if layer.kernel.shape[0] == 64]
-    assert len(films) == 2 * SETTINGS.model.blocks + 2 * SETTINGS.model.blocks
-    for layer in films:
-        kept = layer.get_weights()
-        layer.set_weights([0 * part for part in kept])
-        assert np.abs(model.step(frames, raw) - before).max() > 1e-4
-        layer.set_weights(kept)
+    before = change(model, frames, raw)
+    for weights in model.network.weights:
+        kept = weights.numpy()
+        weights.assign(0 * kept)
+        assert np.abs(change(model, frames, raw) - before).max() > 1e-4, weights.path
+        weights.assign(kept)
 
 
 def test_an_untrained_model_copies_the_last_frame():

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,27 +25,26 @@ from tests.fake import fake_world
 from vae.latents import Latents
 
 DATA = Path(__file__).parent / "data"
+TINY, TWICE = DATA / "tiny.yaml", DATA / "twice.yaml"
 STAGES = ["extract", "vae", "vae.encode", "rnn", "controller", "controller.evaluate"]
 
 
-def command(folder: Path, *arguments: str, config: str = "tiny.yaml") -> subprocess.Popen:
-    """Start `python -m experiment` in `folder` with the run folder `folder`/run."""
-    line = [sys.executable, "-u", "-m", "experiment", str(DATA / config), "--run", "run", *arguments]
+def command(folder: Path, config: Path) -> subprocess.Popen:
+    """Start `python -m experiment` in `folder` with the run folder `folder`/run, and every warning shown."""
+    line = [sys.executable, "-u", "-W", "always", "-m", "experiment", str(config), "--run", "run"]
     return subprocess.Popen(
         line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def finish(folder: Path, *arguments: str, config: str = "tiny.yaml") -> tuple[int, str]:
-    """Run the pipeline to its end; its exit code and what it printed."""
-    process = command(folder, *arguments, config=config)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+def run_here(run: Path, config: Path, *overrides: str) -> None:
+    """The pipeline to its end in this process, which has TensorFlow already."""
+    run_pipeline(argparse.Namespace(config=str(config), preset=None, run=str(run), overrides=overrides))
 
 
-def kill_at(folder: Path, beginning: str, delay: float, config: str = "tiny.yaml") -> None:
+def kill_at(folder: Path, beginning: str, delay: float, config: Path) -> None:
     """Start the pipeline, and kill it with SIGKILL some seconds after it has printed a line that begins so."""
-    process = command(folder, config=config)
+    process = command(folder, config)
     assert process.stdout is not None
     assert any(line.startswith(beginning) for line in process.stdout), "it never came to that"
     time.sleep(delay)
@@ -57,8 +57,9 @@ def kill_at(folder: Path, beginning: str, delay: float, config: str = "tiny.yaml
 def whole(tmp_path_factory):
     """A folder with one uninterrupted run, and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
-    code, output = finish(folder)
-    assert code == 0, output
+    process = command(folder, TINY)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
     return folder, output
 
 
@@ -77,21 +78,21 @@ def test_everything_is_there(whole):
     assert str(Path("run") / "results.json") in output.splitlines()[-8], "where everything is comes last"
 
 
+def test_no_warning_is_of_the_projects_own_code(whole):
+    ours = re.compile(rf"{re.escape(str(DATA.parents[1]))}/(?!\.venv/)\S+:\d+: \w*Warning.*")
+    assert ours.findall(whole[1]) == []
+
+
 def test_nothing_is_left_in_the_working_folder(whole):
     folder, _ = whole
     assert [path.name for path in folder.iterdir()] == ["run"]
-
-
-def again(run: Path, *overrides: str) -> None:
-    """The pipeline once more, in this process."""
-    run_pipeline(argparse.Namespace(config=str(DATA / "tiny.yaml"), preset=None, run=str(run), overrides=overrides))
 
 
 def test_running_again_does_nothing_and_changes_nothing(whole, capsys):
     run = whole[0] / "run"
     files = {path: path.stat().st_mtime_ns for path in run.rglob("*.h5")}
     began = time.monotonic()
-    again(run)
+    run_here(run, TINY)
     assert capsys.readouterr().out.count("nothing to do") == len(STAGES)
     assert time.monotonic() - began < 60
     assert files == {path: path.stat().st_mtime_ns for path in run.rglob("*.h5")}
@@ -99,10 +100,10 @@ def test_running_again_does_nothing_and_changes_nothing(whole, capsys):
 
 def test_other_settings_in_the_same_folder_are_refused(whole):
     with pytest.raises(Problem, match=r"run holds a 'vae' made with vae\.z=6, not 7"):
-        again(whole[0] / "run", "vae.z=7")
+        run_here(whole[0] / "run", TINY, "vae.z=7")
 
 
-def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path):
+def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path, capsys):
     """The other stages are killed in the tests of their own modules."""
     run, broken = Run(whole[0] / "run"), Run(tmp_path / "run")
     shutil.copytree(run.path, broken.path)
@@ -113,18 +114,15 @@ def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path):
         *broken.checkpoints.glob("evolution*"),
     ]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    kill_at(tmp_path, "generation 1: ", 0)
-    code, output = finish(tmp_path)
-    assert code == 0 and output.count("nothing to do") >= 4, output
+    kill_at(tmp_path, "generation 1: ", 0, TINY)
+    run_here(broken.path, TINY)
+    assert capsys.readouterr().out.count("nothing to do") >= 4
     assert list(read_metrics(broken.metrics / "controller.csv")["step"]) == [1, 2, 3, 4]
     with h5py.File(run.controller) as left, h5py.File(broken.controller) as right:
         np.testing.assert_allclose(left["mean"][()], right["mean"][()], atol=1e-5)
     left, right = (json.loads(each.results.read_text())["evaluations"] for each in (run, broken))
     assert left["game"]["returns"] == right["game"]["returns"]
     assert not list(broken.path.rglob(".partial*"))
-
-
-TWICE = (DATA / "twice.yaml").read_text()
 
 
 def weights_in(path: Path) -> np.ndarray:
@@ -144,13 +142,8 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     """
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
-    config, path = tmp_path / "twice.yaml", tmp_path / "run"
-    config.write_text(TWICE)
-
-    def run_all(path: Path = path, *overrides: str) -> None:
-        run_pipeline(argparse.Namespace(config=str(config), preset=None, run=str(path), overrides=overrides))
-
-    run_all()
+    path = tmp_path / "run"
+    run_here(path, TWICE)
     output, first, second = capsys.readouterr().out, Run(path), Run(path / "iterations" / "2")
     assert [line.split(", ")[1] for line in output.splitlines() if line.startswith("── ")] == ["iteration 1"] * 5 + [
         "iteration 2"
@@ -168,13 +161,13 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     assert [read_metrics(run.metrics / "rnn.csv")["step"][-1] for run in (first, second)] == [4, 2]
 
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
-    run_all()
+    run_here(path, TWICE)
     assert capsys.readouterr().out.count("nothing to do") == 11
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
 
     hardly = [f"{part}.{rate}=1e-12" for part in ("vae", "rnn") for rate in ("learning_rate", "final_rate")]
     third = Run(tmp_path / "third")
-    run_all(third.path, f"begin={path}", "iterations=1", *hardly)
+    run_here(third.path, TWICE, f"begin={path}", "iterations=1", *hardly)
     output = " ".join(capsys.readouterr().out.split())
     assert f"beginning with those of {second.path}" in output.split("── extract")[0]
     for name in ("vae", "rnn"):
@@ -183,25 +176,21 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
         assert json.loads(third.results.read_text())["began_with"][name]["weights"] in output.split(f"── {name}")[1]
     assert f"began with those of {second.path} and were trained 4 and 4 steps more; C was evolved from zero." in output
     with pytest.raises(Problem, match=f"made with begin={second.path}, not "):
-        run_all(third.path, "begin=", "iterations=1", *hardly)
+        run_here(third.path, TWICE, "begin=", "iterations=1", *hardly)
 
 
 def test_iterations_that_were_killed_come_to_the_same_end(tmp_path):
-    """CarRacing on the real track, killed where an agent plays for the next iteration, and where C has gone on to the track."""
+    """CarRacing on the real track, killed where C has gone on to the track. (tests/test_extract.py kills recording.)"""
     ends = []
-    for name, kills in (
-        ("whole", []),
-        ("killed", ["── extract, iteration 2", "generation 4: return"]),
-    ):
-        folder = tmp_path / name
-        folder.mkdir()
-        for beginning in kills:
-            kill_at(folder, beginning, 0.3, config="twice.yaml")
-        code, output = finish(folder, config="twice.yaml")
-        assert code == 0, output
-        last = Run(folder / "run").at(2)
+    for name in ("whole", "killed"):
+        run = Run(tmp_path / name / "run")
+        run.path.parent.mkdir()
+        if name == "killed":
+            kill_at(run.path.parent, "generation 4: return", 0.3, TWICE)
+        run_here(run.path, TWICE)
+        last = run.at(2)
         with h5py.File(last.controller) as file:
             ends.append((file["mean"][()], json.loads(last.results.read_text())["evaluations"]["game"]["returns"]))
-        assert not list(folder.rglob(".partial*"))
+        assert not list(run.path.rglob(".partial*"))
     np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-5)
     assert ends[0][1] == ends[1][1]
