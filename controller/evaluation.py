@@ -106,7 +106,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
-    print(table(ours, published_rows(settings.env.name), about.score))
+    print(table(ours, published_rows(settings.env.name), about.score, about.digits))
     if hits := in_game.get("first_hits"):
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
@@ -124,7 +124,7 @@ def save_real_videos(world: RealWorld, controller: Controller, record: Record) -
     chosen = {"game": order[len(order) // 2], "game-best": order[-1], "game-worst": order[0]}
     recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
-        label = f"{world.world.score} {record['returns'][index]:,.0f}, {len(recording.z):,} {world.world.step}s"
+        label = f"{world.world.score} {record['returns'][index]:,.{world.world.digits}f}, {len(recording.z):,} {world.world.step}s"
         save_videos(world.run, world.agent.vae, name, label, recording.z, world.world.fps, recording.frames)
 
 

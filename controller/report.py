@@ -96,7 +96,8 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
 def levels(settings: Experiment) -> dict[str, float]:
     """What to compare with: the return that counts as solved, and the paper's random policy."""
     world = world_of(settings)
-    return {"solved": world.solved} | ({"random": world.random[0]} if world.random else {})
+    solved = {} if world.solved is None else {"solved": world.solved}
+    return solved | ({"random": world.random[0]} if world.random else {})
 
 
 def dream_label(settings: Experiment, dream: Record) -> str:
@@ -114,7 +115,8 @@ def returns_panel(settings: Experiment, game: Record, dream: Record | None, rand
         "random policy, real": random["returns"],
         "published agent, real": published_episodes(settings.env.name),
     }
-    return Histogram(samples, world.score, "How episodes end up", {"solved": world.solved})
+    solved = {} if world.solved is None else {"solved": world.solved}
+    return Histogram(samples, world.score, "How episodes end up", solved)
 
 
 def loss_panels(run: Run) -> list[Curves]:

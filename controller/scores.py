@@ -106,22 +106,22 @@ def published_lines(file: str) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def table(ours: Sequence[Row], published: Sequence[Row], heading: str) -> str:
+def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: int = 0) -> str:
     """The rows as text, ours above the published ones; a place where nobody has been has no column.
 
-    heading: what the scores are, such as 'survival in tics' or 'return'. Without any row: NOT_MEASURED.
+    heading: what the scores are, such as 'survival in tics' or 'return'. digits: decimals. Without any row: NOT_MEASURED.
     """
     if not ours and not published:
         return NOT_MEASURED
 
-    def whole(value: float) -> str:
-        return f"{value:z,.0f}"  # z: a return of -0.3 is 0, not -0
+    def rounded(value: float) -> str:
+        return f"{value:z,.{digits}f}"  # z: a return of -0.3 is 0, not -0
 
     def cell(record: Record | None) -> str:
         if not record:
             return ""
-        error = f"  (mean ± {whole(record['standard_error'])})" if "standard_error" in record else ""
-        return f"{whole(record['mean'])} ± {whole(record['std'])}{error}"
+        error = f"  (mean ± {rounded(record['standard_error'])})" if "standard_error" in record else ""
+        return f"{rounded(record['mean'])} ± {rounded(record['std'])}{error}"
 
     columns = {"in the dream": lambda row: cell(row.dream), "in the game": lambda row: cell(row.game)}
     columns = {name: of for name, of in columns.items() if any(map(of, [*ours, *published]))}

@@ -76,7 +76,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
         save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
-    print(table(rows, published_rows(settings.env.name), world_of(settings).score), flush=True)
+    world = world_of(settings)
+    print(table(rows, published_rows(settings.env.name), world.score, world.digits), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 
 

@@ -88,9 +88,10 @@ def evolve(
             evolution.last_length = float(tried.lengths.mean())
             spent, steps = time.monotonic() - began, int(tried.lengths.sum())
             evolution.steps += steps
+            digits = f",.{world.digits}f"
             line = (
-                f"generation {generation}: {world.score} {returns.mean():,.0f}, {arena.name} ({returns.min():,.0f} to "
-                f"{returns.max():,.0f}, cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
+                f"generation {generation}: {world.score} {returns.mean():{digits}}, {arena.name} ({returns.min():{digits}} to "
+                f"{returns.max():{digits}}, cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
             due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
@@ -101,7 +102,7 @@ def evolve(
                     generation, mean=real.mean(), std=deviation, episodes=len(real),
                     elapsed=evolution.seconds, steps=evolution.steps,
                 )  # fmt: skip
-                line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():,.0f} ± {deviation:,.0f}"
+                line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():{digits}} ± {deviation:{digits}}"
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
                 mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma,

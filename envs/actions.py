@@ -39,6 +39,52 @@ def unchoose(executed: Array, *, choices: int) -> np.ndarray:
     return ((np.asarray(executed, np.float32) + np.float32(0.5)) * np.float32(2 / choices) - 1).astype(np.float32)
 
 
+def pick(raw: Array, xp: Any = np, *, counts: list[int]) -> Array:
+    """One or more choices: raw (..., A), a number for each thing that can be chosen, to 1 for the largest of each choice, else 0.
+
+    counts: how many there are of each; A is their sum. float32.
+    """
+    parts, first = [], 0
+    for count in counts:
+        largest = xp.argmax(raw[..., first : first + count], axis=-1)[..., None]  # (..., 1)
+        parts.append(xp.where(xp.arange(count) == largest, np.float32(1), np.float32(0)))
+        first += count
+    return xp.concatenate(parts, axis=-1)
+
+
+def unpick(executed: Array) -> np.ndarray:
+    """A raw action (..., A) that `pick` makes this of, float32."""
+    return np.asarray(executed, np.float32) * 2 - 1
+
+
+def to_numbers(executed: Array, *, counts: list[int]) -> np.ndarray:
+    """What `pick` gives, (..., A), as the numbers chosen, (...) of a single choice, else (..., choices), int64."""
+    parts = np.split(np.asarray(executed), np.cumsum(counts)[:-1], axis=-1)
+    numbers = np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
+    return numbers[..., 0] if len(counts) == 1 else numbers
+
+
+def from_numbers(numbers: Array, *, counts: list[int]) -> np.ndarray:
+    """The other way, float32."""
+    chosen = np.asarray(numbers, np.int64).reshape(*np.shape(numbers)[: -1 if len(counts) > 1 else None], len(counts))
+    return np.concatenate([np.eye(count, dtype=np.float32)[chosen[..., i]] for i, count in enumerate(counts)], axis=-1)
+
+
+def scale(raw: Array, xp: Any = np, *, low: np.ndarray, high: np.ndarray) -> Array:
+    """Numbers between limits: raw in [-1, 1], (..., A), or (...) where A is 1, to low + (raw + 1) / 2 (high - low), float32.
+
+    low, high: (A,).
+    """
+    low, high = (limit[0] if len(limit) == 1 else limit for limit in (low.astype(np.float32), high.astype(np.float32)))
+    return xp.clip(low + (raw + 1) * ((high - low) / 2), low, high)
+
+
+def unscale(executed: Array, *, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The raw action that `scale` makes this of, float32."""
+    low, high = (limit[0] if len(limit) == 1 else limit for limit in (low.astype(np.float32), high.astype(np.float32)))
+    return ((np.asarray(executed, np.float32) - low) * (2 / (high - low)) - 1).astype(np.float32)
+
+
 def to_discrete(executed: np.ndarray | float) -> np.ndarray:
     """Doom's executed actions (-1 left, 0 stay, 1 right) as those of its environments (1, 0, 2), int64."""
     return np.asarray(executed).astype(np.int64) % 3 * 2 % 3

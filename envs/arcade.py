@@ -99,7 +99,7 @@ class CoinRunVector(Arcade):
         *("left down", "left", "left jump", "down", "nothing", "jump", "right down", "right", "right jump"),
         *("d", "a", "w", "s", "q", "e"),
     )
-    longest = time_limit = 1000
+    longest = 1000
 
     def new_pool(self, seeds: list[int], **options: Any) -> Any:
         """An EnvPool with a level for each of these seeds."""
@@ -107,6 +107,12 @@ class CoinRunVector(Arcade):
             return super().new_pool(seeds, **options)
         except ImportError as fault:
             raise Problem(QT) from fault
+
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Step these games; the game ends what nothing has decided in 1,000 steps, which cuts it short."""
+        super().drive(rows, actions)
+        self.cut = self.ended & (self.steps + 1 >= self.longest) & (self.rewards <= 0)
+        self.ended &= ~self.cut
 
     def look(self, games: np.ndarray, screens: np.ndarray) -> None:
         """Scale screens (n, 3, 64, 64) to the frames of n games."""

@@ -42,8 +42,8 @@ def check_actions(actions: Any, space: gymnasium.Space[Any], number: int | None 
     rows: the environments that count; the actions of others may be anything, and become 0. Raises Problem, naming action
     and range, for one that is outside the space: of another form, a fraction where they are counted, too large, or NaN.
     """
-    discrete = isinstance(space, gymnasium.spaces.Discrete)  # one of n, by its number
-    low, high = (0, space.n - 1) if discrete else (space.low, space.high)  # type: ignore[attr-defined]
+    discrete = not isinstance(space, gymnasium.spaces.Box)  # one of n, or some, by their numbers
+    low, high = (0, getattr(space, "nvec", getattr(space, "n", None)) - 1) if discrete else (space.low, space.high)  # type: ignore[attr-defined, operator]
     shape = (*(() if number is None else (number,)), *space.shape)  # type: ignore[misc]
     try:
         given = np.asarray(actions)

@@ -26,8 +26,6 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     seeds = SEEDS
     """Larger seeds are folded into those below this. EnvPool's are int32."""
-    time_limit: int | None = None
-    """Steps after which the game itself ends an episode that nothing has decided; that is a truncation too."""
 
     def __init__(
         self,
@@ -52,11 +50,15 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.frames = np.zeros((num_envs, *frame), np.uint8)
         """What is seen in every game; subclasses write into it."""
-        self.rewards, self.ended, self.info = np.zeros(num_envs), np.zeros(num_envs, bool), dict[str, Any]()
-        """What the last step brought; all are new with every step, and subclasses write into them."""
+        self.rewards, self.info = np.zeros(num_envs), dict[str, Any]()
+        self.ended, self.cut = np.zeros((2, num_envs), bool)
+        """What the last step brought, `cut` where the game itself was short of time; all are new with every step, and
+        subclasses write into them."""
         self.live = np.zeros(num_envs, bool)
         """Games that have begun and are not over."""
-        self._seeds, self._steps, self._unrewarded = np.zeros((3, num_envs), np.int64)
+        self.steps = np.zeros(num_envs, np.int64)
+        """Of each game's episode before this step."""
+        self._seeds, self._unrewarded = np.zeros((2, num_envs), np.int64)
         self._terminated, self._truncated = np.zeros((2, num_envs), bool)
         self._process = os.getpid()
 
@@ -93,7 +95,7 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self._seeds[rows] = chosen
         if chosen:
             self.begin(rows, chosen)
-        self._steps[rows] = self._unrewarded[rows] = 0
+        self.steps[rows] = self._unrewarded[rows] = 0
         self._terminated[rows] = self._truncated[rows] = False
         self.live[rows] = True
 
@@ -102,16 +104,13 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         check_process(self._process)
         rows, over = np.flatnonzero(self.live), np.flatnonzero(self._terminated | self._truncated)
         checked = check_actions(actions, self.single_action_space, self.num_envs, rows)
-        self.rewards, self.ended, self.info = np.zeros(self.num_envs), np.zeros(self.num_envs, bool), {}
+        self.rewards, self.info = np.zeros(self.num_envs), {}
+        self.ended, self.cut = np.zeros((2, self.num_envs), bool)
         self.drive(rows, checked)
-        self._steps[rows] += 1
-        if self.time_limit:
-            out_of_time = self.ended & (self._steps >= self.time_limit) & (self.rewards <= 0)
-            self._truncated |= out_of_time
-            self.ended &= ~out_of_time
+        self.steps[rows] += 1
         self._terminated |= self.ended
         self._unrewarded = np.where(self.rewards > 0, 0, self._unrewarded + 1)
-        cut = self._steps >= self.max_steps
+        cut = self.cut | (self.steps >= self.max_steps)
         if self.patience:
             cut |= self._unrewarded >= self.patience
         self._truncated |= self.live & cut & ~self._terminated

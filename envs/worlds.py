@@ -73,8 +73,8 @@ class World:
     """Steps a second in real time."""
     score: str
     """What a return is called, with its unit."""
-    solved: float
-    """The mean return over 100 episodes that counts as solved."""
+    solved: float | None
+    """The mean return over 100 episodes that counts as solved, if any does."""
     rates: Rates
     recorded: int
     """Games that one worker of extraction steps side by side."""
@@ -102,7 +102,7 @@ class World:
     rest: float = 0.0
     """The executed action, or each number of it, of a player who touches nothing."""
     choices: int = 0
-    """How many actions there are, where an executed action is the number of one; 0 where it is a quantity."""
+    """How many actions there are, where an environment takes the number of one; 0 where it takes a quantity."""
     step: str = "step"
     """What a step is called."""
     digits: int = 0
@@ -143,14 +143,20 @@ class World:
         return f"{self.environment}, {self.package} {metadata.version(self.package)}"
 
 
-FILES = {"doom": "envs.doom", "carracing": "envs.carracing", "breakout": "envs.arcade", "coinrun": "envs.arcade"}
-"""Where each world is, a World by its name in capitals."""
+FILES = {
+    "doom": "envs.doom",
+    "carracing": "envs.carracing",
+    "breakout": "envs.arcade",
+    "coinrun": "envs.arcade",
+    "gymnasium": "envs.gymnasium_world",
+}
+"""Where each world is: by its name in capitals a World, or a function that makes one of the settings in `env`."""
 
 
-class Worlds(dict[str, World]):
+class Worlds(dict[str, Any]):
     """Name -> world. Its file, and what that needs of other packages, is imported when it is first asked for."""
 
-    def __missing__(self, name: str) -> World:
+    def __missing__(self, name: str) -> World | Callable[[Env], World]:
         self[name] = world = getattr(importlib.import_module(FILES[name]), name.upper())
         return world
 
@@ -159,5 +165,6 @@ WORLDS = Worlds()
 
 
 def world_of(settings: Experiment) -> World:
-    """The world of an experiment."""
-    return WORLDS[settings.env.name]
+    """The world of an experiment. Raises Problem where it cannot be opened."""
+    world = WORLDS[settings.env.name]
+    return world if isinstance(world, World) else world(settings.env)

@@ -4,6 +4,7 @@ YAML gives the form alone; what a text means is for the schema to say. So `0200`
 false where true or false is, and both are themselves where a text is, whatever they are in YAML 1.1.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -18,7 +19,7 @@ import yaml
 from experiment.files import regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import OFFLINE, Experiment, limits_text, within
+from experiment.schema import LONGEST, OFFLINE, Experiment, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -223,6 +224,8 @@ def typed(node: yaml.Node, kind: Any) -> Any:
     """A node's value as that type of the schema. Raises ValueError if it is none."""
     if get_origin(kind) is list and isinstance(node, yaml.SequenceNode):
         return [typed(item, get_args(kind)[0]) for item in node.value]
+    if get_origin(kind) is dict and isinstance(node, yaml.MappingNode):
+        return {name.value: untyped(item) for name, item in node.value}
     if isinstance(node, yaml.ScalarNode):
         text = node.value
         if get_origin(kind) is Literal and text in get_args(kind):
@@ -238,6 +241,18 @@ def typed(node: yaml.Node, kind: Any) -> Any:
     raise ValueError
 
 
+def untyped(node: yaml.Node) -> Any:
+    """A node's value as that of the first type that it can be; of what is written in quotes, a text."""
+    if isinstance(node, yaml.SequenceNode):
+        return [untyped(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {name.value: untyped(item) for name, item in node.value}
+    for kind in () if node.style else (bool, int, float):
+        with contextlib.suppress(ValueError):
+            return typed(node, kind)
+    return typed(node, str)
+
+
 def expected(entry: "dataclasses.Field[Any]") -> str:
     """In words, what a setting takes."""
     if get_origin(entry.type) is Literal:
@@ -245,6 +260,8 @@ def expected(entry: "dataclasses.Field[Any]") -> str:
     if get_origin(entry.type) is list:
         assert callable(entry.default_factory)
         return f"a list such as {entry.default_factory()}"
+    if get_origin(entry.type) is dict:
+        return "names with values, such as {name: value}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return f"{words[entry.type]} {limits_text(entry)}".rstrip()  # type: ignore[index]
 
@@ -292,12 +309,14 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         yield "controller.generations", "C has to be evolved somewhere, and controller.real_generations=0 too"
     numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
     for name in ("brownian_centre", "brownian_spread"):
-        if len(getattr(extract, name)) not in (1, numbers):
+        if env.name != "gymnasium" and len(getattr(extract, name)) not in (1, numbers):
             each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
             yield f"extract.{name}", f"expected one number{each}"
-    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}[env.name]
+    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}.get(env.name, LONGEST)
     if env.max_steps > limit:
         yield "env.max_steps", f"{env.name} lasts at most {limit:,} steps"
+    if len(env.crop) != 4:
+        yield "env.crop", "expected four numbers: top, bottom, left and right"
     if len(dream.start_steps) != 2 or dream.start_steps[0] > dream.start_steps[1]:
         yield "dream.start_steps", "expected two steps, the first not above the second"
     elif dream.start_steps[0] == 0 < dream.start_steps[1] and rnn.predict_done:

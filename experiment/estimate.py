@@ -91,7 +91,11 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     filmed, shown = (3 * lasted, dreamed) if last.videos else (0, 0)
     episodes = f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random"
     return {
-        "extract": (f"play {e.episodes:,} episodes: {describe_policy(e)}", 0, {"extract": frames}),
+        "extract": (
+            f"play {f'some {e.steps:,} steps' if e.steps else f'{e.episodes:,} episodes'}: {describe_policy(e)}",
+            0,
+            {"extract": frames},
+        ),
         "vae": (f"train V: {v.steps:,} batches of {v.batch} frames", VALIDATION * v.epochs, {"vae": v.steps * v.batch}),
         "vae.encode": (f"encode some {seen:,} frames", 0, {"encode": seen}),
         "rnn": (
@@ -120,7 +124,7 @@ def recorded(experiment: Experiment, iteration: int) -> int:
     """About how many frames an iteration records."""
     e, rates = for_iteration(experiment, iteration).extract, world_of(experiment).rates
     lasts = rates.episode if iteration == 1 else rates.agent_episode
-    return e.episodes * min(lasts, e.max_steps or experiment.env.max_steps)
+    return e.steps or e.episodes * min(lasts, e.max_steps or experiment.env.max_steps)
 
 
 def offline_works(settings: Experiment) -> dict[str, Work]:

@@ -17,8 +17,8 @@ def setting(
     A number has a limit at either end: what is beyond cannot be meant, only mistyped.
     """
     metadata = {"text": text, "least": least, "most": most, "above": above, "below": below}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -40,10 +40,10 @@ EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations
 class Env:
     """The real world."""
 
-    name: Literal["doom", "carracing", "breakout", "coinrun"] = setting(
+    name: Literal["doom", "carracing", "breakout", "coinrun", "gymnasium"] = setting(
         "doom",
-        "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3; breakout (Atari) and coinrun "
-        "(Procgen, easy levels) are those of the next-frame model",
+        "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3; gymnasium is the one that env.id "
+        "names; breakout (Atari) and coinrun (Procgen, easy levels) are those of the next-frame model",
     )
     max_steps: int = setting(
         2100,
@@ -70,6 +70,22 @@ class Env:
     start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", 1, 1000)
     size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", 16, 1024)
     grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
+    id: str = setting(
+        "",
+        "gymnasium: any environment that shows pixels, as gymnasium.make takes it: CartPole-v1, or, of another package or "
+        "file, module:Id-v0",
+    )
+    kwargs: dict[str, Any] = setting({}, "gymnasium: other arguments of gymnasium.make, such as {g: 9.81}")
+    view: Literal["auto", "observation", "render"] = setting(
+        "auto", "gymnasium: what V sees; auto: the observation where it is a picture, else what is rendered"
+    )
+    crop: list[int] = setting(
+        [0, 0, 0, 0],
+        "gymnasium: pixels cut off the picture's top, bottom, left and right before it is shrunk",
+        0,
+        10_000,
+    )
+    skip: int = setting(1, "gymnasium: its steps in one step of ours, under one action; rewards are added", 1, 1000)
 
 
 @dataclass(frozen=True)

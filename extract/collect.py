@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class ShardTask:
         wanted = NETWORKS if self.settings.extract.policy == "networks" else ()
         of = {
             key: value
-            for key, value, _ in flatten(self.settings)
+            for key, value in storable(self.settings).items()
             if (key.split(".")[0] in ("env", "extract") and key != "env.games") or key in wanted
         }
         return {"shard": self.index, **of}
@@ -72,6 +73,11 @@ class ShardTask:
 
 MakePlayer = Callable[[ShardTask, int], Player]
 """From a task and the number of games side by side to who plays them; a function that other processes can import."""
+
+
+def storable(settings: Experiment) -> dict[str, Any]:
+    """Every setting as an attribute of an HDF5 file can hold it."""
+    return {key: json.dumps(value) if isinstance(value, dict) else value for key, value, _ in flatten(settings)}
 
 
 def without_networks(task: ShardTask, games: int) -> Player:
@@ -138,7 +144,7 @@ def plan(settings: Experiment, folder: Path, player: MakePlayer = without_networ
 def check(task: ShardTask) -> Shard:
     """What is known of a finished shard. Raises Problem if it is not what the task asks for."""
     shard = read_shard(task.path)
-    defaults = {key: value for key, value, _ in flatten(Experiment())}  # of settings that are newer than the shard
+    defaults = storable(Experiment())  # of settings that are newer than the shard
     if key := difference(shard.attributes, task.origin, unsaid=defaults):
         raise Problem(
             f"{task.path} was recorded with {key}={shard.attributes.get(key, defaults.get(key))}, not {task.origin[key]}: "

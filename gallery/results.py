@@ -44,7 +44,7 @@ class Results:
             rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))
         if "random" in self.evaluations:
             rows.append(Row("random policy, measured here", None, self.evaluations["random"]))
-        return table(rows, published_rows(self.settings.env.name), self.world.score)
+        return table(rows, published_rows(self.settings.env.name), self.world.score, self.world.digits)
 
     def training(self) -> list[Curves]:
         """What C reached while it evolved, in the dream and in the real world, beside the published curve."""

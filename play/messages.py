@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium
+
 from envs.worlds import World
 
 LONGEST = 512
@@ -70,10 +72,13 @@ def axes_of(world: World) -> list[Axis]:
     """The numbers of an action in a world."""
     if world.choices:
         return [Axis("choice", 0.0, world.choices - 1.0, whole=True)]
+    space: Any = world.action_space
+    if isinstance(space, gymnasium.spaces.Box):
+        limits = space.low.ravel().tolist(), space.high.ravel().tolist()
+        return [Axis(*axis) for axis in zip(world.action_names, *limits, strict=True)]
     if world.actions == 1:
         return [Axis("move", -1.0, 1.0)]
-    space: Any = world.action_space
-    return [Axis(*axis) for axis in zip(world.action_names, space.low.tolist(), space.high.tolist(), strict=True)]
+    return [Axis(name, 0.0, 1.0) for name in world.action_names]  # several choices, each thing apart
 
 
 def parse(text: str, axes: list[Axis]) -> dict[str, Any]:

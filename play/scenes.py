@@ -69,15 +69,21 @@ class Models:
         """Compile everything, so that the first session need not wait for it."""
         raise NotImplementedError
 
-    def raw(self, executed: np.ndarray) -> np.ndarray:
-        """A raw action, () or (A,) float32, that is executed as this one, (A,)."""
+    def raw(self, played: np.ndarray) -> np.ndarray:
+        """A raw action, () or (A,) float32, that is executed as a player means: (A,), or (1,), the number of a choice."""
+        executed = self.world.from_env(np.asarray(played, "int64")) if self.world.choices else played
         raw = np.asarray(self.world.unexecute(executed), "float32")
-        return raw[0] if self.world.actions == 1 else raw
+        return raw[0] if self.world.actions == 1 or self.world.choices else raw
+
+    def played(self, raw: np.ndarray) -> np.ndarray:
+        """The other way."""
+        executed = self.world.execute(raw)
+        return np.atleast_1d(self.world.to_env(executed) if self.world.choices else executed)
 
     @property
     def rest(self) -> np.ndarray:
-        """The executed action, (A,), of who touches nothing."""
-        return np.full(self.world.actions, self.world.rest, "float32")
+        """What a player who touches nothing plays."""
+        return np.full(1 if self.world.choices else self.world.actions, self.world.rest, "float32")
 
 
 class GameScene(Scene):

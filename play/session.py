@@ -224,7 +224,7 @@ class Session(threading.Thread):
             "step": self.steps,
             "total": round(self.total, 2),
             "over": self.over,
-            "action": np.atleast_1d(self.models.world.execute(self.raw)).astype(float).round(3).tolist(),
+            "action": self.models.played(self.raw).astype(float).round(3).tolist(),
             "controller": self.wishes.controller,
             "rate": round((len(times) - 1) / (times[-1] - times[0]), 1) if len(times) > 1 else 0.0,
         }

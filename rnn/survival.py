@@ -51,7 +51,10 @@ def compare(settings: Experiment, run: Run) -> None:
     dream = Dream(model, starts, seen_by(settings), drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
-    print("\n".join(table(in_dream, in_world, first_hits, settings.dream.temperature, world.score)), flush=True)
+    print(
+        "\n".join(table(in_dream, in_world, first_hits, settings.dream.temperature, world.score, world.digits)),
+        flush=True,
+    )
     places = {"dream": in_dream, "game": in_world, "first hits": first_hits}
     figures = {
         name: {
@@ -115,7 +118,9 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
     return returns, hits if (played.first_hits < played.lengths).any() else {}
 
 
-def table(in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: float, score: str) -> list[str]:
+def table(
+    in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: float, score: str, digits: int = 0
+) -> list[str]:
     """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off.
 
     first_hits: if there are any, they are shown too, and are what the dream is compared with: it ends at a hit, since M
@@ -126,7 +131,9 @@ def table(in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: floa
     rows, far_off = [["", *places]], []
     for name in in_dream:
         columns = [fared[name] for fared in places.values()]
-        rows.append([name, *(f"{x.mean():.0f} ± {x.std(ddof=1) / np.sqrt(len(x)):.0f}" for x in columns)])
+        errors = [x.std(ddof=1) / np.sqrt(len(x)) for x in columns]
+        numbers = zip(columns, errors, strict=True)
+        rows.append([name, *(f"{x.mean():.{digits}f} ± {error:.{digits}f}" for x, error in numbers)])
         both = columns[0], columns[-1]
         low, high = sorted(float(x.mean()) for x in both)
         if high > FAR_OFF * low and high - low > NOTABLE * max(x.std() for x in both):

@@ -204,7 +204,7 @@ def test_anchors_that_multiply_are_refused(tmp_path):
 def test_every_number_has_limits_at_both_ends_and_its_default_within_them():
     for key, value, entry in flatten(Experiment()):
         numbers = value if isinstance(value, list) else [value]
-        if key != "controller.inputs" and not isinstance(numbers[0], bool | str):
+        if key != "controller.inputs" and not isinstance(numbers[0], bool | str | dict):
             for ends in (("least", "above"), ("most", "below")):
                 assert sum(math.isfinite(entry.metadata[end]) for end in ends) == 1, key
             assert all(within(number, entry) for number in numbers), key

@@ -14,6 +14,9 @@ const CONTROLS = {
   jump: { keys: ["Space", "ArrowUp", "KeyW"], shown: "↑", face: "▲", moves: {} },
   fire: { keys: ["Space", "ArrowUp", "KeyW"], shown: "Space", face: "●", moves: {} },
 };
+for (let number = 0; number < 10; number++) { // of choices that have no names
+  CONTROLS[number] = { keys: [`Digit${number}`, `Numpad${number}`], shown: number, face: "", moves: {} };
+}
 const OPPOSITE = { left: "right", right: "left" };
 const KINDS = {
   agent: {
@@ -101,11 +104,11 @@ function greet(message) {
     : hello.axes.some((axis) => CONTROLS[name].moves[axis.name]));
   keys = Object.fromEntries(controls.flatMap((name) => CONTROLS[name].keys.map((code) => [code, name])));
   $("axes").replaceChildren(...(hello.choices ? controls.map(chip) : hello.axes.map(bar)));
-  const others = controls.filter((name) => !OPPOSITE[name]);
-  pads(others.length ? [["left", "right"], others] : [["left"], ["right"]]);
+  const sides = controls.filter((name) => OPPOSITE[name]), others = controls.filter((name) => !OPPOSITE[name]);
+  pads(others.length ? [sides, others] : sides.map((name) => [name]));
   const key = (shown) => `<kbd>${shown}</kbd>`, steering = hello.axes.some((axis) => axis.name === "steer");
   $("help").innerHTML = [
-    `${key("←")} ${key("→")} ${steering ? "steer" : "move"}`,
+    ...(sides.length ? [`${key("←")} ${key("→")} ${steering ? "steer" : "move"}`] : []),
     ...others.map((name) => `${key(CONTROLS[name].shown)} ${name}`),
     ...(keys.Space ? [] : [`${key("Space")} start`]),
     ...(hello.kind === "agent" ? [`${key("C")} you or C`] : []),
