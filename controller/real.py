@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import prepare, thread_count
 from experiment.run import Run
-from experiment.schema import Experiment, Hardware
+from experiment.schema import Experiment
 from experiment.workers import Pool
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
 MANY = 1000
 """Episodes that are spread over processes where a world asks for it: starting them takes some seconds."""
+SLICES = 3
+"""For each worker of a cluster: whoever is faster plays more of them."""
 RENEWED = 50_000
 """Episodes after which processes are started anew, since EnvPool keeps some memory of each (26 KB)."""
 
@@ -91,21 +93,26 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
-    def processes(self, episodes: int) -> int:
-        """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
+    def parts(self, episodes: int) -> int:
+        """How many slices so many episodes are played in, at least; where it is one, this process plays it.
+
+        On this machine as many as the settings say, else 1, or one for each core; on a cluster some for each worker.
+        """
+        if self.settings.workers.backend == "ray":
+            return SLICES * self.pool.crew.size()
         spread = self.world.processes and (self.final or episodes >= MANY)
         return self.settings.workers.processes or (thread_count() if spread else 1)
 
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
-        workers, processes = self.settings.workers, self.processes(len(seeds))
-        if workers.backend == "local" and processes <= 1:
+        parts = self.parts(len(seeds))
+        if parts <= 1:
             return self.play_here(parameters, seeds, progress)
         if self.spread > RENEWED:
             self.pool.close()
             self.spread = 0
         self.spread += len(seeds)
-        size = min(self.settings.env.games, -(-len(seeds) // processes))
+        size = min(self.settings.env.games, -(-len(seeds) // parts))
         slices = [
             (part(parameters, first, size), list(seeds[first : first + size])) for first in range(0, len(seeds), size)
         ]
@@ -137,19 +144,23 @@ def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | N
     return parameters[first : first + size] if parameters is not None and parameters.ndim == 2 else parameters
 
 
-def measured(hardware: Hardware) -> Hardware:
-    """With the precision of this process, so that no worker measures and chooses another."""
+def for_workers(settings: Experiment) -> Experiment:
+    """With the precision of this process, so that no worker measures and chooses another, and a core's one thread on Ray."""
     from experiment.backend import keras
 
     bfloat16 = "bfloat16" in keras.config.dtype_policy().name
-    return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")
+    threads = settings.hardware.threads or (1 if settings.workers.backend == "ray" else 0)
+    precision: Literal["bfloat16", "float32"] = "bfloat16" if bfloat16 else "float32"
+    return dataclasses.replace(
+        settings, hardware=dataclasses.replace(settings.hardware, threads=threads, precision=precision)
+    )
 
 
 class Elsewhere:
     """A real world that is sent to a worker, where it stays open: called with slices, parameters and seeds, it plays them."""
 
     def __init__(self, world: RealWorld):
-        self.settings = dataclasses.replace(world.settings, hardware=measured(world.settings.hardware))
+        self.settings = for_workers(world.settings)
         self.run, self.final, self.patience = world.run, world.final, world.patience
         self.weights = world.agent.weights()
 

@@ -32,8 +32,6 @@ SLOW, SLOW_SECONDS = 2.0, 2.0
 """A task is late when it takes so many times as long as half of the others did, and so many seconds more."""
 STARTING = -1
 """In the place of a task's index."""
-JOIN_SECONDS = 5.0
-"""How long a process may take to end by itself."""
 
 
 class Answer(NamedTuple):
@@ -230,11 +228,9 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
 
     def close(self) -> None:
         """End all workers; those of a later call are new ones."""
-        for worker in list(self.busy):
-            self.end(worker)
         if self.opened is not None:
             self.opened.close()
-        self.opened, self.idle = None, []
+        self.opened, self.idle, self.busy = None, [], {}
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -298,14 +294,11 @@ class Processes:
         self.ending.append(process)
 
     def close(self) -> None:
-        for worker in self.members:
-            worker.close()  # which ends it, and what it has open
-        self.ending += [member.process for member in self.members.values()]
+        for worker in [*self.members]:
+            self.end(worker)
         for process in self.ending:
-            process.join(JOIN_SECONDS)
-            process.kill()
             process.join()
-        self.members, self.ending = {}, []
+        self.ending = []
 
 
 def work(pipe: Any, parent: int, tensorflow: bool = False, core: int | None = None) -> None:

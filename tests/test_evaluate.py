@@ -311,9 +311,9 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
     settings = dataclasses.replace(CARRACING, env=Env(name=world, max_steps=1000), workers=Workers())
     monkeypatch.setattr("controller.real.thread_count", lambda: 2)
-    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == (2 if spread else 1)
+    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == (2 if spread else 1)
     settings = dataclasses.replace(settings, workers=Workers(processes=3))
-    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == 3
+    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == 3
 
 
 def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
