@@ -7,6 +7,7 @@ What the environment itself cuts short is a truncation, as after env.max_steps.
 """
 
 import functools
+import importlib.util
 import inspect
 import json
 import os
@@ -87,7 +88,14 @@ class Game:
 
 
 def opened(id: str, kwargs: dict[str, Any], view: str) -> gymnasium.Env[Any, Any]:
-    """The environment itself, which renders unless `view` is its observation."""
+    """The environment itself, which renders unless `view` is its observation.
+
+    A folder without a module, such as `runs`, is not taken for a package: nothing that lies in a run folder is executed.
+    """
+    package = id.partition(":")[0].partition(".")[0] if ":" in id else ""
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is not None and spec.origin is None:
+        raise UsageProblem(f"env.id={id} cannot be opened: {package} is a folder, not a module")
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # pygame looks for a display otherwise, and complains
     modes: dict[str, Any] = {} if view == "observation" else {"render_mode": "rgb_array"}
     try:

@@ -143,6 +143,14 @@ def test_what_cannot_work_is_refused_in_one_line(overrides, words):
     assert "\n" not in caught.value.line() and caught.value.exit_code == 2
 
 
+def test_nothing_that_lies_in_a_run_folder_is_executed(tmp_path, monkeypatch):
+    (tmp_path / "somebodys").mkdir()
+    (tmp_path / "somebodys" / "code.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Problem, match="somebodys is a folder, not a module"):
+        world_of(settings("env.id=somebodys.code:World-v0"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where the whole pipeline was run, as a user runs it; the world's module lies there, too."""
