@@ -5,55 +5,41 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from controller.agent import Agent, AgentPlayer, Recording, agent_with, load_agent
+from controller.agent import Agent, AgentPlayer, Recording, load_agent
 from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
-from experiment.hardware import prepare, thread_count
+from experiment.hardware import thread_count
 from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.workers import Pool
+from experiment.schema import Experiment, Hardware
+from experiment.workers import run_tasks
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
 MANY = 1000
 """Episodes that are spread over processes where a world asks for it: starting them takes some seconds."""
-SLICES = 3
-"""For each worker of a cluster: whoever is faster plays more of them."""
-RENEWED = 50_000
-"""Episodes after which processes are started anew, since EnvPool keeps some memory of each (26 KB)."""
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     """The real world of a run: `with RealWorld(settings, run) as world: world.play(parameters, seeds)`.
 
     final: whether it is the one that final figures are measured in (for CarRacing Gymnasium's own, not EnvPool's).
-    patience: see controller.patience. pool: another real world's of this run, to be shared with it. V, M, the games and the
-    workers are opened when they are first needed, and kept.
+    patience: see controller.patience. V, M and the games themselves are opened when they are first needed, and kept.
     """
 
-    def __init__(
-        self, settings: Experiment, run: Run, final: bool = False, patience: int = 0, pool: Pool | None = None
-    ):
+    def __init__(self, settings: Experiment, run: Run, final: bool = False, patience: int = 0):
         self.settings, self.run, self.final, self.patience = settings, run, final, patience
         self.world = world_of(settings)
         self.opened: Vector | None = None
-        self.pool = pool or Pool(settings.workers, settings.workers.processes or thread_count(), tensorflow=True)
-        self.spread = 0
-        """Episodes that the workers have played."""
 
     @functools.cached_property
     def agent(self) -> Agent:
         """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
-
-    @functools.cached_property
-    def elsewhere(self) -> "Elsewhere":
-        """This world for a worker, with the agent's weights."""
-        return Elsewhere(self)
 
     def games(self, episodes: int) -> Vector:
         """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""
@@ -93,31 +79,24 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
-    def parts(self, episodes: int) -> int:
-        """How many slices so many episodes are played in, at least; where it is one, this process plays it.
-
-        On this machine as many as the settings say, else 1, or one for each core; on a cluster some for each worker.
-        """
-        if self.settings.workers.backend == "ray":
-            return SLICES * self.pool.crew.size()
+    def processes(self, episodes: int) -> int:
+        """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
         spread = self.world.processes and (self.final or episodes >= MANY)
         return self.settings.workers.processes or (thread_count() if spread else 1)
 
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
-        parts = self.parts(len(seeds))
-        if parts <= 1:
+        workers, processes = self.settings.workers, self.processes(len(seeds))
+        if workers.backend == "local" and processes <= 1:
             return self.play_here(parameters, seeds, progress)
-        if self.spread > RENEWED:
-            self.pool.close()
-            self.spread = 0
-        self.spread += len(seeds)
-        size = min(self.settings.env.games, -(-len(seeds) // parts))
+        settings = dataclasses.replace(self.settings, hardware=measured(self.settings.hardware))
+        size = min(settings.env.games, -(-len(seeds) // processes))
         slices = [
             (part(parameters, first, size), list(seeds[first : first + size])) for first in range(0, len(seeds), size)
         ]
+        play_elsewhere = functools.partial(play_slice, settings, self.run.path, self.final, self.patience)
         results: dict[int, Played] = {}
-        for index, result in self.pool.run(self.elsewhere, slices):
+        for index, result in run_tasks(play_elsewhere, slices, workers, processes, tensorflow=True):
             results[index] = result
             if progress is not None:
                 progress(len(result.returns))
@@ -136,7 +115,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-        self.pool.close()
 
 
 def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | None:
@@ -144,33 +122,20 @@ def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | N
     return parameters[first : first + size] if parameters is not None and parameters.ndim == 2 else parameters
 
 
-def for_workers(settings: Experiment) -> Experiment:
-    """With the precision of this process, so that no worker measures and chooses another, and a core's one thread on Ray."""
+def measured(hardware: Hardware) -> Hardware:
+    """With the precision of this process, so that no worker measures and chooses another."""
     from experiment.backend import keras
 
     bfloat16 = "bfloat16" in keras.config.dtype_policy().name
-    threads = settings.hardware.threads or (1 if settings.workers.backend == "ray" else 0)
-    precision: Literal["bfloat16", "float32"] = "bfloat16" if bfloat16 else "float32"
-    return dataclasses.replace(
-        settings, hardware=dataclasses.replace(settings.hardware, threads=threads, precision=precision)
-    )
+    return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")
 
 
-class Elsewhere:
-    """A real world that is sent to a worker, where it stays open: called with slices, parameters and seeds, it plays them."""
+def play_slice(
+    settings: Experiment, run: Path, final: bool, patience: int, task: tuple[np.ndarray | None, list[int]]
+) -> Played:
+    """Some episodes of a run's agent, its parameters and their seeds, in whatever process is given them."""
+    from experiment.hardware import prepare
 
-    def __init__(self, world: RealWorld):
-        self.settings = for_workers(world.settings)
-        self.run, self.final, self.patience = world.run, world.final, world.patience
-        self.weights = world.agent.weights()
-
-    @functools.cached_property
-    def world(self) -> RealWorld:
-        """Opened by the first call."""
-        prepare(self.settings.hardware)
-        world = RealWorld(self.settings, self.run, self.final, self.patience)
-        world.agent = agent_with(self.settings, self.weights)
-        return world
-
-    def __call__(self, task: tuple[np.ndarray | None, list[int]]) -> Played:
-        return self.world.play_here(*task)
+    prepare(settings.hardware)
+    with RealWorld(settings, Run(run), final, patience) as world:
+        return world.play_here(*task)

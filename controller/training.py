@@ -139,10 +139,7 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
         start = load_controller(folder.previous.controller, policy).mean
     check_that_nothing_depends_on(settings, folder)
     gone_on = saved(folder, "real").exists()
-    with (
-        RealWorld(settings, folder) as world,
-        RealWorld(settings, folder, patience=wanted.patience, pool=world.pool) as track,
-    ):
+    with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
         if wanted.generations and not gone_on:
             dream = load_dream(settings, folder)
             in_dream = InDream(settings, dream, policy)

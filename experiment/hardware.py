@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,11 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see experiment/__init__.py; a user's is dropped by then
-    with silence():
-        import tensorflow  # noqa: F401
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """In the block nothing is written to stderr, not even past Python."""
     terminal = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        yield
+        import tensorflow  # noqa: F401
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)

@@ -1,23 +1,23 @@
-"""Tasks that can be done anywhere: in this process, in processes of this machine, or on a Ray cluster.
+"""One interface for tasks that can be done anywhere: in this process, in processes of this machine, or on Ray.
 
-A task is one picklable argument of a function, and its result depends on nothing else, so that the results are the same
-however the tasks are spread and however often one has to be done again. Start with `Pool`, which hands the tasks out.
-Who does them is a crew: `Processes` here, or `experiment.cluster.Cluster`.
+A task is one picklable argument of a top-level function, and its result depends on nothing else, so that
+the results are the same however the tasks are spread and however often one has to be done again.
 """
 
 import contextlib
+import logging
 import multiprocessing.connection
 import os
 import signal
-import statistics
+import socket
 import threading
 import time
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess as Process
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from experiment.hardware import import_tensorflow, own_cores
 from experiment.problem import Problem
@@ -26,283 +26,119 @@ from experiment.schema import Workers
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-MAX_DEATHS = 3
-"""How many workers in a row may die of one task, or as they start."""
-SLOW, SLOW_SECONDS = 2.0, 2.0
-"""A task is late when it takes so many times as long as half of the others did, and so many seconds more."""
-STARTING = -1
-"""In the place of a task's index."""
-
 
 class Answer(NamedTuple):
-    """A worker's answer to a task: its result, or the exception that it raised. The first says that the worker is there."""
+    """A worker process's answer to a task: its result, or the exception that it raised."""
 
     result: Any = None
     error: Exception | None = None
 
 
-class Function(NamedTuple):
-    """What a call's tasks are given to. It goes out to a worker once, which knows it by its number from then on."""
-
-    number: int
-    call: Callable[[Any], Any]
+MAX_DEATHS = 3
+"""How many workers in a row may die of one task."""
 
 
-class Crew(Protocol):
-    """Where workers come from; a worker is whatever the crew knows it by."""
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: Workers,
+    default_processes: int = 1,
+    tensorflow: bool = False,
+    pin: bool = False,
+) -> Iterator[tuple[int, Result]]:
+    """Do every task and yield (its index, its result) as they end.
 
-    advice: str
-    """What to do where workers keep dying."""
-    uneven: bool
-    """Whether some workers may be much slower than others, or out of reach: late tasks are then begun a second time."""
+    default_processes: where the settings leave their number open. tensorflow: whether the tasks need it; processes then
+    import it first, without its messages. pin: where there is a process for each core, it and what it starts stay on one;
+    for tasks that talk to a process of their own and wait for its answer, which comes much sooner on the same core.
 
-    def size(self) -> int:
-        """How many workers can be at work, at present."""
-
-    def start(self) -> Any:
-        """Begin to start a worker. It answers as soon as it is there."""
-
-    def give(self, worker: Any, function: Function, task: Any) -> None:
-        """Have a worker do a task."""
-
-    def wait(self) -> list[tuple[Any, Answer | None]]:
-        """Wait for answers, None of a worker that has died; there may be none yet."""
-
-    def end(self, worker: Any) -> None:
-        """End a worker at once."""
-
-    def close(self) -> None:
-        """End all."""
-
-
-class Call:
-    """What a call of `Pool.run` still has to do."""
-
-    def __init__(self, tasks: int, kept: Sequence[Any]):
-        self.left, self.waiting = set(range(tasks)), deque(range(tasks))
-        self.deaths: Counter[int] = Counter()
-        """Workers that have died of each task, and in a row as they started (STARTING)."""
-        self.kept = set(kept)
-        """Workers of earlier calls that have not answered in this one: they may be dead already."""
-        self.seconds: list[float] = []
-        """How long each task took that is done."""
-
-
-class Doing(NamedTuple):
-    """What a worker is busy with: a task of a call, since when; or STARTING, for whichever call is then."""
-
-    call: Call | None = None
-    task: int = STARTING
-    since: float = 0.0
-
-
-class Pool(contextlib.AbstractContextManager["Pool"]):
-    """Workers that are kept: `with Pool(settings.workers, 2) as pool: for index, result in pool.run(function, tasks): ...`.
-
-    They start when they are first needed, and end with the block, or with this process however that ends.
-
-    processes: how many, on this machine; if that or the tasks are one, this process does it. tensorflow: whether the tasks
-    need it; processes then import it first, without its messages. pin: where there is a process for each core, it and what
-    it starts stay on one; for tasks that talk to a process of their own and wait for its answer, which comes much sooner
-    on the same core.
+    A worker that dies is replaced, and the tasks that it had are done again. An exception raised by a task
+    is raised here. After that, or Ctrl-C, or when the caller asks for no more results, no task goes on.
+    Raises Problem if workers keep dying, or if Ray is asked for and missing.
     """
-
-    def __init__(self, workers: Workers, processes: int = 1, tensorflow: bool = False, pin: bool = False):
-        self.workers, self.processes, self.tensorflow, self.pin = workers, processes, tensorflow, pin
-        self.opened: Crew | None = None
-        self.idle: list[Any] = []
-        self.busy: dict[Any, Doing] = {}
-        self.functions: list[Function] = []
-
-    @property
-    def crew(self) -> Crew:
-        """Opened when it is first needed. Raises Problem if Ray is asked for, and is missing or out of reach."""
-        if self.opened is None:
-            if self.workers.backend == "ray":
-                from experiment.cluster import Cluster
-
-                self.opened = Cluster(self.workers)
-            else:
-                self.opened = Processes(self.processes, self.tensorflow, self.pin)
-        return self.opened
-
-    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """Do every task and yield (its index, its result) as they end.
-
-        function: is sent to a worker once and stays there, with all that it keeps in itself.
-
-        A worker that dies is replaced, and what it was at is done again, before anything else. An exception raised by a
-        task is raised here. After that, or Ctrl-C, or when the caller asks for no more results, no task goes on.
-        Raises Problem if workers keep dying.
-        """
-        if self.workers.backend == "local" and min(self.processes, len(tasks)) <= 1:
-            for index, task in enumerate(tasks):
-                yield index, function(task)
-            return
-        numbered, call = self.numbered(function), Call(len(tasks), self.idle)
-        try:
-            while call.left:
-                while len(self.idle) + len(self.busy) < min(self.crew.size(), len(call.left)):
-                    self.busy[self.crew.start()] = Doing()
-                while self.idle and (following := self.next(call)) is not None:
-                    worker = self.idle.pop()
-                    self.busy[worker] = Doing(call, following, time.monotonic())
-                    self.crew.give(worker, numbered, tasks[following])
-                answers = self.crew.wait()
-                answers.sort(key=lambda item: bool(item[1] and item[1].error))  # last, so that no result is lost
-                for worker, answer in answers:
-                    if answer is None:
-                        self.bury(worker, call, function)
-                    elif (done := self.hear(worker, answer, call)) is not None:
-                        yield done, answer.result
-        finally:
-            if call.left:
-                for worker in [worker for worker, doing in self.busy.items() if doing.call is call]:
-                    self.end(worker)
-
-    def numbered(self, function: Callable[[Any], Any]) -> Function:
-        """The function with its number, a new one if it has none."""
-        for known in self.functions:
-            if known.call is function:
-                return known
-        self.functions.append(Function(len(self.functions), function))
-        return self.functions[-1]
-
-    def next(self, call: Call) -> int | None:
-        """A task for a worker that has nothing to do: one that waits, or the latest one, to be begun a second time."""
-        if call.waiting:
-            return call.waiting.popleft()
-        if not self.crew.uneven or not call.seconds:
-            return None
-        times = Counter(doing.task for doing in self.at_work(call))
-        oldest = min(
-            (doing for doing in self.at_work(call) if times[doing.task] == 1),
-            key=lambda doing: doing.since,
-            default=None,
-        )
-        late = SLOW_SECONDS + SLOW * statistics.median(call.seconds)
-        return oldest.task if oldest is not None and time.monotonic() - oldest.since > late else None
-
-    def at_work(self, call: Call) -> list[Doing]:
-        """What is being done of what is left of a call."""
-        return [doing for doing in self.busy.values() if doing.call is call and doing.task in call.left]
-
-    def hear(self, worker: Any, answer: Answer, call: Call) -> int | None:
-        """Take an answer in; returns the task of this call that is done with it, if it is the first answer to one."""
-        doing = self.busy.pop(worker)
-        call.kept.discard(worker)
-        first = doing.call is call and doing.task in call.left
-        if answer.error is None:
-            self.idle.append(worker)
-        else:
-            self.crew.end(worker)  # what it has open may be in the middle of something
-            if first:
-                raise answer.error
-        if doing.call is None:
-            call.deaths[STARTING] = 0
-        if not first or answer.error is not None:
-            return None
-        call.left.remove(doing.task)
-        call.seconds.append(time.monotonic() - doing.since)
-        return doing.task
-
-    def bury(self, worker: Any, call: Call, function: Callable[[Any], Any]) -> None:
-        """Let a worker go that has died, and put what it was at before all that waits."""
-        doing = self.busy.get(worker)
-        self.end(worker)  # it may only be deaf, or out of reach
-        if doing is None or doing.call not in (call, None):
-            return
-        if worker not in call.kept:
-            call.deaths[doing.task] += 1
-        if call.deaths[doing.task] >= MAX_DEATHS:
-            name = f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
-            raise Problem(f"workers died {MAX_DEATHS} times in a row while doing {name}: {self.crew.advice}")
-        if doing.call is call and doing.task in call.left - {other.task for other in self.at_work(call)}:
-            call.waiting.appendleft(doing.task)
-
-    def end(self, worker: Any) -> None:
-        """End a worker at once, whatever it does."""
-        if self.busy.pop(worker, None) is None:
-            self.idle.remove(worker)
-        self.crew.end(worker)
-
-    def close(self) -> None:
-        """End all workers; those of a later call are new ones."""
-        if self.opened is not None:
-            self.opened.close()
-        self.opened, self.idle, self.busy = None, [], {}
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    if workers.backend == "ray":
+        yield from run_on_ray(function, tasks, workers.address)
+        return
+    processes = min(workers.processes or default_processes, len(tasks))
+    if processes > 1:
+        yield from run_in_processes(function, tasks, processes, tensorflow, pin)
+    else:
+        for index, task in enumerate(tasks):
+            yield index, function(task)
 
 
-class Member(NamedTuple):
-    """A process of this machine."""
+def run_in_processes(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    processes: int,
+    tensorflow: bool = False,
+    pin: bool = False,
+) -> Iterator[tuple[int, Result]]:
+    """`run_tasks` in processes that are started afresh (not forked) and die with this one.
 
-    process: Process
-    core: int | None
-    """The only one that it runs on, if there is one."""
-    knows: set[int]
-    """The functions that it has."""
-
-
-class Processes:
-    """A crew of processes that are started afresh (not forked) and die with this one.
-
-    Each has a pipe, by which it is known here: the queues of Python's own pools need semaphores, which the system keeps
-    for good where this process is killed together with those that it started.
+    Each has a pipe: the queues of Python's own pools need semaphores, which the system keeps for good where this process
+    is killed together with those that it started.
     """
+    cores = own_cores() if pin and processes == len(own_cores()) else [None] * processes
+    waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
+    running: dict[Any, tuple[Process, int | None, int]] = {}
+    """A pipe to a process, the process, its core if it has one to itself, and its task."""
+    ending: list[Process] = []
 
-    advice = "is the machine out of memory? Use fewer with workers.processes=1"
-    uneven = False
-
-    def __init__(self, processes: int, tensorflow: bool, pin: bool):
-        self.processes, self.tensorflow = processes, tensorflow
-        self.cores: list[int | None] = [*own_cores()] if pin and processes == len(own_cores()) else [None] * processes
-        self.members: dict[Any, Member] = {}
-        self.ending: list[Process] = []
-        resource_tracker.ensure_running()  # with the first process it would be started too, and let Ctrl-C through to that
-
-    def size(self) -> int:
-        return self.processes
-
-    def start(self) -> Any:
+    def start(core: int | None, index: int) -> None:
         ours, theirs = multiprocessing.Pipe()
-        core = self.cores.pop(0)
-        process = Process(target=work, args=(theirs, os.getpid(), self.tensorflow, core), daemon=True)
+        process = Process(target=work, args=(theirs, function, os.getpid(), tensorflow, core), daemon=True)
         with without_interrupts():
             process.start()
-            self.members[ours] = Member(process, core, set())
+            running[ours] = process, core, index
         theirs.close()
-        return ours
+        give(ours, index)
 
-    def give(self, worker: Any, function: Function, task: Any) -> None:
-        knows = self.members[worker].knows
+    def give(pipe: Any, index: int) -> None:
         with contextlib.suppress(ConnectionError):  # it has died: that is found where its answer is waited for
-            worker.send((function.number, None if function.number in knows else function.call, task))
-        knows.add(function.number)
+            pipe.send(tasks[index])
 
-    def wait(self) -> list[tuple[Any, Answer | None]]:
-        ready = multiprocessing.connection.wait([*self.members])
-        return [(worker, answer_of(worker)) for worker in ready]
-
-    def end(self, worker: Any) -> None:
-        process, core, _ = self.members.pop(worker)
-        process.kill()
-        worker.close()
-        self.cores.append(core)
-        self.ending.append(process)
-
-    def close(self) -> None:
-        for worker in [*self.members]:
-            self.end(worker)
-        for process in self.ending:
+    resource_tracker.ensure_running()  # with the first process it would be started too, and let Ctrl-C through to that
+    try:
+        for core in cores:
+            start(core, waiting.popleft())
+        while running:
+            ready: list[Any] = multiprocessing.connection.wait([*running])
+            answers = [(pipe, answer_of(pipe)) for pipe in ready]
+            answers.sort(key=lambda item: bool(item[1] and item[1].error))  # last, so that no result is lost
+            for pipe, answer in answers:
+                process, core, index = running[pipe]
+                if answer is None:
+                    deaths[index] += 1
+                    advice = "is the machine out of memory? Use fewer with workers.processes=1"
+                    check_deaths(deaths[index], "worker processes", function, advice)
+                    del running[pipe]
+                    process.kill()  # it may only be deaf
+                    ending.append(process)
+                    start(core, index)
+                    continue
+                if answer.error is not None:
+                    raise answer.error
+                if waiting:
+                    running[pipe] = process, core, waiting[0]
+                    give(pipe, waiting.popleft())
+                else:
+                    del running[pipe]
+                    pipe.close()  # which ends it
+                    ending.append(process)
+                yield index, answer.result
+    finally:
+        for process, *_ in running.values():
+            process.kill()
+            ending.append(process)
+        for process in ending:
             process.join()
-        self.ending = []
 
 
-def work(pipe: Any, parent: int, tensorflow: bool = False, core: int | None = None) -> None:
-    """What a worker process does: say that it is there, and answer every task that comes, on `core` if it has one to itself.
+def work(
+    pipe: Any, function: Callable[[Task], Any], parent: int, tensorflow: bool = False, core: int | None = None
+) -> None:
+    """What a worker process does: answer every task that comes, on `core` if it has one to itself.
 
     Ctrl-C is the parent's to handle, and the process ends when the parent is gone.
     """
@@ -318,18 +154,15 @@ def work(pipe: Any, parent: int, tensorflow: bool = False, core: int | None = No
     threading.Thread(target=watch, daemon=True).start()
     if tensorflow:
         import_tensorflow()
-    functions: dict[int, Callable[[Any], Any]] = {}
-    answer = Answer()
     with contextlib.suppress(EOFError, ConnectionError):  # nothing more comes, or nobody waits for it
         while True:
-            pipe.send(answer)
-            number, function, task = pipe.recv()
-            functions.setdefault(number, function)
+            task = pipe.recv()
             try:
-                answer = Answer(functions[number](task))
+                answer = Answer(function(task))
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 answer = Answer(error=error)
+            pipe.send(answer)
 
 
 def answer_of(pipe: Any) -> Answer | None:
@@ -338,6 +171,13 @@ def answer_of(pipe: Any) -> Answer | None:
         return pipe.recv()
     except (EOFError, ConnectionError):
         return None
+
+
+def check_deaths(deaths: int, who: str, function: Callable[..., Any], advice: str) -> None:
+    """Raise Problem if too many workers have died of one task."""
+    if deaths >= MAX_DEATHS:
+        doing = f"{function.__module__}.{function.__name__}"
+        raise Problem(f"{who} died {MAX_DEATHS} times in a row while doing {doing}: {advice}") from None
 
 
 @contextlib.contextmanager
@@ -359,3 +199,78 @@ def without_interrupts() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
             if came:
                 signal.raise_signal(signal.SIGINT)
+
+
+def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[tuple[int, Result]]:
+    """`run_tasks` on actors of a Ray cluster, at most one for each of its cores.
+
+    Actors and not Ray's own tasks, because these can only be ended by `ray.cancel`, which now and then lets one go on, or
+    ends this process where it races with a task that is about to start.
+    """
+    ray = connect_to_ray(address)
+    start = ray.remote(num_cpus=1)(RayWorker).remote
+    left = dict(enumerate(tasks))
+    waiting = deque(left)
+    running: dict[Any, tuple[Any, int | None, int]] = {}
+    """The worker that an answer comes from, its task (None while it starts), and how many before it died in a row."""
+
+    def begin(worker: Any, index: int | None, deaths: int = 0) -> None:
+        reference = worker.answer.remote() if index is None else worker.do.remote(function, left[index])
+        running[reference] = worker, index, deaths
+
+    try:
+        for _ in range(min(len(tasks), int(ray.cluster_resources().get("CPU", 1)))):
+            begin(start(), None)
+        while left:
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            worker, index, deaths = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                ray.kill(worker)
+                raise error.cause from None
+            except ray.exceptions.RayActorError:
+                ray.kill(worker)  # it may only be out of reach
+                advice = "is a machine out of memory, or without this project?"
+                check_deaths(deaths + 1, "Ray's workers", function, advice)
+                begin(start(), index, deaths + 1)
+                continue
+            if waiting:
+                begin(worker, waiting.popleft())
+            else:
+                ray.kill(worker)
+            if index is not None:
+                del left[index]
+                yield index, result
+    finally:
+        for worker, *_ in running.values():
+            ray.kill(worker)
+
+
+class RayWorker:
+    """A process of a Ray cluster that does one task at a time."""
+
+    def answer(self) -> None:
+        """Return as soon as the process runs: where a cluster is busy, that takes a while, and others have the tasks."""
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        return function(task)
+
+
+def connect_to_ray(address: str) -> Any:
+    """The module `ray`, connected to the cluster at the address, or to one on this machine where that is empty."""
+    try:
+        import ray
+    except ImportError:
+        raise Problem("workers.backend=ray needs Ray: install it with `bash launch_scripts/setup.bash ray`") from None
+    if not ray.is_initialized():
+        try:
+            if ":" in address and "://" not in address:  # where nothing listens, Ray would try for several minutes
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=5).close()
+            ray.init(
+                address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
+        except (OSError, ValueError) as error:
+            raise Problem(f"cannot reach a Ray cluster at workers.address={address}: {error}") from None
+    return ray

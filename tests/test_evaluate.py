@@ -1,14 +1,13 @@
 """The reported figures: statistics, tables, what is measured once, pictures, slices, and the sweep."""
 
 import dataclasses
-import pickle
 
 import numpy as np
 import pytest
 
 from controller.evolution import Evolution
 from controller.policy import policy_from
-from controller.real import RealWorld
+from controller.real import RealWorld, play_slice
 from controller.scores import (
     Row,
     once,
@@ -25,7 +24,6 @@ from experiment.files import read_json
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
-from experiment.workers import Pool
 from tests.fake import FakeGames, fake_world, length, save_untrained
 
 SETTINGS = Experiment(
@@ -152,9 +150,7 @@ def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, ca
 def test_slices_give_what_the_whole_gives(run, evaluated):
     seeds = evaluated["game"]["seeds"]
     controller = load_controller(run.controller, policy_from(SETTINGS)).mean
-    elsewhere = pickle.loads(pickle.dumps(RealWorld(SETTINGS, run, final=True).elsewhere))
-    slices = [elsewhere((controller, part)) for part in (seeds[:1], seeds[1:])]
-    elsewhere.world.close()
+    slices = [play_slice(SETTINGS, run.path, True, 0, (controller, part)) for part in (seeds[:1], seeds[1:])]
     np.testing.assert_array_equal(np.concatenate([played.returns for played in slices]), evaluated["game"]["returns"])
     np.testing.assert_array_equal(np.concatenate([played.lengths for played in slices]), evaluated["game"]["returns"])
     assert len(set(evaluated["game"]["returns"])) > 1
@@ -279,12 +275,12 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     controllers = np.random.default_rng(0).normal(size=(11, policy.size)).astype("float32")
     seeds, told, tasks = list(range(30, 41)), [], []
 
-    def backwards(pool, function, slices):
-        tasks.append((function.final, function.patience, slices[-1][1]))
+    def backwards(function, slices, workers, default_processes, tensorflow):
+        tasks.append((*function.args[2:], slices[-1][1]))
         for index in reversed(range(len(slices))):
             yield index, function(slices[index])
 
-    monkeypatch.setattr(Pool, "run", backwards)
+    monkeypatch.setattr("controller.real.run_tasks", backwards)
     with RealWorld(CARRACING, run, final=True, patience=9) as world:
         whole = [world.play(given, seeds) for given in (controllers, controllers[0], None)]
         assert not tasks
@@ -311,9 +307,9 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
     settings = dataclasses.replace(CARRACING, env=Env(name=world, max_steps=1000), workers=Workers())
     monkeypatch.setattr("controller.real.thread_count", lambda: 2)
-    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == (2 if spread else 1)
+    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == (2 if spread else 1)
     settings = dataclasses.replace(settings, workers=Workers(processes=3))
-    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == 3
+    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == 3
 
 
 def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):

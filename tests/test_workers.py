@@ -14,15 +14,9 @@ import pytest
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
-from experiment.workers import Pool, without_interrupts
+from experiment.workers import run_tasks, without_interrupts
 
 BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=pytest.mark.needs("ray"))]
-
-
-def run_tasks(function, tasks, workers, **options):
-    """In workers that are started for it."""
-    with Pool(workers, workers.processes or 1, **options) as pool:
-        yield from pool.run(function, list(tasks))
 
 
 def square(number: int) -> int:
@@ -104,41 +98,6 @@ def test_workers_that_always_die_are_a_problem(workers):
         list(run_tasks(die, [1, 2], workers))
 
 
-class Remembers:
-    """Says which process it is in, and how many tasks it has had there."""
-
-    def __init__(self):
-        self.tasks = 0
-
-    def __call__(self, _: int) -> tuple[int, int]:
-        self.tasks += 1
-        time.sleep(0.05)
-        return os.getpid(), self.tasks
-
-
-@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
-def test_workers_are_kept_and_what_is_sent_to_them_too(workers):
-    one, other = Remembers(), Remembers()
-    with Pool(workers, workers.processes) as pool:
-        calls = [dict(result for _, result in pool.run(function, range(10))) for function in (one, other, one)]
-        assert calls[0].keys() == calls[1].keys() == calls[2].keys() and len(calls[0]) <= 2
-        assert [sum(call.values()) for call in calls] == [10, 10, 20]
-        with pytest.raises(Problem):
-            list(pool.run(fail, range(2)))
-        assert sorted(pool.run(square, range(3))) == [(0, 0), (1, 1), (2, 4)]
-    assert one.tasks == other.tasks == 0
-
-
-@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
-def test_workers_that_die_between_two_calls_are_replaced(workers):
-    with Pool(workers, workers.processes) as pool:
-        processes = {process for _, (process, _) in pool.run(Remembers(), range(10))}
-        for process in processes:
-            os.kill(process, signal.SIGKILL)
-        again = {process for _, (process, _) in pool.run(Remembers(), range(10))}
-    assert again and not again & processes
-
-
 @pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks into Linux's /dev/shm")
 def test_no_semaphore_is_there_that_a_kill_would_leave():
     before = set(os.listdir("/dev/shm"))
@@ -179,7 +138,8 @@ import sys
 from pathlib import Path
 from experiment.schema import Workers
 from experiment.stage import guard
-from tests.test_workers import linger, run_tasks
+from experiment.workers import run_tasks
+from tests.test_workers import linger
 
 if __name__ == "__main__":
     tasks, workers = [Path(sys.argv[1])] * 6, Workers(backend=sys.argv[2], processes=2)
