@@ -217,6 +217,7 @@ def test_so_do_open_loop_and_sweep(folder):
     assert (folder / "run" / "metrics" / "openloop.csv").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # which another test of this process registered, too
 def test_it_can_be_played(folder, monkeypatch):
     from play.models import load_models
 
