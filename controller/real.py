@@ -20,8 +20,8 @@ from experiment.workers import run_tasks
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
-MANY = 1000
-"""Episodes that are spread over processes where a world asks for it: starting them takes some seconds."""
+FEW, MANY = 4, 1000
+"""Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
@@ -81,7 +81,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
 
     def processes(self, episodes: int) -> int:
         """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
-        spread = self.world.processes and (self.final or episodes >= MANY)
+        spread = self.world.processes and episodes >= (FEW if self.final else MANY)
         return self.settings.workers.processes or (thread_count() if spread else 1)
 
     def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from controller.scores import Record, published_curve, published_episodes, published_rows
-from envs.worlds import world_of
+from envs.worlds import World, world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -96,8 +96,12 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
 def levels(settings: Experiment) -> dict[str, float]:
     """What to compare with: the return that counts as solved, and the paper's random policy."""
     world = world_of(settings)
-    solved = {} if world.solved is None else {"solved": world.solved}
-    return solved | ({"random": world.random[0]} if world.random else {})
+    return solved(world) | ({"random": world.random[0]} if world.random else {})
+
+
+def solved(world: World) -> dict[str, float]:
+    """The return that counts as solved, if any does."""
+    return {} if world.solved is None else {"solved": world.solved}
 
 
 def dream_label(settings: Experiment, dream: Record) -> str:
@@ -115,8 +119,7 @@ def returns_panel(settings: Experiment, game: Record, dream: Record | None, rand
         "random policy, real": random["returns"],
         "published agent, real": published_episodes(settings.env.name),
     }
-    solved = {} if world.solved is None else {"solved": world.solved}
-    return Histogram(samples, world.score, "How episodes end up", solved)
+    return Histogram(samples, world.score, "How episodes end up", solved(world))
 
 
 def loss_panels(run: Run) -> list[Curves]:

@@ -199,6 +199,7 @@ def world_with(env: Env) -> World:
 
 @functools.cache
 def known(options: str) -> World:
+    """The same, once for the same settings, which are given as JSON."""
     game = Game(**json.loads(options))
     space = plain(game)
     spec, fps = game.env.spec, game.env.metadata.get("render_fps") or GymnasiumVector.metadata["render_fps"]

@@ -242,11 +242,13 @@ def typed(node: yaml.Node, kind: Any) -> Any:
 
 
 def untyped(node: yaml.Node) -> Any:
-    """A node's value as that of the first type that it can be; of what is written in quotes, a text."""
+    """A node's value as None, or that of the first type that it can be; of what is written in quotes, a text."""
     if isinstance(node, yaml.SequenceNode):
         return [untyped(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
         return {name.value: untyped(item) for name, item in node.value}
+    if not node.style and node.value in ("null", "~", ""):
+        return None
     for kind in () if node.style else (bool, int, float):
         with contextlib.suppress(ValueError):
             return typed(node, kind)

@@ -48,9 +48,7 @@ def prepare(settings: Hardware, run: Run | None = None) -> str:
     from experiment.backend import keras
 
     use_threads(settings)
-    with contextlib.suppress(
-        RuntimeError
-    ):  # TensorFlow has computed already in this process: its threads stay as they are
+    with contextlib.suppress(RuntimeError):  # has TensorFlow computed in this process already, its threads stay
         tf.config.threading.set_intra_op_parallelism_threads(thread_count())
         tf.config.threading.set_inter_op_parallelism_threads(thread_count())
     precision: str = settings.precision

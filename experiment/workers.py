@@ -87,16 +87,17 @@ def run_in_processes(
 
     def start(core: int | None, index: int) -> None:
         ours, theirs = multiprocessing.Pipe()
-        process = Process(target=work, args=(theirs, function, os.getpid(), tensorflow, core), daemon=True)
+        process = Process(target=work, args=(theirs, os.getpid(), tensorflow, core), daemon=True)
         with without_interrupts():
             process.start()
             running[ours] = process, core, index
         theirs.close()
-        give(ours, index)
+        give(ours, function)
+        give(ours, tasks[index])
 
-    def give(pipe: Any, index: int) -> None:
+    def give(pipe: Any, what: Any) -> None:
         with contextlib.suppress(ConnectionError):  # it has died: that is found where its answer is waited for
-            pipe.send(tasks[index])
+            pipe.send(what)
 
     resource_tracker.ensure_running()  # with the first process it would be started too, and let Ctrl-C through to that
     try:
@@ -121,7 +122,7 @@ def run_in_processes(
                     raise answer.error
                 if waiting:
                     running[pipe] = process, core, waiting[0]
-                    give(pipe, waiting.popleft())
+                    give(pipe, tasks[waiting.popleft()])
                 else:
                     del running[pipe]
                     pipe.close()  # which ends it
@@ -135,10 +136,8 @@ def run_in_processes(
             process.join()
 
 
-def work(
-    pipe: Any, function: Callable[[Task], Any], parent: int, tensorflow: bool = False, core: int | None = None
-) -> None:
-    """What a worker process does: answer every task that comes, on `core` if it has one to itself.
+def work(pipe: Any, parent: int, tensorflow: bool = False, core: int | None = None) -> None:
+    """What a worker process does: answer every task that comes after the function, on `core` if it has one to itself.
 
     Ctrl-C is the parent's to handle, and the process ends when the parent is gone.
     """
@@ -155,6 +154,7 @@ def work(
     if tensorflow:
         import_tensorflow()
     with contextlib.suppress(EOFError, ConnectionError):  # nothing more comes, or nobody waits for it
+        function = pipe.recv()  # only now: its module may import TensorFlow
         while True:
             task = pipe.recv()
             try:

@@ -70,14 +70,8 @@ class Keeper(keras.callbacks.Callback):
     ):
         """keep: which epoch's M; see rnn.keep."""
         super().__init__()
-        self.run, self.keep, self.validate, self.epochs, self.losses, self.bar = (
-            run,
-            keep,
-            validate,
-            epochs,
-            losses,
-            bar,
-        )
+        self.run, self.keep, self.validate = run, keep, validate
+        self.epochs, self.losses, self.bar = epochs, losses, bar
         self.recent: list[dict[str, float]] = []  # since the last row of losses
         self.seconds: list[float] = []  # of every step
 

@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONGEST = ["pipeline", "player_browser", "openloop", "gallery", "nextframe", "evaluate", "evolution", "notebooks"]
-"""The files that take longest: begun first, so that no process is left with one of them when the others are done."""
+"""The files that are thought to take longest: begun first, so that no process is left with one of them when the others are done."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

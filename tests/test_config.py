@@ -34,6 +34,16 @@ def test_paper_preset_is_the_published_experiment():
     assert paper.controller.weight_decay == 0
 
 
+def test_arguments_of_an_environment_have_the_types_that_they_are_written_with(tmp_path):
+    given = "env.kwargs={a: null, b: 010, c: '1', d: [1.5, x], e: {f: true}}"
+    settings = load_config(DOOM.with_name("gymnasium.yaml"), None, ["env.id=CartPole-v1", given])
+    assert settings.env.kwargs == {"a": None, "b": 10, "c": "1", "d": [1.5, "x"], "e": {"f": True}}
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    assert load_config(tmp_path / "config.yaml") == settings
+    with pytest.raises(UsageProblem, match="a is given twice"):
+        load_config(DOOM, None, ["env.kwargs={a: 1, a: 2}"])
+
+
 def test_resolved_config_reads_back(tmp_path):
     settings = load_config(DOOM, "quick", ["dream.temperature=1.3"])
     (tmp_path / "config.yaml").write_text(to_yaml(settings))

@@ -298,7 +298,8 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("world", "final", "episodes", "spread"),
     [
-        ("carracing", True, 3, True),
+        ("carracing", True, 3, False),
+        ("carracing", True, 4, True),
         ("carracing", False, 3, False),
         ("carracing", False, 1000, True),
         ("doom", True, 1000, False),

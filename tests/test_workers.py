@@ -202,6 +202,23 @@ def test_ctrl_c_waits_also_where_a_library_has_threads():
     assert done
 
 
+IMPORTING = """
+from experiment.schema import Experiment, Workers
+from experiment.workers import run_tasks
+
+if __name__ == "__main__":
+    from rnn.dream import drawn_weight  # whose module imports TensorFlow
+
+    print("now", file=__import__("sys").stderr, flush=True)
+    assert len(list(run_tasks(drawn_weight, [Experiment()] * 2, Workers(processes=2), tensorflow=True))) == 2
+"""
+
+
+def test_tensorflow_starts_in_silence_in_workers():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True)
+    assert done.stderr.split("now\n")[1] == ""
+
+
 @pytest.mark.skipif(core_count() < 2, reason="needs two cores")
 def test_a_process_for_each_core_stays_on_one():
     every, tasks = os.sched_getaffinity(0), range(4 * core_count())

@@ -80,18 +80,8 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
             if encoder is None:
                 size, rate = f"{frame.shape[1]}x{frame.shape[0]}", str(Fraction(fps).limit_denominator())
                 given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "-"]
-                wanted = [
-                    "-vcodec",
-                    "libx264",
-                    "-pix_fmt",
-                    "yuv420p",
-                    "-crf",
-                    "18",
-                    "-preset",
-                    "veryfast",
-                    "-tune",
-                    "animation",
-                ]
+                wanted = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "18"]
+                wanted += ["-preset", "veryfast", "-tune", "animation"]
                 encoder = stack.enter_context(_ffmpeg(path, *given, *wanted, "-movflags", "+faststart"))
             encoder.write(np.ascontiguousarray(frame).data)
             count += 1
