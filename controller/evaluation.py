@@ -119,9 +119,11 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
 
 
 def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:
-    """Play the best, the median and the worst real episode again, and film them beside V's reconstruction."""
+    """Play the median real episode again, and the best and the worst if wanted, and film them beside V's reconstruction."""
     order = np.argsort(record["returns"], kind="stable")
-    chosen = {"game": order[len(order) // 2], "game-best": order[-1], "game-worst": order[0]}
+    chosen = {"game": order[len(order) // 2]}
+    if world.settings.evaluate.extremes:
+        chosen |= {"game-best": order[-1], "game-worst": order[0]}
     recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
         label = f"{world.world.score} {record['returns'][index]:,.{world.world.digits}f}, {len(recording.z):,} {world.world.step}s"

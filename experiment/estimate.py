@@ -88,7 +88,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
         if count
     ]
     played = trials + c.real_generations * c.real_population * c.real_episodes
-    filmed, shown = (3 * lasted, dreamed) if last.videos else (0, 0)
+    filmed, shown = ((3 if last.extremes else 1) * lasted, dreamed) if last.videos else (0, 0)
     episodes = f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random"
     return {
         "extract": (

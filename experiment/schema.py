@@ -261,6 +261,7 @@ class Evaluate:
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "those of the sweep", above=0, most=TEMPERATURE)
     videos: bool = setting(True, "whether to record videos")
+    extremes: bool = setting(True, "whether to film the best and the worst real episode, too, not the median one alone")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ and lets it drive 100 tracks that no training used, in Gymnasium's own environme
 what it is going to do and about how long each stage takes on this machine, and last where everything is.
 
 presets (on two cores):
-  quick    at most 6 minutes: the shipped V and M learn a little more, and a new C learns to drive from nothing;
+  quick    at most 5 minutes: the shipped V and M learn a little more, and a new C learns to drive from nothing;
            'quick begin=' begins with random weights, to see that everything works
   laptop   at most 3 hours: an agent that drives; the default
   paper    the published scale; for larger machines

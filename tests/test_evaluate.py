@@ -228,6 +228,9 @@ def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monke
         name: (f"return {returned:,.0f}, {length(seed)} steps", length(seed), True)
         for name, (returned, seed) in expected.items()
     }
+    videos.clear()
+    evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(CARRACING.evaluate, extremes=False)), run)
+    assert set(videos) == {"game"}
 
 
 def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
