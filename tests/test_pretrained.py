@@ -6,17 +6,17 @@ import h5py
 import numpy as np
 import pytest
 
-from controller.export import keep_metrics
 from controller.policy import policy_from
 from controller.real import RealWorld
 from controller.weights import load_controller
-from experiment.config import load_config
+from experiment.config import load_config, to_yaml
 from experiment.hardware import prepare
 from experiment.metrics import read_metrics, write_metrics
-from experiment.pretrained import copy_half, size_of
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
-from experiment.schema import Hardware
+from experiment.schema import Experiment, Hardware
+from gallery.export import copy_half, export, keep_metrics, size_of
+from tests.fake import save_untrained
 
 NAMES = sorted(path.name for path in PRETRAINED.iterdir())
 
@@ -78,7 +78,12 @@ def test_metrics_are_kept_and_those_of_iterations_put_together(tmp_path):
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path):
-    from controller.export import export
-
-    with pytest.raises(Problem, match=r"config.yaml is missing: finish the run first"):
-        export(Run(tmp_path / "run"), tmp_path / "shipped")
+    run, shipped = Run(tmp_path / "run"), tmp_path / "shipped"
+    with pytest.raises(Problem, match="run `python -m vae` or `python -m nextframe` first"):
+        export(run, shipped)
+    settings = Experiment()
+    save_untrained(run, settings)
+    run.config.write_text(to_yaml(settings))
+    with pytest.raises(Problem, match=r"controller\.h5 is missing: finish the run first"):
+        export(run, shipped)
+    assert not shipped.exists()

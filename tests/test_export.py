@@ -12,13 +12,15 @@ import pytest
 from experiment import pretrained
 from experiment.config import load_config
 from experiment.files import read_json, write_json
-from experiment.pretrained import find_run, size_of
+from experiment.hardware import prepare
+from experiment.pretrained import find_run
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
 from experiment.stage import guard
 from extract.rollouts import Rollouts, shard_path
+from gallery import export
+from gallery.export import size_of
 from gallery.stepping import from_window
-from nextframe import export
 from nextframe.model import load_nextframe
 from openloop.__main__ import evaluate_run
 from openloop.predictor import open_run
@@ -41,7 +43,7 @@ def shipped(made, tmp_path, monkeypatch) -> Run:
     """It is shipped as `tiny`."""
     for module in (export, pretrained):
         monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
-    monkeypatch.setattr(sys, "argv", ["nextframe.export", str(made.path), "tiny"])
+    monkeypatch.setattr(sys, "argv", ["gallery.export", str(made.path), "tiny"])
     assert guard(export.main) == 0
     return find_run("tiny")
 
@@ -49,7 +51,8 @@ def shipped(made, tmp_path, monkeypatch) -> Run:
 def check_scores(run: Run) -> None:
     """The shipped model scores what its record says, within half a band of these few windows."""
     settings, stated = load_config(run.config), read_json(run.results)["shipped"]
-    measured = export.measure(settings, run)
+    prepare(settings.hardware)
+    measured = export.measure_windows(settings, run)
     assert measured["windows"] == stated["windows"] == Rollouts(run.rollouts).episodes
     for horizon, at in stated["horizons"].items():
         for curve, (mean, low, high) in at["mse"].items():
@@ -112,14 +115,14 @@ def test_rollouts_of_something_else_are_not_shipped(made, tmp_path):
     with h5py.File(shard_path(run.rollouts, 0), "r+") as file:
         file.attrs["actions"] = 18
     with pytest.raises(Problem, match=r"shard-00000\.h5 was recorded with actions=18, but the settings say 4"):
-        export.export(str(run.path), tmp_path / "shipped")
+        export.export(run, tmp_path / "shipped")
     assert not (tmp_path / "shipped").exists()
 
 
 def test_what_was_not_measured_is_not_shipped(made, tmp_path):
     def exporting(run: Run) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "nextframe.export", str(run.path), "tiny"], capture_output=True, text=True
+            [sys.executable, "-m", "gallery.export", str(run.path), "tiny"], capture_output=True, text=True
         )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         return done.stderr

@@ -1,0 +1,198 @@
+"""`python -m gallery.export RUN NAME`: make a run's models small enough to ship, as the run folder pretrained/NAME."""
+
+import argparse
+import dataclasses
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from controller.report import history
+from experiment.arrays import open_hdf5
+from experiment.config import load_made, to_yaml
+from experiment.files import atomic, write_json
+from experiment.hardware import import_tensorflow, prepare
+from experiment.hdf5 import written
+from experiment.metrics import write_metrics
+from experiment.pretrained import find_run
+from experiment.problem import Problem
+from experiment.run import CONFIG_HEADER, PRETRAINED, Run
+from experiment.schema import Experiment, Openloop
+from experiment.stage import guard
+from extract.recorded import actions_of, open_rollouts
+from extract.rollouts import Episode, Rollouts, new_shard, shard_path
+from openloop.__main__ import is_of, origin
+from openloop.predictor import load_predictor, weights_of
+from openloop.windows import Window, open_recorded
+
+SECTIONS = ("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate", "model", "openloop")
+STARTS = 1000  # moments that dreams can begin at, at most
+WINDOWS = 16  # held-out windows that a player of a next-frame model begins with, at most
+CONTROLLER = ("controller", "controller_real")  # metrics of C, those of several iterations as one
+METRICS = ("vae", "vae_heldout", "rnn", "rnn_losses", "openloop")  # others that are kept, some kilobytes each
+RESULTS = ("machine", "stages", "evaluations", "survival", "openloop")
+COMPRESSION = hdf5plugin.Zstd(clevel=19)  # written once, read by everyone
+TEXT = """
+Make pretrained/NAME from a finished run: its weights in float16, its config, the metrics of its training, and a
+results.json with where it comes from and how it does. It is a run folder: whatever takes one takes this.
+Of V, M and C the moments where dreams begin are kept too; the agent that is shipped plays evaluate.episodes real
+episodes first, so that the figures are its own. Of a next-frame model some of the held-out windows are kept that
+`python -m openloop RUN` has measured it on, so that it can be played and evaluated without any data; the figures of the
+shipped model on these are added.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gallery.export", description=TEXT.strip())
+    parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
+    parser.add_argument("name", metavar="NAME", help="what it is to be called")
+    arguments = parser.parse_args()
+    export(find_run(arguments.run), PRETRAINED / arguments.name)
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write `folder`. Raises Problem if the run is not finished, or its next-frame model was not measured."""
+    trained, shipped, results = weights_of(run), Run(folder), run.read_results()
+    settings = load_made(run.config, SECTIONS)
+    if "nextframe" in trained:
+        settings = as_measured(settings, run)
+        rollouts, _, windows = open_recorded(settings, run)
+        keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
+    elif not run.controller.exists():
+        raise Problem(f"{run.controller} is missing: finish the run first")
+    else:
+        with atomic(shipped.controller) as temporary:
+            shutil.copyfile(run.controller, temporary)
+    with atomic(shipped.config) as temporary:
+        temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
+    for name in trained.values():
+        copy_half(getattr(run, name), getattr(shipped, name))
+    keep_metrics(run, shipped)
+    import_tensorflow()
+    precision = prepare(settings.hardware)
+    kept = {key: results[key] for key in RESULTS if key in results}
+    if "nextframe" in trained:
+        own = kept["shipped"] = {"precision": precision, **measure_windows(settings, shipped)}
+        errors = {
+            k: {curve: f"{mean:.2g}" for curve, (mean, *_) in at["mse"].items()} for k, at in own["horizons"].items()
+        }
+        told = "; ".join(f"{k}: {mse['open_loop']}, copy {mse['copy']}" for k, mse in errors.items())
+        told = f"MSE in its {own['windows']} windows at horizon {told}"
+    else:
+        figures = measure_agent(settings, run, shipped)
+        kept["evaluations"] = {**kept.get("evaluations", {}), **figures}
+        told = "{mean:,.0f} ± {std:,.0f} in {n} real episodes".format(**figures["game"])
+    write_json(shipped.results, kept)
+    print(f"{folder}: {size_of(folder):.1f} MB; {told}")
+
+
+def size_of(folder: Path) -> float:
+    """All files in a folder, in MB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def copy_half(source: Path, target: Path) -> None:
+    """Copy an HDF5 file of weights, its float32 arrays as float16."""
+    with open_hdf5(source, "finish the run first") as old, written(target, libver="earliest") as (new, _):
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                values = item[()]
+                new.create_dataset(name, data=values.astype("float16") if values.dtype == np.float32 else values)
+            else:
+                new.require_group(name)
+            new[name].attrs.update(item.attrs)
+
+        old.visititems(copy)
+        new.attrs.update(old.attrs)
+
+
+def keep_metrics(run: Run, shipped: Run) -> None:
+    """Keep the metrics that a run's curves are drawn from, as far as there are any."""
+    for name in CONTROLLER:
+        if columns := history(run, name):
+            write_metrics(shipped.metrics / f"{name}.csv", columns)
+    for name in METRICS:
+        if (path := run.metrics / f"{name}.csv").exists():
+            with atomic(shipped.metrics / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any]:
+    """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
+    from controller.evaluation import can_dream, measure_dream, measure_real
+    from controller.policy import policy_from
+    from controller.real import RealWorld
+    from controller.weights import load_controller
+    from rnn.dream import load_dream
+    from rnn.model import load_rnn
+    from rnn.starts import Starts, load_starts, made_with, write_starts
+
+    policy = policy_from(settings)
+    controller = load_controller(shipped.controller, policy)
+    figures = {}
+    shipped.results.unlink(missing_ok=True)
+    if can_dream(settings):
+        starts = load_starts(settings, run, load_rnn(run, settings))
+        chosen = np.linspace(0, len(starts.mu) - 1, min(STARTS, len(starts.mu))).astype(int)
+        fewer = Starts(*(part[chosen].astype("float16") for part in starts))
+        write_starts(shipped.starts, fewer, made_with(settings, shipped))
+        dream = load_dream(settings, shipped)
+        temperature = settings.dream.temperature
+        figures["dream"] = measure_dream(settings, dream, policy, controller, temperature, shipped, "dream")
+    with RealWorld(settings, shipped, final=True) as world:
+        figures["game"] = measure_real(world, controller, shipped, "game")
+    return figures
+
+
+def as_measured(settings: Experiment, run: Run) -> Experiment:
+    """The settings that `python -m openloop` has measured these weights with. Raises Problem if it was not run."""
+    record = run.read_results().get("openloop", {})
+    names = {entry.name for entry in dataclasses.fields(Openloop)}
+    used = {name: value for name, value in record.get("of", {}).items() if name in names}
+    settings = dataclasses.replace(settings, openloop=dataclasses.replace(settings.openloop, **used))
+    if not is_of(record, origin(settings, run)):
+        raise Problem(
+            f"the model of {run.path} was not measured yet: run `python -m openloop {shlex.quote(str(run.path))}` first"
+        )
+    return settings
+
+
+def choose(windows: Sequence[Window]) -> list[Window]:
+    """WINDOWS of the windows that the model was measured on, evenly spread over those that last longest."""
+    longest = max(window.steps for window in windows)
+    whole = [window for window in windows if window.steps == longest]
+    return [whole[i] for i in np.linspace(0, len(whole) - 1, min(WINDOWS, len(whole))).astype(int)]
+
+
+def keep_windows(rollouts: Rollouts, windows: Sequence[Window], context: int, shipped: Run) -> None:
+    """Write windows as held-out episodes of their own."""
+    about = {**rollouts.shards[0].attributes, "held_out": True}
+    with new_shard(shard_path(shipped.rollouts, 0), about, compression=COMPRESSION) as shard:
+        for window in windows:
+            part = slice(window.start, window.start + context + window.steps)
+            *series, seed = rollouts.episode(window.episode)
+            frames, actions, rewards, terminated, _ = (values[part] for values in series)
+            cut = (np.arange(len(actions)) == len(actions) - 1) & ~terminated
+            shard.append(Episode(frames, actions, rewards, terminated, cut, seed))
+
+
+def measure_windows(settings: Experiment, shipped: Run) -> dict[str, Any]:
+    """How the shipped model does in the shipped windows, as `python -m openloop` records it."""
+    from openloop.evaluation import evaluate
+    from openloop.report import means_of, record_of
+
+    rollouts, o = open_rollouts(settings, shipped), settings.openloop
+    windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
+    curves = evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o)
+    return record_of(curves, means_of(curves, windows, o), windows, o)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
