@@ -89,6 +89,11 @@ class Run:
         base = self.path.parent.parent if self.iteration > 1 else self.path
         return Run(base if number == 1 else base / ITERATIONS / str(number))
 
+    @property
+    def title(self) -> str:
+        """What the run is called where it is shown: its folder's name, whichever iteration it is."""
+        return Path(os.path.abspath(self.at(1).path)).name
+
     def latest(self) -> "Run":
         """The last iteration that has a controller, or the first where none has; of a single iteration, itself."""
         last = self

@@ -6,10 +6,10 @@ branch.py       dreams that leave a real episode at one moment: under the same a
 latent.py       V's latent space, one dimension at a time
 expected.py     what M expects next, at every moment of an episode
 results.py      curves, histograms and tables of what a run has measured
-compounding.py  open-loop error of several runs
 stepping.py     a model stepped through under actions that are typed
 notebook.py     pictures, plots and videos as a notebook shows them; sliders.py what its reader can change
 pictures.py     the files that `python -m gallery` writes
+export.py       makes of a run what is shipped
 
 Start reading at exhibit.py and branch.py.
 """

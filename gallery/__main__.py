@@ -9,8 +9,7 @@ from pathlib import Path
 from experiment.hardware import import_tensorflow
 from experiment.stage import guard
 
-SEED = 1_000_002
-"""One of those that no training uses."""
+SEED = 1_000_002  # one of those that no training uses
 TEXT = """
 Draw what runs look like, into docs/ or another folder. Of an agent (V, M and C), with ENV its world:
 

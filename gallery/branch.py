@@ -12,10 +12,8 @@ from rnn.dream import Act, Dream, drawn_weight
 from rnn.starts import Starts
 
 Tensor = Any
-CERTAIN = -100.0
-"""A log-variance that draws nothing: the z of the moment is the one that the agent drew."""
-TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)
-"""Those of the paper's table that show most."""
+CERTAIN = -100.0  # a log-variance that draws nothing: the z of the moment is the one that the agent drew
+TEMPERATURES = (0.1, 0.5, 1.0, 1.15, 1.3)  # those of the paper's table that show most
 
 
 class Dreamt(NamedTuple):

@@ -13,8 +13,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from gallery.runs import find_all
 
-SECTIONS = ("env", "vae", "rnn", "dream", "controller")
-"""Settings that an agent is made with."""
+SECTIONS = ("env", "vae", "rnn", "dream", "controller")  # settings that an agent is made with
 
 
 class Exhibit:

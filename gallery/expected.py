@@ -11,10 +11,8 @@ from experiment.backend import ops
 from gallery.exhibit import Exhibit
 from viz.curves import Curves
 
-POINTS = 400
-"""That a density is drawn with."""
-SPREADS = 4.0
-"""Standard deviations to each side of a mixture that are drawn."""
+POINTS = 400  # that a density is drawn with
+SPREADS = 4.0  # standard deviations to each side of a mixture that are drawn
 
 
 class Expected(NamedTuple):

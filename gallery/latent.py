@@ -8,8 +8,7 @@ from controller.agent import Recording
 from gallery.exhibit import Exhibit
 from vae.model import DECODED_AT_ONCE
 
-VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-"""Where a dimension is looked at: V's prior is a standard normal."""
+VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # where a dimension is looked at: V's prior is a standard normal
 
 
 def means(exhibit: Exhibit, recording: Recording) -> np.ndarray:

@@ -15,10 +15,8 @@ from viz.frames import Labelled
 from viz.strips import evenly, strip
 from viz.video import save_mp4, side_by_side
 
-DPI = 90
-"""Of plots: some 15 KB a panel."""
-SCALE = 3
-"""Screen pixels to a pixel of V, in videos."""
+DPI = 90  # of plots: some 15 KB a panel
+SCALE = 3  # screen pixels to a pixel of V, in videos
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -10,29 +10,22 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import OFFLINE
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
-from gallery.compounding import error_panel, measured, relative_panel
 from gallery.exhibit import Exhibit
 from gallery.latent import liveliest, traverse
 from gallery.results import Results
+from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
 from viz.frames import Labelled
 from viz.strips import evenly, save_strip
 from viz.video import save_gif, side_by_side
 
-LIMIT = 2_000_000
-"""Bytes of a GIF, at most."""
-FRAMES = (120, 90, 60, 40, 25)
-"""Of a GIF: as many as the limit allows."""
-SECONDS = 2.0
-"""Of the real world that M dreams beside."""
-DREAMT = 10.0
-"""Seconds of a dream that is shown alone."""
-EPISODE = 1000
-"""Steps of the real world that are looked at, at most."""
-COLUMNS = 9
-"""Frames in a strip."""
-DIMENSIONS = 6
-"""Of V's latent space."""
+LIMIT = 2_000_000  # bytes of a GIF, at most
+FRAMES = (120, 90, 60, 40, 25)  # of a GIF: as many as the limit allows
+SECONDS = 2.0  # of the real world that M dreams beside
+DREAMT = 10.0  # seconds of a dream that is shown alone
+EPISODE = 1000  # steps of the real world that are looked at, at most
+COLUMNS = 9  # frames in a strip
+DIMENSIONS = 6  # of V's latent space
 
 
 def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:

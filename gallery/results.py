@@ -10,7 +10,6 @@ from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.run import Run
 from experiment.schema import Experiment
-from gallery.runs import title
 from viz.curves import Curves, Histogram
 
 SECTIONS = ("env", "dream", "controller")
@@ -20,7 +19,7 @@ class Results:
     """What a run has measured. What it has not is left out: a run without a sweep has no temperatures."""
 
     def __init__(self, run: Run):
-        self.run, self.title = run, title(run)
+        self.run, self.title = run, run.title
         self.settings: Experiment = load_made(run.config, SECTIONS)
         self.world = world_of(self.settings)
         self.evaluations: dict[str, Any] = run.read_results().get("evaluations", {})

@@ -41,8 +41,3 @@ def find_all(names: Sequence[str], opened: Callable[[Run], Any] = lambda run: ru
         except Problem as problem:
             print(f"left out: {problem}")
     return found
-
-
-def title(run: Run) -> str:
-    """What a run is called in pictures: its folder's name, whichever iteration it is."""
-    return run.at(1).path.name

@@ -13,8 +13,7 @@ from gallery.notebook import png
 from gallery.stepping import Steps
 from viz.strips import enlarge, evenly, strip
 
-SCALE = 6
-"""Screen pixels to a pixel of V, where there is one picture."""
+SCALE = 6  # screen pixels to a pixel of V, where there is one picture
 
 
 def temperature_slider(branch: Branch, steps: int, count: int = 10) -> ipywidgets.VBox:

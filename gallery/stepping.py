@@ -19,8 +19,7 @@ from openloop.predictor import Predictor, load_predictor, open_run
 from openloop.windows import Recorded, open_recorded, read_windows
 from viz.frames import to_rgb
 
-MOST = 1000
-"""Steps that one line can ask for."""
+MOST = 1000  # steps that one line can ask for
 
 
 class Steps:
@@ -36,8 +35,7 @@ class Steps:
         self.memory = predictor.begin(seen, window.actions[:, : context - 1], window.numbers)
         self.frames = [np.tile(to_rgb(seen[0, -1]), (1, predictor.draws, 1))]
         """The last recorded frame, and those predicted since, (h, D·w, 3) uint8 each."""
-        self.words = ["recorded"]
-        """The action before each."""
+        self.words = ["recorded"]  # the action before each
 
     @property
     def actions(self) -> str:

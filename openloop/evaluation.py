@@ -30,6 +30,7 @@ from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
+from openloop.table import NAMES
 from openloop.windows import Recorded, Window, read_windows
 from viz.frames import to_unit
 from viz.scores import Scores, score
@@ -95,11 +96,7 @@ def score_batch(predictor: Predictor, recorded: Recorded, context: int) -> dict[
     if predictor.draws > 1:
         best = np.nanmean(draws["open_loop"].mse, axis=2).argmin(axis=1)  # (B,)
         curves["best_of_n"] = Scores(*(part[np.arange(len(best)), best] for part in draws["open_loop"]))
-    return {name: curves[name] for name in CURVES if name in curves}
-
-
-CURVES = ("open_loop", "best_of_n", "mean_frame", "teacher_forced", "copy", "floor")
-"""In the order that they are shown in."""
+    return {name: curves[name] for name in NAMES if name in curves}
 
 
 def evaluate(

@@ -22,10 +22,8 @@ class Predictor(Protocol):
     Frames go in as uint8 (B, h, w, c); c is 1 or 3. Actions are raw, as recorded, (B,) or (B, A) float32.
     """
 
-    title: str
-    """What the model is called in plots."""
-    draws: int
-    """D, predictions it makes of each window: 1 where they are not random."""
+    title: str  # what the model is called in plots
+    draws: int  # D, predictions it makes of each window: 1 where they are not random
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Memory:
         """The memory after C recorded frames (B, C, h, w, c) and the actions between them, (B, C-1) or (B, C-1, A).
@@ -86,6 +84,5 @@ def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]
     return load_made(run.config, (*SECTIONS, *CHANGEABLE), overrides), run
 
 
-SECTIONS = ("env", "extract", "data", "vae", "rnn", "model")
-"""What a predictor and its windows are made with."""
+SECTIONS = ("env", "extract", "data", "vae", "rnn", "model")  # what a predictor and its windows are made with
 CHANGEABLE = ("openloop", "hardware")

@@ -1,5 +1,6 @@
 """What an evaluation leaves behind: the record, CSV files, plots and videos."""
 
+import itertools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,28 +13,17 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
-from openloop.table import UNITS, names
+from openloop.table import NAMES, UNITS
 from openloop.windows import Window
-from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, save_panels
+from viz.curves import DARK_PALETTE, PALETTE, Curves, save_panels
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores
 from viz.video import save_video, side_by_side
 
-HORIZONS = (1, 5, 10, 32, 64)
-"""What is said in the record and in the table."""
-FPS = 10
-"""Of the videos: slower than real time, to be looked at."""
-COLOURS = {
-    "open_loop": BLUE,
-    "best_of_n": VERMILION,
-    "mean_frame": GREEN,
-    "teacher_forced": PURPLE,
-    "copy": ORANGE,
-    "floor": SKY,
-}
-"""Of each curve, whichever others a model has."""
-Means = Mapping[str, Mapping[str, Mean]]
-"""metric -> curve -> mean and band."""
+HORIZONS = (1, 5, 10, 32, 64)  # what is said in the record and in the table
+FPS = 10  # of the videos: slower than real time, to be looked at
+COLOURS = dict(zip(NAMES, PALETTE, strict=False))  # of each curve, whichever others a model has
+Means = Mapping[str, Mapping[str, Mean]]  # metric -> curve -> mean and band
 
 
 def means_of(curves: Mapping[str, Scores], windows: Sequence[Window], settings: Openloop) -> dict[str, dict[str, Mean]]:
@@ -108,7 +98,7 @@ def read_means(run: Run) -> Means:
     values: dict[str, list[list[float]]] = {}
     for row in rows:
         values.setdefault(row["curve"], []).append([float(row[name]) for name in columns_of(Scores._fields)])
-    if not {"open_loop", "copy"} <= values.keys() <= names(1).keys() or len({len(of) for of in values.values()}) > 1:
+    if not {"open_loop", "copy"} <= values.keys() <= NAMES.keys() or len({len(of) for of in values.values()}) > 1:
         raise damaged(path, "it lacks a curve, or a part of one")
     parts = {name: np.array(of).T.reshape(len(Scores._fields), 3, -1) for name, of in values.items()}
     return {
@@ -117,15 +107,39 @@ def read_means(run: Run) -> Means:
     }
 
 
-def error_panel(means: Means, metric: str, draws: int, title: str) -> Curves:
+def curves_panel(means: Means, metric: str, draws: int, title: str) -> Curves:
     """Every curve of a metric against horizon, with its band."""
-    shown = names(draws)
+    shown = {name: NAMES[name].format(draws) for name in means[metric]}
     series = {
         shown[name]: (range(1, len(mean) + 1), mean, np.stack([low, high]))
         for name, (mean, low, high) in means[metric].items()
     }
-    colours = {shown[name]: colour for name, colour in COLOURS.items()}
+    colours = {label: COLOURS[name] for name, label in shown.items()}
     return Curves(series, "horizon (steps)", UNITS[metric], title, colours=colours)
+
+
+def error_panel(run: Run, metric: str = "mse") -> Curves:
+    """The same of a run, metric mse, psnr or ssim. Raises Problem where it has not been measured."""
+    draws = run.read_results().get("openloop", {}).get("draws", 1)
+    return curves_panel(read_means(run), metric, draws, f"{run.title}: {metric.upper()} against horizon")
+
+
+def measured(runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs that `python -m openloop` has measured."""
+    return [run for run in runs if (run.metrics / "openloop.csv").exists()]
+
+
+def relative_panel(runs: Sequence[Run]) -> Curves:
+    """Open-loop MSE of several runs, as a share of the MSE of copying the last frame: below 1, predicting pays."""
+    series = {}
+    for run in runs:
+        curves = read_means(run)["mse"]
+        shares = curves["open_loop"].mean / curves["copy"].mean
+        series[run.title] = range(1, len(shares) + 1), shares
+    heading = "Open-loop error relative to copying"
+    # Here a colour stands for a run, so none of them is that of a curve beside it.
+    colours = dict(zip(series, itertools.cycle(DARK_PALETTE), strict=False))
+    return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1}, colours=colours)
 
 
 def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Openloop, title: str, draws: int) -> None:
@@ -134,7 +148,7 @@ def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Open
     lasting = Curves({"windows": (horizons, alive)}, "horizon (steps)", "windows", "Windows that last so long")
     for metric in means:
         heading = f"{title}: {metric.upper()} against horizon, mean of the windows, {settings.confidence:.0%} band"
-        save_panels(run.plots / f"{metric}_vs_horizon.png", [error_panel(means, metric, draws, heading), lasting])
+        save_panels(run.plots / f"{metric}_vs_horizon.png", [curves_panel(means, metric, draws, heading), lasting])
 
 
 def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> None:

@@ -25,23 +25,17 @@ Tensor = Any
 class Dreams(NamedTuple):
     """D dreams of each of B windows at one moment, N = B·D rows, window-major."""
 
-    state: State
-    """z of the last frame, recorded or dreamt, and h and c of M before it has seen that z."""
-    step: int
-    """Frames seen before this one."""
-    windows: np.ndarray
-    """(B,), their numbers."""
+    state: State  # z of the last frame, recorded or dreamt, and h and c of M before it has seen that z
+    step: int  # frames seen before this one
+    windows: np.ndarray  # (B,), their numbers
 
 
 class Noise(NamedTuple):
     """The random numbers of one frame of N dreams, (N, Z) float32 each."""
 
-    encoding: np.ndarray
-    """Standard normal, for z of a recorded frame."""
-    uniform: np.ndarray
-    """In [0, 1): which Gaussian of the mixture."""
-    normal: np.ndarray
-    """Standard normal: where in it."""
+    encoding: np.ndarray  # standard normal, for z of a recorded frame
+    uniform: np.ndarray  # in [0, 1): which Gaussian of the mixture
+    normal: np.ndarray  # standard normal: where in it
 
 
 def noise(seed: int, windows: np.ndarray, step: int, draws: int, latent_size: int) -> Noise:

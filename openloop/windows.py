@@ -19,10 +19,8 @@ class Window(NamedTuple):
 
     number: int
     episode: int
-    start: int
-    """The step of the episode that the first frame is of."""
-    steps: int
-    """1 to openloop.horizon; fewer where the episode ends."""
+    start: int  # the step of the episode that the first frame is of
+    steps: int  # 1 to openloop.horizon; fewer where the episode ends
 
 
 class Recorded(NamedTuple):

@@ -62,7 +62,7 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
         for what, reason in models.missing.items():
             print(f"play: without the {what} ({one_line(reason)})", flush=True)
         models.warm_up()
-        site = Site(models, run.at(1).path.resolve().name, sessions, hosts)
+        site = Site(models, run.title, sessions, hosts)
         address, port = listening.getsockname()[:2]
         shown = reachable_at(address)
         shown = f"[{shown}]" if ":" in shown else shown

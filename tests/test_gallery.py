@@ -20,12 +20,13 @@ from experiment.metrics import write_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Controller, Dream, Env, Experiment, Hardware, Rnn, Vae
-from gallery import branch, compounding, expected, latent, notebook, sliders, stepping
+from gallery import branch, expected, latent, notebook, sliders, stepping
 from gallery.__main__ import draw
 from gallery.exhibit import Exhibit, open_all
 from gallery.pictures import LIMIT
 from gallery.results import Results
-from gallery.runs import find, find_all, title
+from gallery.runs import find, find_all
+from openloop import report
 from rnn.dream import noise
 from rnn.mixture import sample
 from rnn.model import build_rnn
@@ -222,15 +223,15 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
     assert results.table() == notebook.plot(results.training()) == "This run has not measured that."
     for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
         assert panels() == []
-    assert set(compounding.error_panel(run).series) == {"open loop", "teacher-forced", "copy of the last frame"}
-    assert list(compounding.relative_panel(compounding.measured([run])).series) == ["run"]
+    assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of the last frame"}
+    assert list(report.relative_panel(report.measured([run])).series) == ["run"]
 
 
 def test_a_colour_means_one_thing_in_a_picture():
     agents = [Run(PRETRAINED / name) for name in ("doom", "carracing")]
     everyone = [*agents, Run(PRETRAINED / "breakout")]
     for panels in (
-        [compounding.error_panel(run) for run in everyone] + [compounding.relative_panel(everyone)],
+        [report.error_panel(run) for run in everyone] + [report.relative_panel(everyone)],
         [panel for run in agents for panel in Results(run).training()],
         [panel for run in agents for panel in Results(run).temperatures()],
     ):
@@ -248,16 +249,16 @@ def test_a_colour_means_one_thing_in_a_picture():
 
 def test_compounding_curves_of_several_runs(exhibit, tmp_path):
     runs = [SHIPPED, exhibit.run]
-    assert compounding.measured([*runs, Run(tmp_path)]) == runs
-    panel = compounding.error_panel(SHIPPED, "ssim")
+    assert report.measured([*runs, Run(tmp_path)]) == runs
+    panel = report.error_panel(SHIPPED, "ssim")
     assert "open loop" in panel.series and len(panel.series["copy of the last frame"][0]) == 64
-    relative = compounding.relative_panel(runs)
+    relative = report.relative_panel(runs)
     assert list(relative.series) == ["doom", "small"]
-    mse = compounding.error_panel(SHIPPED).series
+    mse = report.error_panel(SHIPPED).series
     shares = mse["open loop"][1] / mse["copy of the last frame"][1]
     np.testing.assert_allclose(relative.series["doom"][1], shares)
     with pytest.raises(Problem, match=r"no metrics/openloop.csv: run `python -m openloop"):
-        compounding.error_panel(Run(tmp_path))
+        report.error_panel(Run(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +342,7 @@ def test_frames_are_chosen_evenly():
 
 
 def test_runs_are_found_by_name(exhibit, tmp_path, monkeypatch, capsys):
-    assert find("doom").path == SHIPPED.path and title(find("doom")) == "doom"
+    assert find("doom").path == SHIPPED.path and find("doom").title == "doom"
     assert find(str(exhibit.run.path)).path == exhibit.run.path
     monkeypatch.setattr("gallery.runs.PROJECT", exhibit.run.path.parent.parent)
     shutil.copytree(exhibit.run.path, tmp_path / "runs" / "mine")
