@@ -41,8 +41,7 @@ class NextFrame(keras.Model):
         actions = keras.Input((options.context, signature.actions))
         self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
         self.mse = keras.metrics.Mean(name="mse")
-        self.step = tf.function(self.next_frame, reduce_retracing=True)
-        """next_frame, compiled: what rollouts call."""
+        self.step = tf.function(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
         self.built = True
 
     def encode_actions(self, raw: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 
-Track = Callable[..., None]
-"""track(step, picture=None, **numbers)"""
+Track = Callable[..., None]  # track(step, picture=None, **numbers)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ from extract.rollouts import Rollouts
 
 POOL = 8192
 """Windows that shuffled reading mixes: those of some 256 places, whose frames it holds (70 MB of 84 x 84 grey)."""
-AHEAD = 64 << 20
-"""Bytes of finished batches that wait for the consumer, at most."""
+AHEAD = 64 << 20  # bytes of finished batches that wait for the consumer, at most
 
 
 class Clips(NamedTuple):

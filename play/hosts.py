@@ -14,29 +14,18 @@ from typing import NamedTuple
 
 from experiment.problem import UsageProblem, one_line
 
-PORTS = {"http": 80, "https": 443}
-"""Which a browser leaves out."""
+PORTS = {"http": 80, "https": 443}  # which a browser leaves out
 ADDRESS = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?", re.IGNORECASE | re.ASCII)
-SHOWN = 200
-"""Characters of what a request says that are shown."""
-TOLD = 100
-"""Different lines that are told in the terminal."""
+SHOWN = 200  # characters of what a request says that are shown
+ALLOW = "if that is yours, as behind a proxy, start the player with --allow-host"
+TOLD = 100  # different lines that are told in the terminal
 
 
 class Address(NamedTuple):
     """What a Host header says, and an origin after its scheme."""
 
-    name: str
-    """In lower case, without a last dot; an IPv6 address without brackets."""
+    name: str  # in lower case, without a last dot; an IPv6 address without brackets
     port: int | None
-
-
-class Refusal(NamedTuple):
-    """Why a request is not answered."""
-
-    status: int
-    reason: str
-    """One line for the terminal and the page, with what to do."""
 
 
 class Hosts:
@@ -49,33 +38,31 @@ class Hosts:
             name = socket.gethostname().lower()
             self.names |= {name, socket.getfqdn().lower(), f"{name.split('.')[0]}.local"}
 
-    def refusal(self, host: str, origin: str | None) -> Refusal | None:
-        """Why a request with these headers is refused; None where it is not.
+    def refusal(self, host: str, origin: str | None) -> str | None:
+        """Why a request with these headers is refused, in one line, with what to do; None where it is not.
 
         An origin is sent by browsers, with every WebSocket: the address of the page that asks.
         """
-        here = parse_address(host)
+        here, asked = parse_address(host), one_line(host, SHOWN) or "(empty)"
         if origin is not None:
-            scheme, separator, rest = origin.lower().partition("://")
-            there = parse_address(rest) if scheme in PORTS and separator else None
+            scheme, _, rest = origin.lower().partition("://")
+            there = parse_address(rest) if scheme in PORTS else None
             if there is None:
-                return Refusal(403, f"the origin {one_line(origin, SHOWN) or '(empty)'} is not the address of a page")
+                return f"the origin {one_line(origin, SHOWN) or '(empty)'} is not the address of a page"
             if there.name in self.allowed:
                 return None
             default = PORTS[scheme]
             if here is None or (here.name, here.port or default) != (there.name, there.port or default):
-                return Refusal(
-                    403, f"a page of {one_line(origin, SHOWN)} asked for {one_line(host, SHOWN)}; {what_to_do(there)}"
-                )
+                return f"a page of {one_line(origin, SHOWN)} asked for {asked}; {ALLOW} {there.name}"
             # This server speaks no HTTPS and browsers leave the usual port out: a proxy passed this on, and a name
             # that merely points here has none.
             if scheme == "https" or here.port == default:
                 return None
         if here is None:
-            return Refusal(400, f"the host {one_line(host, SHOWN) or '(empty)'} is not a name")
+            return f"the host {asked} is not a name"
         if here.name in self.names or is_address(here.name):  # no address can be pointed elsewhere: any may be its own
             return None
-        return Refusal(400, f"{here.name} is not a name of this machine; {what_to_do(here)}")
+        return f"{here.name} is not a name of this machine; {ALLOW} {here.name}"
 
 
 class Terminal:
@@ -115,11 +102,6 @@ def name_of(text: str) -> str:
             f"--allow-host {one_line(text, SHOWN)}: expected a host's name alone, such as play.example.org"
         )
     return address.name
-
-
-def what_to_do(address: Address) -> str:
-    """About a name that is not known."""
-    return f"if that is yours, as behind a proxy, start the player with --allow-host {address.name}"
 
 
 def is_address(name: str) -> bool:

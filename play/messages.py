@@ -12,15 +12,12 @@ import gymnasium
 
 from envs.worlds import World
 
-LONGEST = 512
-"""Bytes of a message."""
-TEMPERATURES = (0.05, 3.0)
-"""Of the dream, lowest and highest."""
+LONGEST = 512  # bytes of a message
+TEMPERATURES = (0.05, 3.0)  # of the dream, lowest and highest
 SEEDS = 2**31
 RATE, BURST = 150, 150
 """Messages that a session may send a second, and at once after being silent: at most one a frame is needed."""
-FORGIVEN = 5
-"""Messages with a mistake after which a session is closed."""
+FORGIVEN = 5  # messages with a mistake after which a session is closed
 
 
 class Refused(Exception):
@@ -60,8 +57,7 @@ class Axis(NamedTuple):
     name: str
     low: float
     high: float
-    whole: bool = False
-    """Whether it is the number of a choice."""
+    whole: bool = False  # whether it is the number of a choice
 
     def fits(self, value: Any) -> bool:
         """Whether it is such a number."""

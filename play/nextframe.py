@@ -15,8 +15,7 @@ from play.scenes import GameScene, Happened, Models, Scene
 from viz.frames import to_rgb
 
 SECTIONS = ("env", "data", "model")
-STARTS = 200
-"""Held-out moments that a prediction can begin at."""
+STARTS = 200  # held-out moments that a prediction can begin at
 
 
 class NextFrameModels(Models):

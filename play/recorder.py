@@ -12,14 +12,10 @@ import numpy as np
 from experiment.problem import Problem
 from viz.video import save_mp4, side_by_side
 
-HEIGHT = 384
-"""Of a picture in a video, in pixels."""
-LONGEST = 300
-"""Seconds of a recording."""
-KEPT = 20
-"""Finished recordings that the server keeps; the oldest are deleted first."""
-WAITING = 500
-"""Frames that may wait for the encoder; beyond them a frame is left out."""
+HEIGHT = 384  # of a picture in a video, in pixels
+LONGEST = 300  # seconds of a recording
+KEPT = 20  # finished recordings that the server keeps; the oldest are deleted first
+WAITING = 500  # frames that may wait for the encoder; beyond them a frame is left out
 
 
 class Recordings:
@@ -28,8 +24,7 @@ class Recordings:
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="play-")
         self.lock = threading.Lock()
-        self.finished: dict[str, Path] = {}
-        """By their names, the oldest first."""
+        self.finished: dict[str, Path] = {}  # by their names, the oldest first
 
     def begin(self, fps: float) -> "Recorder":
         """A new recording, whose name cannot be guessed."""

@@ -15,25 +15,18 @@ class Happened(NamedTuple):
     """What a step brought."""
 
     reward: float
-    died: bool
-    """Whether the episode ended by itself."""
-    cut: bool
-    """Whether it has lasted as long as it may."""
+    died: bool  # whether the episode ended by itself
+    cut: bool  # whether it has lasted as long as it may
 
 
 class Scene:
     """One game or dream of a session's own. It is made, stepped and closed by the session's thread."""
 
-    labels: tuple[str, ...]
-    """What its pictures are called."""
-    pictures: list[np.ndarray]
-    """What is seen now, each (h, w, 3) uint8; the one that matters comes first."""
-    advice: np.ndarray | None = None
-    """C's raw action for the moment, () or (A,) float32; None where there is no C."""
-    heated = False
-    """Whether the temperature matters."""
-    scored = True
-    """Whether there are rewards to count; if not, there are steps."""
+    labels: tuple[str, ...]  # what its pictures are called
+    pictures: list[np.ndarray]  # what is seen now, each (h, w, 3) uint8; the one that matters comes first
+    advice: np.ndarray | None = None  # C's raw action for the moment, () or (A,) float32; None where there is no C
+    heated = False  # whether the temperature matters
+    scored = True  # whether there are rewards to count; if not, there are steps
 
     def begin(self, seed: int) -> None:
         """Start the episode of that seed; of what a model makes up, at a recorded moment that the seed chooses."""
@@ -54,10 +47,8 @@ class Models:
     """'agent': V, M and C; 'nextframe': a next-frame model, beside which there is neither a C nor a temperature."""
     settings: Experiment
     world: World
-    missing: dict[str, str]
-    """Why it cannot be had: of 'dream', 'real' and 'controller'."""
-    scenes: dict[str, Callable[[Any], Scene]]
-    """Of these models: 'dream' and 'real'."""
+    missing: dict[str, str]  # why it cannot be had: of 'dream', 'real' and 'controller'
+    scenes: dict[str, Callable[[Any], Scene]]  # of these models: 'dream' and 'real'
 
     def open(self, name: str) -> Scene:
         """A scene of its own for a session. Raises Problem if it cannot be had."""

@@ -35,18 +35,12 @@ from play.scenes import Models
 from play.session import Session, reason_of
 
 STATIC = Path(__file__).parent / "static"
-IN_FLIGHT = 12
-"""Frames that may be under way: a page that is behind by more gets none until it says what it has seen."""
-LARGEST = 64 * 1024
-"""Bytes of a message beyond which it is not even read."""
-ANSWER = 60.0
-"""Seconds that a page has to answer what it was sent; it may be in the background, or its network slow."""
-PING = 20.0
-"""Seconds between two questions whether it is still there, which its browser answers by itself."""
-CHECK = 1.0
-"""Seconds after which it is looked at again whether it has."""
-POLICY, TOO_BIG, FAILED, BUSY = 1008, 1009, 1011, 1013
-"""Codes with which a WebSocket is closed."""
+IN_FLIGHT = 12  # frames that may be under way: a page that is behind by more gets none until it says what it has seen
+LARGEST = 64 * 1024  # bytes of a message beyond which it is not even read
+ANSWER = 60.0  # seconds that a page has to answer what it was sent; it may be in the background, or its network slow
+PING = 20.0  # seconds between two questions whether it is still there, which its browser answers by itself
+CHECK = 1.0  # seconds after which it is looked at again whether it has
+POLICY, TOO_BIG, FAILED, BUSY = 1008, 1009, 1011, 1013  # codes with which a WebSocket is closed
 HEADERS = [
     ("Content-Security-Policy", "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"),
     ("X-Content-Type-Options", "nosniff"),
@@ -186,10 +180,8 @@ class Flow:
     def __init__(self, session: Session, ready: asyncio.Event, terminal: Terminal):
         self.session, self.ready, self.terminal = session, ready, terminal
         self.sent = self.seen = 0
-        self.heard = False
-        """Whether the page has said anything yet."""
-        self.since = time.monotonic()
-        """When the page last answered, or was sent something that was not answered yet."""
+        self.heard = False  # whether the page has said anything yet
+        self.since = time.monotonic()  # when the page last answered, or was sent something that was not answered yet
 
     def saw(self, number: int) -> None:
         """The page has had so many frames. What was never sent is not believed."""
@@ -256,11 +248,11 @@ class Door:
                 self.terminal.tell(reason_of(error))
                 raise
             return
-        self.terminal.tell(f"refused: {refusal.reason}")
+        self.terminal.tell(f"refused: {refusal}")
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY})  # 403, of which no page learns the reason
         else:
-            await PlainTextResponse(f"{refusal.reason}\n", refusal.status)(scope, receive, send)
+            await PlainTextResponse(f"{refusal}\n", 403)(scope, receive, send)
 
 
 class Connection(WebSocketsSansIOProtocol):

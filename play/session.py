@@ -21,16 +21,11 @@ from play.recorder import Recorder, Recordings
 from play.scenes import Models, Scene
 from play.wire import pack_frame
 
-LATE = 0.25
-"""Seconds behind the clock after which a session no longer tries to catch up."""
-PAUSE_BETWEEN = 2.0
-"""Seconds that C waits before it plays again."""
-RATE_OVER = 50
-"""Steps that the rate is measured over."""
-LONGEST = 500
-"""Characters of what went wrong; TensorFlow has more to say."""
-NEWS = 100
-"""Messages that are kept for a page that does not take them."""
+LATE = 0.25  # seconds behind the clock after which a session no longer tries to catch up
+PAUSE_BETWEEN = 2.0  # seconds that C waits before it plays again
+RATE_OVER = 50  # steps that the rate is measured over
+LONGEST = 500  # characters of what went wrong; TensorFlow has more to say
+NEWS = 100  # messages that are kept for a page that does not take them
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,19 @@ class Session(threading.Thread):
         self.models, self.recordings, self.wake = models, recordings, wake
         world = "real" if "dream" in models.missing else "dream"
         self.wishes = Wishes(world, float(models.settings.dream.temperature))
-        self.action = models.rest
-        """What the page presses, as the world executes it, (A,)."""
+        self.action = models.rest  # what the page presses, as the world executes it, (A,)
         self.changed = threading.Condition()
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
-        self.frame: bytes | None = None
-        """The newest frame that was not taken yet."""
+        self.frame: bytes | None = None  # the newest frame that was not taken yet
         self.scene: Scene | None = None
-        self.opened = ""
-        """Which world the scene is of."""
+        self.opened = ""  # which world the scene is of
         self.recorder: Recorder | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
         self.times: deque[float] = deque(maxlen=RATE_OVER)
         self.over: str | None = None
         self.raw = models.raw(models.rest)
-        self.failure: str | None = None
-        """Why the session has ended by itself, once its world is freed."""
+        self.failure: str | None = None  # why the session has ended by itself, once its world is freed
 
     # For the server.
 

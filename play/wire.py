@@ -10,8 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-SMALL = 100
-"""Rows of a picture up to which it is sent as PNG."""
+SMALL = 100  # rows of a picture up to which it is sent as PNG
 JPEG_QUALITY = 90
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiment.problem import Problem
-from play.hosts import Hosts, Refusal
+from play.hosts import Hosts
 from tests.optional import installed
 from tests.player import PATIENCE, models, serving, wait
 
@@ -458,7 +458,7 @@ def test_one_too_many_is_told_so(racing, open_page):
 def test_a_page_that_cannot_connect_says_why_in_words_that_can_be_copied(doom, browser, monkeypatch, tmp_path):
     reason = "if that is yours, as behind a proxy, start the player with --allow-host play.example.org"
     refusal = Hosts.refusal
-    monkeypatch.setattr(Hosts, "refusal", lambda self, host, origin: origin and Refusal(403, reason))
+    monkeypatch.setattr(Hosts, "refusal", lambda self, host, origin: origin and reason)
     context = browser.new_context(viewport={"width": 390, "height": 664})
     page = context.new_page()
     page.goto(f"http://{doom.address}/")

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-Labelled = Mapping[str, np.ndarray]
-"""Label -> frames (T, h, w, 3) uint8; T, h and w may differ."""
+Labelled = Mapping[str, np.ndarray]  # label -> frames (T, h, w, 3) uint8; T, h and w may differ
 
 
 def to_unit(frames: np.ndarray) -> np.ndarray:

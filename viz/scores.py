@@ -16,8 +16,7 @@ WINDOW, SIGMA = 11, 1.5
 class Scores(NamedTuple):
     """Of each frame; the shapes are the frames' without the last three axes, float32."""
 
-    mse: np.ndarray
-    """Squared difference of values in [0, 1], the mean over pixels and channels."""
+    mse: np.ndarray  # squared difference of values in [0, 1], the mean over pixels and channels
     psnr: np.ndarray
     """10 log10(1 / mse) in dB, of mse no less than ROUNDING (a copy may be exact, and infinity has no mean)."""
     ssim: np.ndarray
