@@ -22,7 +22,7 @@ class Happened(NamedTuple):
 class Scene:
     """One game or dream of a session's own. It is made, stepped and closed by the session's thread."""
 
-    labels: tuple[str, ...]  # what its pictures are called
+    labels: tuple[str, ...] = ()  # what its pictures are called
     pictures: list[np.ndarray]  # what is seen now, each (h, w, 3) uint8; the one that matters comes first
     advice: np.ndarray | None = None  # C's raw action for the moment, () or (A,) float32; None where there is no C
     heated = False  # whether the temperature matters

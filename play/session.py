@@ -57,7 +57,7 @@ class Session(threading.Thread):
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
         self.frame: bytes | None = None  # the newest frame that was not taken yet
-        self.scene: Scene | None = None
+        self.scene: Any = None  # a Scene, once one could be opened
         self.opened = ""  # which world the scene is of
         self.recorder: Recorder | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
@@ -112,7 +112,7 @@ class Session(threading.Thread):
         for part in (self._live, lambda: self._record(False), self._leave):
             try:
                 part()
-            except Exception as error:
+            except BaseException as error:  # a world may call sys.exit() too
                 failure = failure or reason_of(error)
         self.failure = failure
         self.wake()
@@ -134,20 +134,15 @@ class Session(threading.Thread):
                 self.times.clear()
             else:
                 self._step(wishes)
-                due = self._wait(due)
+                due += 1 / self.models.world.fps
+                now = time.monotonic()
+                time.sleep(max(0.0, due - now))
+                due = due if now - due < LATE else now
 
     def _sleep(self, wishes: Wishes, seconds: float | None) -> bool:
         """Until the page wants something else, or so long. Returns whether it does."""
         with self.changed:
             return self.changed.wait_for(lambda: self.stopped or self.wishes != wishes, seconds)
-
-    def _wait(self, due: float) -> float:
-        """Until the next step is due, which is returned; it is put off where this session is far behind."""
-        due += 1 / self.models.world.fps
-        now = time.monotonic()
-        if now < due:
-            time.sleep(due - now)
-        return due if now - due < LATE else now
 
     def _fulfil(self, wishes: Wishes, before: Wishes | None) -> None:
         """Bring about what changed."""
@@ -165,7 +160,7 @@ class Session(threading.Thread):
         try:
             scene = self.models.open(name)
             scene.begin(chosen(seed))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if scene is not None:
                 scene.close()
             if self.wishes.world == name:  # so that to wish for it again is another try
@@ -184,7 +179,6 @@ class Session(threading.Thread):
             self.scene = None
 
     def _begin(self, seed: int | None) -> None:
-        assert self.scene is not None
         self.scene.begin(chosen(seed))
         self._begun()
 
@@ -196,7 +190,6 @@ class Session(threading.Thread):
         self._show()
 
     def _step(self, wishes: Wishes) -> None:
-        assert self.scene is not None
         advice = self.scene.advice if wishes.controller else None
         self.raw = self.models.raw(self.action) if advice is None else np.asarray(advice, "float32")
         happened = self.scene.step(self.raw, wishes.temperature)
@@ -208,7 +201,6 @@ class Session(threading.Thread):
 
     def _show(self) -> None:
         """Hand what is seen now to the page and the recording."""
-        assert self.scene is not None
         times = self.times
         about = {
             "episode": self.episode,
@@ -222,20 +214,17 @@ class Session(threading.Thread):
         packed = pack_frame(about, self.scene.pictures)
         with self.changed:
             self.frame = packed
-        if self.recorder is not None and not self.recorder.add(self.scene.pictures, self._labels()):
+        first, *others = self.scene.labels
+        labels = [f"{first}, temperature {self.wishes.temperature:.2f}" if self.scene.heated else first, *others]
+        if self.recorder is not None and not self.recorder.add(self.scene.pictures, labels):
             self._wish(recording=False)  # it is as long as it may be
         self.wake()
-
-    def _labels(self) -> list[str]:
-        assert self.scene is not None
-        first, *others = self.scene.labels
-        return [f"{first}, temperature {self.wishes.temperature:.2f}" if self.scene.heated else first, *others]
 
     def _record(self, on: bool) -> None:
         """Begin a recording, or end it and tell the page where it is."""
         if on and self.recorder is None and self.scene is not None:
             self.recorder = self.recordings.begin(self.models.world.fps)
-            self.recorder.add(self.scene.pictures, self._labels())
+            self._show()
         elif self.recorder is not None:
             recorder, self.recorder = self.recorder, None
             try:
@@ -246,13 +235,13 @@ class Session(threading.Thread):
                 self._tell({"type": "recorded", "url": url, "seconds": round(seconds, 1)})
 
     def _tell_state(self) -> None:
-        wishes, scene = self.wishes, self.scene
+        wishes, scene = self.wishes, self.scene or Scene
         self._tell(
             {
                 "type": "state",
                 "world": self.opened,
-                "labels": scene.labels if scene is not None else [],
-                "scored": scene is None or scene.scored,
+                "labels": scene.labels,
+                "scored": scene.scored,
                 "temperature": wishes.temperature,
                 "controller": wishes.controller,
                 "paused": wishes.paused,
@@ -270,7 +259,7 @@ def chosen(seed: int | None) -> int:
     return random.randrange(SEEDS) if seed is None else seed
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What went wrong, for the page and the terminal."""
     reason = str(error) if isinstance(error, Problem) else f"something went wrong: {type(error).__name__}: {error}"
     return one_line(reason, LONGEST)

@@ -767,20 +767,28 @@ def test_who_is_slow_or_only_looks_keeps_the_place(hasty):
         assert page.frame(lambda about: about["step"] > step)
 
 
-@pytest.mark.parametrize("method", ["step", "close"])
-def test_a_world_that_fails_gives_its_place_back_and_says_why(doom, monkeypatch, capfd, method):
+@pytest.mark.parametrize(
+    ("method", "kind", "message"),
+    [
+        ("step", RuntimeError, None),
+        ("step", SystemExit, None),
+        ("begin", ValueError, {"kind": "restart", "seed": 1}),
+        ("close", RuntimeError, {"kind": "world", "name": "real"}),
+    ],
+)
+def test_a_world_that_fails_gives_its_place_back_and_says_why(doom, monkeypatch, capfd, method, kind, message):
     with Page(doom) as page:
         page.drive(1, 3)
 
         def fail(*_):
-            raise RuntimeError(f"the {method}\n died")
+            raise kind(f"the {method}\n died")
 
         (session,) = doom.site.sessions
         monkeypatch.setattr(session.scene, method, fail)
-        if method == "close":
-            page.say("world", name="real")
+        if message:
+            page.say(**message)
         assert page.closed() == 1011
-    reason = f"the session has ended: something went wrong: RuntimeError: the {method} died"
+    reason = f"the session has ended: something went wrong: {kind.__name__}: the {method} died"
     assert page.news[-1] == {"type": "error", "message": reason, "closed": True}
     wait(lambda: not doom.site.sessions)
     assert not session.is_alive()
