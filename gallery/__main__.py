@@ -27,7 +27,6 @@ RUN is a shipped agent (doom) or a run folder (runs/doom).
 
 
 def main() -> None:
-    """Draw everything."""
     parser = argparse.ArgumentParser(
         prog="python -m gallery",
         description=textwrap.dedent(TEXT).strip(),

@@ -42,7 +42,6 @@ STAGE = Stage(
 
 
 def main() -> None:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),

@@ -23,7 +23,6 @@ NAME is a shipped model (doom), RUN a run folder (runs/doom).
 
 
 def main() -> None:
-    """Serve until interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m play",
         description=textwrap.dedent(TEXT).strip(),

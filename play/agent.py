@@ -1,6 +1,5 @@
 """V, M and C of a run, and their two scenes: M's dream, and the real game beside what V keeps of it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,9 +30,8 @@ def for_one(hardware: Hardware) -> Hardware:
     return replace(hardware, precision="float32") if hardware.precision == "auto" else hardware
 
 
-def compiled(step: Callable[..., Any]) -> Any:
-    """Made one operation by XLA: dozens of small ones, handed from thread to thread, wait wherever others work."""
-    return tf.function(step, reduce_retracing=True, jit_compile=True)
+# Dozens of small operations, handed from thread to thread, wait wherever others work: XLA makes them one.
+compiled = tf.function(reduce_retracing=True, jit_compile=True)
 
 
 class AgentModels(Models):
@@ -46,36 +44,34 @@ class AgentModels(Models):
         prepare(for_one(self.settings.hardware))
         self.world, self.missing = world_of(self.settings), {}
         self.scenes = {"dream": DreamScene, "real": RealScene}
-        self.vae, policy, seen = load_vae(run, self.settings), policy_from(self.settings), seen_by(self.settings)
-        self.rnn, self.parameters = None, None
+        self.vae, self.rnn, self.parameters = load_vae(run, self.settings), None, None
+        self.policy, self.seen = policy_from(self.settings), seen_by(self.settings)
         try:
             self.rnn = load_rnn(run, self.settings)
             starts = load_starts(self.settings, run, self.rnn)
-            self.dream = Dream(self.rnn, starts, seen, drawn_weight(self.settings))
+            self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
             self.dream_step = compile_step(self.dream, 1)
         except Problem as problem:
             self.missing["dream"] = str(problem)
         try:
-            if policy.remembers and self.rnn is None:
+            if self.policy.remembers and self.rnn is None:
                 raise Problem(self.missing["dream"])
-            self.parameters = tf.constant(load_controller(run.controller, policy).mean[None])
+            self.parameters = tf.constant(load_controller(run.controller, self.policy).mean[None])
         except Problem as problem:
             self.missing["controller"] = str(problem)
 
-        @compiled
-        def see(frames: Tensor, normal: Tensor) -> Tensor:
-            return draw(*self.vae.encode(frames), normal)
+    @compiled
+    def see(self, frames: Tensor, normal: Tensor) -> Tensor:
+        return draw(*self.vae.encode(frames), normal)
 
-        @compiled
-        def remember(z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-            return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, seen(raw), restart), h, c)
+    @compiled
+    def remember(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
 
-        @compiled
-        def think(z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-            advice = z[:, 0] if self.parameters is None else policy.act(self.parameters, z, h, c)
-            return advice, self.vae.picture(z)
-
-        self.see, self.remember, self._think = see, remember, think
+    @compiled
+    def _think(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
+        return advice, self.vae.picture(z)
 
     def think(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[np.ndarray | None, np.ndarray]:
         """C's raw action at a moment of one game or dream, None where there is no C, and V's picture (64, 64, 3) uint8."""

@@ -72,7 +72,6 @@ class Terminal:
         self.told: set[str] = set()
 
     def tell(self, line: str) -> None:
-        """Print a line, unless it was."""
         if line in self.told or len(self.told) > TOLD:
             return
         self.told.add(line)

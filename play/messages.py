@@ -24,14 +24,17 @@ class Refused(Exception):
     """A message with a mistake in it; the text is for the page."""
 
 
-def number(low: float, high: float) -> Callable[[Any], bool]:
-    """Whether it is a number between two others, however long it is; NaN never is."""
-    return lambda value: type(value) in (int, float) and low <= value <= high
+class Axis(NamedTuple):
+    """One number: of an action, as the world executes it, or another of a message."""
 
+    name: str
+    low: float
+    high: float
+    whole: bool = False
 
-def whole(end: int) -> Callable[[Any], bool]:
-    """Whether it is a whole number from 0 to below another."""
-    return lambda value: type(value) is int and 0 <= value < end
+    def fits(self, value: Any) -> bool:
+        """Whether it is such a number, however long it is; NaN never is."""
+        return type(value) in ((int,) if self.whole else (int, float)) and self.low <= value <= self.high
 
 
 def of(kind: type) -> Callable[[Any], bool]:
@@ -41,27 +44,14 @@ def of(kind: type) -> Callable[[Any], bool]:
 
 MESSAGES: dict[str, dict[str, Callable[[Any], bool]]] = {
     # `seen`: the number of the newest frame that has arrived. `action`: what is pressed, a number for each axis.
-    "input": {"seen": whole(2**53), "action": of(list)},
+    "input": {"seen": Axis("seen", 0, 2**53, whole=True).fits, "action": of(list)},
     "world": {"name": lambda value: value in ("dream", "real")},
-    "restart": {"seed": lambda value: value is None or whole(SEEDS)(value)},
-    "temperature": {"value": number(*TEMPERATURES)},
+    "restart": {"seed": lambda value: value is None or Axis("seed", 0, SEEDS - 1, whole=True).fits(value)},
+    "temperature": {"value": Axis("temperature", *TEMPERATURES).fits},
     "controller": {"on": of(bool)},
     "pause": {"on": of(bool)},
     "record": {"on": of(bool)},
 }
-
-
-class Axis(NamedTuple):
-    """One number of an action, as the world executes it."""
-
-    name: str
-    low: float
-    high: float
-    whole: bool = False  # whether it is the number of a choice
-
-    def fits(self, value: Any) -> bool:
-        """Whether it is such a number."""
-        return number(self.low, self.high)(value) and not (self.whole and value % 1)
 
 
 def axes_of(world: World) -> list[Axis]:
@@ -110,7 +100,6 @@ class Meter:
         self.left, self.last = burst, clock()
 
     def allows(self) -> bool:
-        """Count a message."""
         now = self.clock()
         self.left = min(self.burst, self.left + (now - self.last) * self.rate)
         self.last = now

@@ -82,7 +82,6 @@ class Site:
         self.sessions.discard(session)
 
     async def recording(self, request: Request) -> Response:
-        """A finished recording."""
         path = self.recordings.finished.get(request.path_params["name"])
         if path is None:
             return PlainTextResponse("there is no such recording any more", 404)
@@ -94,7 +93,6 @@ class Site:
         return Response(status_code=204)
 
     async def socket(self, page: WebSocket) -> None:
-        """One page."""
         await page.accept()
         if len(self.sessions) >= self.most:
             await refuse(
@@ -309,7 +307,6 @@ def reachable_at(host: str) -> str:
 
 
 def make_server(site: Site) -> uvicorn.Server:
-    """An ASGI server for it."""
     config = uvicorn.Config(
         site.app,
         headers=HEADERS,

@@ -20,6 +20,7 @@ CAPTION = 28  # height of a caption in pixels
 GAP = 4  # pixels between two videos
 GIF_FPS = 12.0
 GIF_WIDTH = 400
+H264 = "-vcodec libx264 -pix_fmt yuv420p -crf 18 -preset veryfast -tune animation -movflags +faststart"
 
 
 def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 120) -> None:
@@ -80,9 +81,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
             if encoder is None:
                 size, rate = f"{frame.shape[1]}x{frame.shape[0]}", str(Fraction(fps).limit_denominator())
                 given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "-"]
-                wanted = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "18"]
-                wanted += ["-preset", "veryfast", "-tune", "animation"]
-                encoder = stack.enter_context(_ffmpeg(path, *given, *wanted, "-movflags", "+faststart"))
+                encoder = stack.enter_context(_ffmpeg(path, *given, *H264.split()))
             encoder.write(np.ascontiguousarray(frame).data)
             count += 1
     if not count:
