@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
-from envs.worlds import world_of
 from experiment.backend import keras
 from experiment.config import load_config
 from experiment.fitting import fit
@@ -20,7 +19,7 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import collect
 from extract.rollouts import Rollouts
-from nextframe.model import NextFrame, signature_from
+from nextframe.model import NextFrame
 from nextframe.training import compiled
 from nextframe.windows import Clips, Windows
 
@@ -64,8 +63,7 @@ def measure() -> Iterator[Measurement]:
 
 def new_model(settings: Experiment) -> NextFrame:
     """The model of the settings, untrained."""
-    train = dataclasses.replace(settings.train, unroll=1)
-    return NextFrame(signature_from(settings), world_of(settings), settings.model, train)
+    return NextFrame(dataclasses.replace(settings, train=dataclasses.replace(settings.train, unroll=1)))
 
 
 def read(windows: Windows, batch: int) -> int:

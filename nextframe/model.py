@@ -8,13 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from envs.worlds import World, world_of
+from envs.worlds import world_of
 from experiment.arrays import load_weights, open_hdf5
 from experiment.backend import keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment, Model, Train
-from extract.recorded import Signature, signature_from
+from experiment.schema import Experiment, Train
+from extract.recorded import signature_from
 from nextframe.networks import ARCHITECTURES
 from vae.model import to_unit
 
@@ -32,11 +32,11 @@ class NextFrame(keras.Model):
     the same with [..., None].
     """
 
-    def __init__(self, signature: Signature, world: World, options: Model, train: Train | None = None):
+    def __init__(self, settings: Experiment):
         super().__init__(autocast=False)  # in bfloat16 an action may be another; the layers cast what they get
-        self.signature, self.world, self.options, self.train_options = signature, world, options, train or Train()
-        self.context = options.context
-        keras.utils.set_random_seed(self.train_options.seed)
+        self.settings, options, signature = settings, settings.model, signature_from(settings)
+        self.world, self.context = world_of(settings), options.context
+        keras.utils.set_random_seed(settings.train.seed)
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
         self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
@@ -84,7 +84,7 @@ class NextFrame(keras.Model):
         frames = to_unit(x[0])
         truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
         self.mse.update_state(ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3, 4)))
-        return ops.mean(pixel_loss(truth, y_pred, before, self.train_options))
+        return ops.mean(pixel_loss(truth, y_pred, before, self.settings.train))
 
 
 def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train) -> Tensor:
@@ -112,7 +112,8 @@ def save(model: NextFrame, path: Path) -> None:
 
 def describe(model: NextFrame) -> dict[str, Any]:
     """What a file of weights says of its model."""
-    return {**asdict(model.signature), **{f"model.{key}": value for key, value in asdict(model.options).items()}}
+    options = {f"model.{key}": value for key, value in asdict(model.settings.model).items()}
+    return {**asdict(signature_from(model.settings)), **options}
 
 
 def load(model: NextFrame, path: Path) -> None:
@@ -135,6 +136,6 @@ def load_nextframe(run: Run, settings: Experiment) -> NextFrame:
 
     Raises Problem if there is none, or it is of another game, frame size, action count or architecture than the settings.
     """
-    model = NextFrame(signature_from(settings), world_of(settings), settings.model, settings.train)
+    model = NextFrame(settings)
     load(model, run.nextframe_weights)
     return model

@@ -18,7 +18,7 @@ class NextFrames:
 
     def __init__(self, model: NextFrame):
         self.model = model
-        self.title = f"Next-frame model ({model.options.name})"
+        self.title = f"Next-frame model ({model.settings.model.name})"
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Clips:
         recorded, seen = frames.shape[1], self.model.context

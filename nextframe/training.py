@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from envs.worlds import world_of
 from experiment.beginning import beginning
 from experiment.fitting import Checkpoints, Log, fit
 from experiment.hardware import prepare
@@ -18,7 +17,7 @@ from experiment.metrics import Metrics, read_metrics_rows
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
-from extract.recorded import open_rollouts, signature_from
+from extract.recorded import open_rollouts
 from nextframe.model import NextFrame, load, load_nextframe, save
 from nextframe.schedule import optimizer
 from nextframe.tracking import tracking
@@ -33,12 +32,11 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     a number, the disk is full, or the rollouts cannot be used or are not of these settings.
     """
     precision = prepare(settings.hardware, run)
-    options, world = settings.train, world_of(settings)
-    rollouts = open_rollouts(settings, run)
-    model = compiled(NextFrame(signature_from(settings), world, settings.model, options))
+    options, rollouts = settings.train, open_rollouts(settings, run)
+    model = compiled(NextFrame(settings))
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     windows = {n: Windows(rollouts, train_ids, model.context + n) for n in {1, options.unroll}}
-    held_out = HeldOutWindows(rollouts, held_out_ids, settings, world)
+    held_out = HeldOutWindows(rollouts, held_out_ids, settings)
     checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
     if can_resume(checkpoint, validated, run):
         load(model, checkpoint)
@@ -104,7 +102,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
 
 def compiled(model: NextFrame) -> NextFrame:
     """With its optimiser, ready for fit or for loading a checkpoint."""
-    model.compile(optimizer=optimizer(model.train_options), jit_compile=False)  # XLA's convolutions are slow on CPUs
+    model.compile(optimizer=optimizer(model.settings.train), jit_compile=False)  # XLA's convolutions are slow on CPUs
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -116,7 +114,7 @@ def can_resume(checkpoint: Path, validated: Path, run: Run) -> bool:
 
 def without_optimizer(model: NextFrame) -> NextFrame:
     """The same model as it is kept."""
-    plain = NextFrame(model.signature, model.world, model.options, model.train_options)
+    plain = NextFrame(model.settings)
     plain.set_weights(model.get_weights())
     return plain
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.worlds import World
+from envs.worlds import world_of
 from experiment.schema import Experiment
 from extract.rollouts import Rollouts
 from nextframe.model import NextFrame, pixel_loss
@@ -26,8 +26,8 @@ class HeldOutWindows:
     Raises Problem if no held-out episode is long enough for a window.
     """
 
-    def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, settings: Experiment, world: World):
-        options, self.context, self.world = settings.train, settings.model.context, world
+    def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, settings: Experiment):
+        options, self.context, self.fps = settings.train, settings.model.context, world_of(settings).fps
         longest = int(rollouts.lengths[episode_ids].max(initial=0)) - self.context
         self.windows = Windows(rollouts, episode_ids, self.context + options.unroll, "held-out")
         going_on = Windows(rollouts, episode_ids, self.context + max(options.unroll, min(AHEAD, longest)), "held-out")
@@ -48,7 +48,7 @@ class HeldOutWindows:
             predicted = np.asarray(model.open_loop(frames[:, : self.context], actions))  # (B, n, height, width, C)
             frames = to_unit(frames)
             truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
-            loss = np.asarray(pixel_loss(truth, predicted, before, model.train_options)).mean(axis=(1, 2, 3, 4))
+            loss = np.asarray(pixel_loss(truth, predicted, before, model.settings.train)).mean(axis=(1, 2, 3, 4))
             one, last = score(predicted[:, 0], truth[:, 0]), score(predicted[:, -1], truth[:, -1])
             rows.append((loss, *one, score(before[:, 0], truth[:, 0]).mse, last.mse))
         means = [float(np.concatenate(part).mean()) for part in zip(*rows, strict=True)]
@@ -73,4 +73,4 @@ class HeldOutWindows:
         predicted = np.asarray(model.open_loop(frames[:, : self.context], actions))
         sides = {"truth": frames[:, self.context :], "prediction": predicted}
         films = {label: np.concatenate(list(to_rgb(side)), axis=1) for label, side in sides.items()}
-        save_video(stem, side_by_side(films, scale=2), fps=self.world.fps)
+        save_video(stem, side_by_side(films, scale=2), fps=self.fps)

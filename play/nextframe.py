@@ -40,8 +40,7 @@ class NextFrameModels(Models):
             self.missing["dream"] = str(problem)
 
     def warm_up(self) -> None:
-        about = self.predictor.model.signature
-        frames = np.zeros((1, self.context, about.height, about.width, about.channels), np.uint8)
+        frames = np.zeros((1, self.context, *self.world.frame(self.settings.env)), np.uint8)
         raw = self.resting(self.context)
         self.predictor.imagine(self.predictor.begin(frames, raw[:, :-1], np.arange(1)), raw[:, -1])
 

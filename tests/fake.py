@@ -104,7 +104,7 @@ def save_next_frames(run: Run, name: str = "breakout", size: int = 84) -> Run:
     from experiment.files import write_json
     from experiment.schema import Data, Env, Hardware, Model, Openloop
     from extract.rollouts import Episode, shard_path, write_shard
-    from nextframe.model import NextFrame, save, signature_from
+    from nextframe.model import NextFrame, save
 
     settings = Experiment(
         env=Env(name=name, max_steps=1000, size=size, grey=name == "breakout"),
@@ -128,7 +128,7 @@ def save_next_frames(run: Run, name: str = "breakout", size: int = 84) -> Run:
     about = {"env.name": name, "actions": world.choices}
     write_shard(shard_path(run.rollouts, 0), (episode(*each) for each in enumerate(OFFLINE_LENGTHS)), about)
     keras.config.set_dtype_policy("float32")
-    model = NextFrame(signature_from(settings), world, settings.model)
+    model = NextFrame(settings)
     model.set_weights([generator.normal(0, 0.1, weights.shape) for weights in model.get_weights()])
     save(model, run.nextframe_weights)
     write_json(run.record("nextframe"), {"complete": True, "settings": {}})

@@ -48,7 +48,6 @@ SETTINGS = Experiment(
     ),
     hardware=Hardware(precision="float32"),
 )
-BREAKOUT = WORLDS["breakout"]
 
 
 def moving_square(length: int, seed: int, channels: int = 1) -> Episode:
@@ -79,7 +78,8 @@ def make_rollouts(
 def new_model(options: Model = SETTINGS.model, train: Train = SETTINGS.train, channels: int = 1) -> NextFrame:
     """A model whose every weight matters: the head's are 0 before training."""
     keras.config.set_dtype_policy("float32")
-    model = NextFrame(Signature("breakout", SIZE, SIZE, channels, ACTIONS), BREAKOUT, options, train)
+    env = replace(SETTINGS.env, grey=channels == 1)
+    model = NextFrame(replace(SETTINGS, env=env, model=options, train=train))
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, 0.1, weights.shape) for weights in model.get_weights()])
     return model
@@ -196,7 +196,7 @@ def test_every_weight_has_a_part_in_what_is_predicted():
 
 
 def test_an_untrained_model_copies_the_last_frame():
-    model = NextFrame(Signature("breakout", SIZE, SIZE, 1, ACTIONS), BREAKOUT, SETTINGS.model)
+    model = NextFrame(SETTINGS)
     frames = np.random.default_rng(1).random((2, 2, SIZE, SIZE, 1), np.float32)
     np.testing.assert_allclose(model.step(frames, np.zeros((2, 2), np.float32)), frames[:, -1], atol=1e-6)
 
@@ -216,10 +216,10 @@ def test_every_architecture_predicts_frames_from_bytes_and_floats_alike(name, ch
 @pytest.mark.parametrize(("name", "actions"), [("doom", 1), ("carracing", 3)])
 def test_actions_that_are_quantities_are_told_as_executed(name, actions):
     world = WORLDS[name]
-    model = NextFrame(Signature(name, SIZE, SIZE, 3, actions), world, SETTINGS.model)
+    model = NextFrame(Experiment(env=Env(name=name), model=SETTINGS.model))
     raw = np.random.default_rng(0).uniform(-1, 1, (5, 2, actions) if actions > 1 else (5, 2)).astype(np.float32)
     np.testing.assert_allclose(model.encode_actions(raw), world.execute(raw).reshape(5, 2, actions), atol=1e-6)
-    assert model.step(np.zeros((5, 2, SIZE, SIZE, 3), np.uint8), raw).shape == (5, SIZE, SIZE, 3)
+    assert model.step(np.zeros((5, 2, 64, 64, 3), np.uint8), raw).shape == (5, 64, 64, 3)
 
 
 def test_the_architectures_differ_and_others_are_refused():
@@ -294,9 +294,8 @@ def test_the_gradient_goes_back_through_the_models_own_predictions():
 
 def test_in_bfloat16_training_is_told_the_actions_that_were_taken():
     """Rounded to bfloat16, some raw actions stand for another choice."""
-    options = replace(SETTINGS.model, channels=4)
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = NextFrame(Signature("breakout", SIZE, SIZE, 1, ACTIONS), BREAKOUT, options, Train())
+    model = NextFrame(replace(SETTINGS, model=replace(SETTINGS.model, channels=4)))
     raw = np.array([[-0.5005, 0.4995]], np.float32)  # just below the next choice
     told = []
     model.network = lambda inputs: told.append(inputs[1]) or inputs[0][:, -1]
@@ -393,7 +392,7 @@ def test_the_model_learns_what_actions_do(run):
     rows = numbers_of(run, "val_metrics.csv")
     assert rows[-1]["mse"] < 0.8 * rows[-1]["copy_mse"]
     rollouts = Rollouts(run.rollouts)
-    held_out = HeldOutWindows(rollouts, rollouts.split(0.25)[1], settings, BREAKOUT)
+    held_out = HeldOutWindows(rollouts, rollouts.split(0.25)[1], settings)
     kept = held_out.evaluate(load_nextframe(run, settings))
     assert kept["loss"] == pytest.approx(min(row["loss"] for row in rows), rel=1e-3)
     assert not list(run.path.glob("videos/*"))
@@ -401,9 +400,7 @@ def test_the_model_learns_what_actions_do(run):
 
 def test_held_out_figures_are_those_of_a_plain_computation(run):
     rollouts, episodes = Rollouts(run.rollouts), np.array([1, 4])
-    held_out = HeldOutWindows(
-        rollouts, episodes, replace(SETTINGS, train=replace(SETTINGS.train, val_windows=1000)), BREAKOUT
-    )
+    held_out = HeldOutWindows(rollouts, episodes, replace(SETTINGS, train=replace(SETTINGS.train, val_windows=1000)))
     model = new_model(train=SETTINGS.train)
     numbers = held_out.evaluate(model)
     cut = every_window(rollouts, [1, 4], 2 + 16)  # those that go on for so long, whatever train.unroll is
@@ -558,7 +555,7 @@ def test_a_checkpoint_with_another_number_of_actions_is_a_problem(tmp_path):
 
 
 def test_training_does_not_go_on_from_another_games_checkpoint(run):
-    other = NextFrame(Signature("coinrun", SIZE, SIZE, 1, 15), WORLDS["coinrun"], SETTINGS.model, SETTINGS.train)
+    other = NextFrame(replace(SETTINGS, env=replace(SETTINGS.env, name="coinrun")))
     save(training.compiled(other), run.checkpoints / "nextframe.weights.h5")
     with pytest.raises(Problem, match=r"checkpoints.*nextframe\.weights\.h5 was trained with game=coinrun"):
         training.train(SETTINGS, run)
@@ -570,7 +567,7 @@ def test_weights_that_are_missing_or_damaged_are_a_problem(tmp_path):
         load_nextframe(run, SETTINGS)
     save(new_model(), run.nextframe_weights)
     expected = new_model().get_weights()
-    assert signature_from(SETTINGS) == new_model().signature
+    assert signature_from(SETTINGS) == Signature("breakout", SIZE, SIZE, 1, ACTIONS)
     for left, right in zip(load_nextframe(run, SETTINGS).get_weights(), expected, strict=True):
         np.testing.assert_array_equal(left, right)
     os.truncate(run.nextframe_weights, run.nextframe_weights.stat().st_size // 2)

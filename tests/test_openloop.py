@@ -489,12 +489,12 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     ("env", "shape"), [("breakout", (84, 84, 1)), ("coinrun", (84, 84, 3)), ("carracing", (64, 64, 3))]
 )
 def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
-    from nextframe.model import NextFrame, signature_from
+    from nextframe.model import NextFrame
     from nextframe.predictor import NextFrames
 
     keras.config.set_dtype_policy("float32")
     settings = Experiment(env=Env(name=env, grey=shape[2] == 1), model=Model(channels=8))
-    model, random = NextFrame(signature_from(settings), WORLDS[env], settings.model), np.random.default_rng(9)
+    model, random = NextFrame(settings), np.random.default_rng(9)
     for weight in model.network.weights:
         weight.assign(random.normal(size=weight.shape) * 0.1)
     frames = random.integers(0, 256, (2, 8, *shape), dtype=np.uint8)
