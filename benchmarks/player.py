@@ -34,8 +34,8 @@ def play(models: Models, scene: Scene) -> float:
     idle, temperature = models.raw(models.rest), models.settings.dream.temperature
     scene.begin(0)
     for step in range(STEPS):
-        happened = scene.step(idle if scene.advice is None else scene.advice, temperature)
+        _, died, cut = scene.step(idle if scene.advice is None else scene.advice, temperature)
         pack_frame({"step": step}, scene.pictures)
-        if happened.died or happened.cut:
+        if died or cut:
             scene.begin(step + 1)
     return STEPS

@@ -28,7 +28,7 @@ from experiment.stage import guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 from openloop.__main__ import is_of, origin
-from openloop.predictor import load_predictor, weights_of
+from openloop.predictor import load_predictor, trained_stages
 from openloop.windows import Window, open_recorded
 
 SECTIONS = ("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate", "model", "openloop")
@@ -58,7 +58,7 @@ def main() -> None:
 
 def export(run: Run, folder: Path) -> None:
     """Write `folder`. Raises Problem if the run is not finished, or its next-frame model was not measured."""
-    trained, shipped, results = weights_of(run), Run(folder), run.read_results()
+    trained, shipped, results = trained_stages(run), Run(folder), run.read_results()
     settings = load_made(run.config, SECTIONS)
     if "nextframe" in trained:
         settings = as_measured(settings, run)
@@ -71,8 +71,8 @@ def export(run: Run, folder: Path) -> None:
             shutil.copyfile(run.controller, temporary)
     with atomic(shipped.config) as temporary:
         temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
-    for name in trained.values():
-        copy_half(getattr(run, name), getattr(shipped, name))
+    for stage in trained:
+        copy_half(run.weights(stage), shipped.weights(stage))
     keep_metrics(run, shipped)
     import_tensorflow()
     precision = prepare(settings.hardware)

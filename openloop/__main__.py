@@ -15,7 +15,7 @@ from experiment.progress import duration
 from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.stage import Stage, guard, settings_help
-from openloop.predictor import CHANGEABLE, load_predictor, open_run, weights_of
+from openloop.predictor import CHANGEABLE, load_predictor, open_run, trained_stages
 from openloop.table import table
 
 TEXT = """
@@ -57,7 +57,7 @@ def main() -> None:
 def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
     settings, made = open_run(path, overrides)
-    weights_of(made)
+    trained_stages(made)
     if is_shipped(made):
         if not made.rollouts.exists():
             raise Problem(f"{made.path} is shipped without rollouts, with figures in {made.results}: give your own run")
@@ -134,7 +134,7 @@ def origin(settings: Experiment, run: Run) -> dict[str, Any]:
     """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
     from extract.recorded import fingerprint
 
-    weights = {name: f"{checksum(getattr(run, name)):08x}" for name in weights_of(run).values()}
+    weights = {f"{stage}_weights": f"{checksum(run.weights(stage)):08x}" for stage in trained_stages(run)}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
     return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
 

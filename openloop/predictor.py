@@ -42,11 +42,10 @@ class Predictor(Protocol):
         """The best that the model can show of frames (B, h, w, c) uint8, float32 in [0, 1]; None if it shows any frame."""
 
 
-VM, NEXT_FRAME = {"vae": "vae_weights", "rnn": "rnn_weights"}, {"nextframe": "nextframe_weights"}
-"""What a run can predict with: the stages that must be complete, and the attribute of Run that names each one's weights."""
+VM, NEXT_FRAME = ("vae", "rnn"), ("nextframe",)  # the stages that must be complete to predict with what they train
 
 
-def weights_of(run: Run) -> dict[str, str]:
+def trained_stages(run: Run) -> tuple[str, ...]:
     """Which of these a run has, V+M where it has both. Raises Problem if none is complete, naming the stage to run."""
     missing: list[str] = []
     for needed in (VM, NEXT_FRAME):
@@ -59,7 +58,7 @@ def weights_of(run: Run) -> dict[str, str]:
 
 def load_predictor(settings: Experiment, run: Run) -> Predictor:
     """The predictor of a run. Raises Problem if its weights are missing or damaged."""
-    if weights_of(run) is NEXT_FRAME:
+    if trained_stages(run) is NEXT_FRAME:
         from nextframe.model import load_nextframe
         from nextframe.predictor import NextFrames
 

@@ -14,7 +14,7 @@ from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Hardware
-from play.scenes import GameScene, Happened, Models, Scene
+from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.environment import Dreams, compile_step
 from rnn.model import load_rnn
@@ -104,11 +104,11 @@ class DreamScene(Scene):
         self.dreams.begin([0])
         self._show()
 
-    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+    def step(self, raw: np.ndarray, temperature: float) -> tuple[float, bool, bool]:
         self.dreams.set_temperature(temperature)
         self.dreams.advance(raw[None], np.arange(1))
         self._show()
-        return Happened(float(self.dreams.rewards[0]), bool(self.dreams.died[0]), bool(self.dreams.truncated[0]))
+        return float(self.dreams.rewards[0]), bool(self.dreams.died[0]), bool(self.dreams.truncated[0])
 
     def _show(self) -> None:
         self.advice, picture = self.models.think(*self.dreams.state)

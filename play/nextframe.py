@@ -11,7 +11,7 @@ from extract.recorded import open_rollouts
 from nextframe.model import load_nextframe
 from nextframe.predictor import NextFrames
 from nextframe.windows import Clips, Windows
-from play.scenes import GameScene, Happened, Models, Scene
+from play.scenes import GameScene, Models, Scene
 from viz.frames import to_rgb
 
 SECTIONS = ("env", "data", "model")
@@ -64,10 +64,10 @@ class PredictedScene(Scene):
         self.memory = self.predictor.begin(frames, actions, chosen)
         self.pictures = [to_rgb(frames[0, -1])]
 
-    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+    def step(self, raw: np.ndarray, temperature: float) -> tuple[float, bool, bool]:
         predicted, self.memory = self.predictor.imagine(self.memory, raw[None])
         self.pictures = [to_rgb(predicted[0, 0])]
-        return Happened(0.0, False, False)
+        return 0.0, False, False
 
 
 class ForetoldScene(GameScene):

@@ -1,7 +1,7 @@
 """What a session plays: a dream, a prediction, or the real game. Anything else that is a Scene can be played too."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -9,14 +9,6 @@ from envs.play import start
 from envs.worlds import World
 from experiment.problem import Problem
 from experiment.schema import Experiment
-
-
-class Happened(NamedTuple):
-    """What a step brought."""
-
-    reward: float
-    died: bool  # whether the episode ended by itself
-    cut: bool  # whether it has lasted as long as it may
 
 
 class Scene:
@@ -32,8 +24,11 @@ class Scene:
         """Start the episode of that seed; of what a model makes up, at a recorded moment that the seed chooses."""
         raise NotImplementedError
 
-    def step(self, raw: np.ndarray, temperature: float) -> Happened:
-        """Act, raw, () or (A,) float32; temperature: of a dream."""
+    def step(self, raw: np.ndarray, temperature: float) -> tuple[float, bool, bool]:
+        """Act, raw, () or (A,) float32; temperature: of a dream.
+
+        Returns the reward, whether the episode ended by itself, and whether it was cut, lasting as long as it may.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -87,11 +82,11 @@ class GameScene(Scene):
     def begin(self, seed: int) -> None:
         self.look(start(self.vector, np.arange(1), [seed]), seed)
 
-    def step(self, raw: np.ndarray, temperature: float) -> Happened:
+    def step(self, raw: np.ndarray, temperature: float) -> tuple[float, bool, bool]:
         self.expect(raw[None])
         frames, rewards, terminated, truncated, _ = self.vector.step(self.world.to_env(self.world.execute(raw[None])))
         self.look(frames)
-        return Happened(float(rewards[0]), bool(terminated[0]), bool(truncated[0]))
+        return float(rewards[0]), bool(terminated[0]), bool(truncated[0])
 
     def expect(self, raw: np.ndarray) -> None:
         """Tell the model of an action, (1,) or (1, A), that is about to be taken."""

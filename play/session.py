@@ -192,11 +192,11 @@ class Session(threading.Thread):
     def _step(self, wishes: Wishes) -> None:
         advice = self.scene.advice if wishes.controller else None
         self.raw = self.models.raw(self.action) if advice is None else np.asarray(advice, "float32")
-        happened = self.scene.step(self.raw, wishes.temperature)
+        reward, died, cut = self.scene.step(self.raw, wishes.temperature)
         self.times.append(time.monotonic())
         self.steps += 1
-        self.total += happened.reward
-        self.over = "died" if happened.died else "cut" if happened.cut else None
+        self.total += reward
+        self.over = "died" if died else "cut" if cut else None
         self._show()
 
     def _show(self) -> None:

@@ -217,7 +217,7 @@ def test_large_text_is_not_read(run):
 
 
 def test_figures_that_cannot_be_shown_are_named(run, monkeypatch):
-    monkeypatch.setattr("openloop.__main__.weights_of", lambda run: {})
+    monkeypatch.setattr("openloop.__main__.trained_stages", lambda run: ())
     settings = Experiment()
     assert record_in(settings, run) is None
     for record in ([1], {"of": 5}, {"of": [1]}):

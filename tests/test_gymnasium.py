@@ -228,6 +228,6 @@ def test_it_can_be_played(folder, monkeypatch):
         scene = models.open(name)
         scene.begin(0)
         raw = models.raw(np.array([2.0]))
-        assert models.played(raw) == [2] and scene.step(raw, 1.0).reward != 0
+        assert models.played(raw) == [2] and scene.step(raw, 1.0)[0] != 0
         assert scene.advice.shape == (3,) and scene.pictures[0].shape[2] == 3
         scene.close()

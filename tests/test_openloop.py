@@ -29,7 +29,7 @@ from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run, is_of, origin
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
-from openloop.predictor import open_run, weights_of
+from openloop.predictor import open_run, trained_stages
 from openloop.report import save_comparison
 from openloop.table import table
 from openloop.vm import VisionMemory, noise
@@ -789,7 +789,7 @@ def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
 def test_run_folders_of_earlier_versions(made, tmp_path):
     settings, run = open_run(str(made.path), ["openloop.dreams=5"])
     assert settings.openloop == dataclasses.replace(Openloop(), dreams=5) and settings.vae.z == 4
-    assert list(weights_of(run)) == ["vae", "rnn"]
+    assert trained_stages(run) == ("vae", "rnn")
     content = yaml.safe_load(made.config.read_text())
     content["rnn"]["layers"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))

@@ -298,12 +298,12 @@ def test_a_real_game_is_beside_what_was_predicted_of_each_of_its_frames(breakout
     recorded, raws = [scene.pictures[0]] * 4, [own.world.unexecute(np.float32(0))] * 3
     for action in (1, 2, 2, 3, 0, 3):
         raws.append(own.world.unexecute(np.float32(action)))
-        happened = scene.step(np.float32(raws[-1]), 1.0)
+        _, died, cut = scene.step(np.float32(raws[-1]), 1.0)
         window = np.stack(recorded[-4:])[None, ..., :1]
         expected = np.asarray(own.predictor.model.next_frame(window, np.array([raws[-4:]], "float32")))[0]
         assert np.abs(scene.pictures[1] / 255 - expected).max() < 0.01
         recorded.append(scene.pictures[0])
-        assert not happened.died and not happened.cut
+        assert not died and not cut
     scene.close()
     assert np.any(recorded[-1] != recorded[0])
     with Page(breakout) as page:
