@@ -23,8 +23,7 @@ class Tried(NamedTuple):
 class Arena(Protocol):
     """Tries a whole generation at once."""
 
-    name: str
-    """'dream' or 'real'."""
+    name: str  # 'dream' or 'real'
     population: int
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:

@@ -178,10 +178,8 @@ def state_of(strategy: cma.CMAEvolutionStrategy) -> dict[str, np.ndarray]:
     return {**state, MIRRORS: np.reshape(strategy.pop_injection_directions, (-1, strategy.N))}
 
 
-COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", "dC"))
-"""Kept in the sampler too."""
-MIRRORS = "strategy.pop_injection_directions"
-"""Directions away from the worst of a population of fewer than 6, (m, D)."""
+COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", "dC"))  # kept in the sampler too
+MIRRORS = "strategy.pop_injection_directions"  # directions away from the worst of a population of fewer than 6, (m, D)
 
 
 def restore(strategy: cma.CMAEvolutionStrategy, generation: int, state: dict[str, np.ndarray]) -> None:

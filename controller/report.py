@@ -13,8 +13,7 @@ from experiment.schema import Experiment
 from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram
 from viz.video import save_video, side_by_side
 
-PUBLISHED_EPISODES = 64 * 16
-"""Of a generation of the published runs."""
+PUBLISHED_EPISODES = 64 * 16  # of a generation of the published runs
 COLOURS = {
     "dream, population mean": BLUE,
     "real, population mean": VERMILION,

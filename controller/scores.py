@@ -14,8 +14,7 @@ PUBLISHED = Path(__file__).parent / "published"
 
 NOT_MEASURED = "This run has not measured that."
 
-Record = dict[str, Any]
-"""A part of an evaluation as in results.json: what it is of, and what `summary` gives."""
+Record = dict[str, Any]  # a part of an evaluation as in results.json: what it is of, and what `summary` gives
 
 
 def summary(returns: np.ndarray) -> Record:

@@ -25,8 +25,7 @@ DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
 DEEPEST = 8  # levels; presets have four
 SHOWN = 60  # characters of a value in a message
-MOST_NUMBERS = 2**31
-"""Numbers in what has to be in memory at once, 8 GB: what has more cannot be meant."""
+MOST_NUMBERS = 2**31  # numbers in what has to be in memory at once, 8 GB: what has more cannot be meant
 
 WHOLE = r"[-+]?[0-9]+(_[0-9]+)*"
 NUMBER = r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"

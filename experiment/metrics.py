@@ -17,8 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from experiment.files import atomic, read_text, reading, sync, writing
 from experiment.problem import Problem
 
-LIMIT = 100_000_000
-"""Bytes of the largest metrics file that is read: a million rows."""
+LIMIT = 100_000_000  # bytes of the largest metrics file that is read: a million rows
 REMEDY = "delete it, or run its stage again"
 
 

@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-PLAIN_INTERVAL = 10.0
-"""Seconds between lines where there is no terminal."""
+PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
 class Progress:

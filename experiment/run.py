@@ -19,8 +19,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.schema import Experiment, is_extendable
 
 ITERATIONS = "iterations"
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""Run folders of agents that are shipped, by name."""
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # run folders of agents that are shipped, by name
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
 ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")
 """Sections of config.yaml that no stage has for its own."""

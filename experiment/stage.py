@@ -25,27 +25,21 @@ from experiment.schema import Experiment, limits_text
 from experiment.surroundings import drop_variables, own_streams
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120
-DEAF = 10.0
-"""Seconds after Ctrl-C in which another one is not heard."""
+DEAF = 10.0  # seconds after Ctrl-C in which another one is not heard
 HELP = {"-h", "--help"}
-COMMON = ("workers", "hardware")
-"""Sections of the settings that every stage has."""
+COMMON = ("workers", "hardware")  # sections of the settings that every stage has
 
 
 @dataclass(frozen=True)
 class Stage:
     """What a stage is, for the command line and for the record in the run folder."""
 
-    name: str
-    """As in `python -m NAME`."""
-    text: str
-    """For --help: what it does, reads and writes."""
+    name: str  # as in `python -m NAME`
+    text: str  # for --help: what it does, reads and writes
     sections: tuple[str, ...]
     """The sections of the settings that its result depends on, those of the stages before it included."""
-    needs: tuple[str, ...] = ()
-    """Stages that must be complete before it."""
-    makes: tuple[str, ...] = ()
-    """The attributes of Run that name its products."""
+    needs: tuple[str, ...] = ()  # stages that must be complete before it
+    makes: tuple[str, ...] = ()  # the attributes of Run that name its products
     of_last: bool = False
     """Whether the command works on the last of a run's iterations, unless RUN/iterations/N names another."""
     whole: Callable[[Experiment, Run], bool] | None = None

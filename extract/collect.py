@@ -33,8 +33,7 @@ NETWORKS = (
     *("controller.inputs", "controller.bias", "controller.hidden"),
 )
 """What random networks are made of."""
-AHEAD = 64
-"""Actions drawn at a time by who does not look."""
+AHEAD = 64  # actions drawn at a time by who does not look
 
 
 @dataclass(frozen=True)

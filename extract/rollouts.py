@@ -112,8 +112,7 @@ class ShardWriter:
         self.file, self.disk, self.compression = file, disk, compression
         self.played_lengths: list[int] = []
         """May be filled by the caller with the lengths of all episodes played, kept or not."""
-        self.played_returns: list[float] = []
-        """Likewise with their returns."""
+        self.played_returns: list[float] = []  # likewise with their returns
         self.starts: list[int] = []
         self.seeds: list[int] = []
         self.rows = 0

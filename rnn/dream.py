@@ -92,10 +92,8 @@ class Imagined(NamedTuple):
     """What M makes of a step of N dreams: z[t+1] (N, Z), the done logit and the reward (N,)."""
 
     z: Tensor
-    done_logit: Tensor
-    """-1 where M does not predict it: the dream goes on."""
-    reward: Tensor
-    """1 where M does not predict it: what counts is to last."""
+    done_logit: Tensor  # -1 where M does not predict it: the dream goes on
+    reward: Tensor  # 1 where M does not predict it: what counts is to last
 
 
 class Moments(NamedTuple):

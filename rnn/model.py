@@ -32,12 +32,9 @@ def lstm_cell(i: Tensor, j: Tensor, f: Tensor, o: Tensor, c: Tensor) -> tuple[Te
 class Prediction(NamedTuple):
     """What M says of the next step; None where it does not predict it."""
 
-    mixture: Mixture
-    """Of z[t+1], parts (N, K, Z)."""
-    reward: Tensor | None
-    """Expected reward (N,)."""
-    done_logit: Tensor | None
-    """(N,): above 0 the dream ends."""
+    mixture: Mixture  # of z[t+1], parts (N, K, Z)
+    reward: Tensor | None  # expected reward (N,)
+    done_logit: Tensor | None  # (N,): above 0 the dream ends
 
 
 class MDNRNN(keras.Model):

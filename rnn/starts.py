@@ -20,8 +20,7 @@ from rnn.unrolled import State, run_sequence
 from vae.latents import Latents
 
 EPISODES = 1024
-WINDOW = 25
-"""Steps that M is run at once."""
+WINDOW = 25  # steps that M is run at once
 
 
 class Starts(NamedTuple):

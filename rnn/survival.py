@@ -30,8 +30,7 @@ FAR_OFF = 2.0
 """Dream and world are far apart where the means differ by more than this factor, and by more than NOTABLE of the spread."""
 NOTABLE = 0.5
 
-Fared = dict[str, np.ndarray]
-"""Policy -> returns (n,)."""
+Fared = dict[str, np.ndarray]  # policy -> returns (n,)
 
 
 def compare(settings: Experiment, run: Run) -> None:

@@ -29,8 +29,7 @@ from rnn.unrolled import State, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe
 from vae.latents import Latents
 
-ROW_EVERY = 10
-"""Steps between two rows of the training losses."""
+ROW_EVERY = 10  # steps between two rows of the training losses
 CHECKPOINT = "rnn.weights.h5"
 FAULT = "is damaged or of another M"
 

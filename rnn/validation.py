@@ -20,25 +20,16 @@ BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 class Validation(NamedTuple):
     """Figures of the held-out episodes; NaN where there was nothing to measure."""
 
-    loss: float
-    """What checkpoints are chosen by: the training loss on held-out episodes."""
-    z_nll: float
-    """Mean of -log p(z[t+1]), nats per latent dimension."""
-    done_loss: float
-    """Mean weighted cross-entropy, as in training."""
-    precision: float
-    """Of the endings that M predicts (logit above 0, as in the dream), the share that are."""
-    recall: float
-    """Of the endings, the share that M predicts at the very step."""
+    loss: float  # what checkpoints are chosen by: the training loss on held-out episodes
+    z_nll: float  # mean of -log p(z[t+1]), nats per latent dimension
+    done_loss: float  # mean weighted cross-entropy, as in training
+    precision: float  # of the endings that M predicts (logit above 0, as in the dream), the share that are
+    recall: float  # of the endings, the share that M predicts at the very step
     endings: int
-    reward_error: float
-    """Mean squared error of the reward; 0 if M does not predict it."""
-    reward_explained: float
-    """1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect."""
-    calibration_error: float
-    """The mean of |predicted - observed| over all steps, as in the table."""
-    calibration: dict[str, list[float]]
-    """A reliability table: see `calibrate`."""
+    reward_error: float  # mean squared error of the reward; 0 if M does not predict it
+    reward_explained: float  # 1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect
+    calibration_error: float  # the mean of |predicted - observed| over all steps, as in the table
+    calibration: dict[str, list[float]]  # a reliability table: see `calibrate`
 
     def summary(self) -> dict[str, Any]:
         """Everything, for results.json, which does not know NaN."""
