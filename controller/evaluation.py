@@ -126,8 +126,9 @@ def save_real_videos(world: RealWorld, controller: Controller, record: Record) -
         chosen |= {"game-best": order[-1], "game-worst": order[0]}
     recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
-        label = f"{world.world.score} {record['returns'][index]:,.{world.world.digits}f}, {len(recording.z):,} {world.world.step}s"
-        save_videos(world.run, world.agent.vae, name, label, recording.z, world.world.fps, recording.frames)
+        about, reached = world.world, record["returns"][index]
+        label = f"{about.score} {reached:,.{about.digits}f}, {len(recording.z):,} {about.step}s"
+        save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
 
 
 def save_dream_video(world: RealWorld, dream: Dream, policy: Policy, controller: Controller, record: Record) -> None:
