@@ -47,16 +47,9 @@ class MDNRNN(keras.Model):
     """
 
     def __init__(
-        self,
-        latent_size: int,
-        action_size: int,
-        hidden: int,
-        mixtures: int,
-        predict_done: bool,
-        predict_reward: bool = False,
-        seed: int = 0,
-        **kwargs: Any,
-    ):
+        self, latent_size: int, action_size: int, hidden: int, mixtures: int, predict_done: bool,
+        predict_reward: bool = False, seed: int = 0, **kwargs: Any,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
         self.mixtures, self.predict_done, self.predict_reward = mixtures, predict_done, predict_reward

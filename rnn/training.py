@@ -62,12 +62,14 @@ class Learner(keras.Model):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Watches a training: shows and records losses, stops on NaN, validates and saves at the end of every epoch."""
+    """Watches a training: shows and records losses, stops on NaN, validates and saves at the end of every epoch.
+
+    keep: which epoch's M; see rnn.keep.
+    """
 
     def __init__(
         self, run: Run, keep: str, validate: Callable[[], Validation], epochs: Metrics, losses: Metrics, bar: Progress
     ):
-        """keep: which epoch's M; see rnn.keep."""
         super().__init__()
         self.run, self.keep, self.validate = run, keep, validate
         self.epochs, self.losses, self.bar = epochs, losses, bar
@@ -104,9 +106,8 @@ class Keeper(keras.callbacks.Callback):
     def write_losses(self) -> None:
         """A row with the mean losses of the steps since the row before."""
         if self.recent:
-            self.losses.write(
-                self.step, **{name: float(np.mean([row[name] for row in self.recent])) for name in self.recent[0]}
-            )
+            means = {name: float(np.mean([row[name] for row in self.recent])) for name in self.recent[0]}
+            self.losses.write(self.step, **means)
             self.recent.clear()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -118,20 +119,15 @@ class Keeper(keras.callbacks.Callback):
         if better := score < float(self.model.best):
             self.model.best.assign(score)
             save_weights(self.model.model, self.run.rnn_weights)
-        self.bar.say(
-            f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
-            + (
-                f", done {v.done_loss:.4f} (precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings)"
-                if v.endings
-                else ""
-            )
-            + (
-                f", reward {percent(v.reward_explained)} of its variance explained"
-                if self.model.model.predict_reward
-                else ""
-            )
-            + (", the best so far" if better and self.keep != "last" else "")
-        )
+        parts = [f"step {self.step:,}: held out z {v.z_nll:.4f} nats"]
+        if v.endings:
+            found = f"precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings"
+            parts.append(f"done {v.done_loss:.4f} ({found})")
+        if self.model.model.predict_reward:
+            parts.append(f"reward {percent(v.reward_explained)} of its variance explained")
+        if better and self.keep != "last":
+            parts.append("the best so far")
+        self.bar.say(", ".join(parts))
         numbers = v._asdict()
         del numbers["endings"], numbers["calibration"]
         self.epochs.write(self.step, **numbers)
@@ -173,16 +169,9 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         Metrics(run.metrics / "rnn_losses.csv", run.tensorboard / "rnn_losses", kept) as losses,
         Progress("training M", total_steps(m) * learner.frames, "frames", step * learner.frames) as bar,
     ):
-        keeper = Keeper(run, m.keep, validate, epochs, losses, bar)
-        learner.fit(
-            dataset(batches),
-            epochs=m.epochs,
-            initial_epoch=step // epoch_steps(m),
-            steps_per_epoch=epoch_steps(m),
-            callbacks=[keeper],
-            shuffle=False,
-            verbose=0,
-        )
+        keeper, steps = Keeper(run, m.keep, validate, epochs, losses, bar), epoch_steps(m)
+        counted = {"epochs": m.epochs, "initial_epoch": step // steps, "steps_per_epoch": steps}
+        learner.fit(dataset(batches), **counted, callbacks=[keeper], shuffle=False, verbose=0)
     load_weights(learner.model, run.rnn_weights, "python -m rnn", FAULT)
     figures = validate()
     print(describe(figures), flush=True)
