@@ -43,26 +43,19 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
 
 
 def measure_dream(
-    settings: Experiment,
-    dream: Dream,
-    policy: Policy,
-    controller: Controller,
-    temperature: float,
-    run: Run,
-    *keys: str,
-) -> Record:
+    settings: Experiment, dream: Dream, policy: Policy, controller: Controller, temperature: float, run: Run, *keys: str
+) -> Record:  # fmt: skip
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    of = {
-        **described(controller),
-        "temperature": temperature,
-        "max_steps": settings.dream.max_steps,
-        "seed": generation_seed(settings.evaluate.seed, 0),
-        "n": settings.evaluate.dreams,
-    }
+    dreams, longest, seed = (
+        settings.evaluate.dreams,
+        settings.dream.max_steps,
+        generation_seed(settings.evaluate.seed, 0),
+    )
+    of = {**described(controller), "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 
     def measure() -> Record:
-        counted = of["n"], of["seed"], temperature, of["max_steps"]
-        return summary(dream.rollout(policy.act, controller.mean[None], *counted).returns[0])
+        outcome = dream.rollout(policy.act, controller.mean[None], dreams, seed, temperature, longest)
+        return summary(outcome.returns[0])
 
     return once(run, keys, of, measure)
 

@@ -37,14 +37,9 @@ def saved(folder: Run, name: str) -> Path:
 
 
 def evolve(
-    settings: Experiment,
-    folder: Run,
-    arena: Arena,
-    policy: Policy,
-    generations: int,
-    trial: Callable[[np.ndarray], np.ndarray] | None = None,
-    start: Evolution | np.ndarray | None = None,
-) -> Evolution:
+    settings: Experiment, folder: Run, arena: Arena, policy: Policy, generations: int,
+    trial: Callable[[np.ndarray], np.ndarray] | None = None, start: Evolution | np.ndarray | None = None,
+) -> Evolution:  # fmt: skip
     """Evolve C for some generations, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
@@ -60,9 +55,8 @@ def evolve(
     else:
         sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
         x0 = start.mean if isinstance(start, Evolution) else start
-        evolution = Evolution(
-            policy.size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal
-        )
+        options = wanted.seed, wanted.weight_decay, x0, wanted.diagonal
+        evolution = Evolution(policy.size, sigma, arena.population, *options)
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (policy.size,):
