@@ -27,7 +27,6 @@ figures in its results.json. Writes nothing. The exit code is 1 where the two di
 
 
 def main() -> None:
-    """Play again."""
     parser = argparse.ArgumentParser(prog="python -m controller.again", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")

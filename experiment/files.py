@@ -28,14 +28,9 @@ NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # how a file syste
 TEXT_LIMIT = 64 << 20  # bytes of a file of text above which it is none of ours
 REASON = 120  # letters of what a library says of a damaged file that are shown
 JSON_REMEDY = "delete it, or use another run folder (--run)"
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-"""What may lie in the place of a file."""
+# What may lie in the place of a file.
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+         stat.S_IFBLK: "a device"}  # fmt: skip
 
 
 @contextlib.contextmanager

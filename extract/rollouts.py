@@ -123,14 +123,10 @@ class ShardWriter:
         for name in ("frames", *SERIES):
             values, frames = np.asarray(getattr(episode, name)), name == "frames"
             if name not in self.file:
-                self.file.create_dataset(
-                    name,
-                    shape=(0, *values.shape[1:]),
-                    maxshape=(None, *values.shape[1:]),
-                    dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
-                    chunks=(BLOCK if frames else 8192, *values.shape[1:]),
-                    **(self.compression if frames else {}),
-                )
+                row, options = values.shape[1:], self.compression if frames else {}
+                kind = np.uint8 if frames else bool if values.dtype == bool else np.float32
+                chunks = (BLOCK if frames else 8192, *row)
+                self.file.create_dataset(name, (0, *row), kind, maxshape=(None, *row), chunks=chunks, **options)
             self.file[name].resize(last, axis=0)
             self.file[name][first:last] = values
         self.starts.append(first)
