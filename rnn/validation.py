@@ -130,6 +130,17 @@ def calibrate(probability: np.ndarray, ended: np.ndarray) -> dict[str, list[floa
     return {"edges": list(BINS), "steps": steps.tolist(), **means}
 
 
+def in_short(v: Validation) -> str:
+    """The figures as the middle of a line."""
+    parts = [f"held out z {v.z_nll:.4f} nats"]
+    if v.endings:
+        found = f"precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings"
+        parts.append(f"done {v.done_loss:.4f} ({found})")
+    if math.isfinite(v.reward_explained):
+        parts.append(f"reward {percent(v.reward_explained)} of its variance explained")
+    return ", ".join(parts)
+
+
 def describe(v: Validation) -> str:
     """The figures as a few lines for a terminal, with the reliability table of `done`."""
     lines = [f"M on held-out episodes: z {v.z_nll:.4f} nats per dimension, done loss {v.done_loss:.4f}"]
