@@ -120,16 +120,11 @@ class Run:
                     f"{self.path} has no complete '{needed}' yet, which '{stage}' needs: run `python -m {needed}` with the same arguments first"
                 )
             self.compare(needed, record["settings"], settings)
-        record = self.read_record(stage)
-        if record is not None:
-            self.compare(stage, record["settings"], settings)
         current = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
-        complete = (
-            record is not None
-            and record["complete"]
-            and difference(record["settings"], current, unsaid=current) is None
-            and present
-        )
+        record = self.read_record(stage) or {"complete": False, "settings": current}
+        self.compare(stage, record["settings"], settings)
+        same = difference(record["settings"], current, unsaid=current) is None
+        complete = bool(record["complete"] and present and same)
         if not complete:
             write_json(self.record(stage), {"complete": False, "settings": current})
         return complete
