@@ -42,9 +42,8 @@ def make_player(path: Path, task: ShardTask, games: int) -> Player:
             "ask for more with iterations=2"
         )
     agent = load_agent(task.settings, previous)
-    return NoisyAgent(
-        agent, games, load_controller(previous.controller, agent.policy).mean, task.settings.extract.noise
-    )
+    controller = load_controller(previous.controller, agent.policy)
+    return NoisyAgent(agent, games, controller.mean, task.settings.extract.noise)
 
 
 class RandomNetworks(AgentPlayer):

@@ -132,8 +132,14 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
                 run.record(stage.name).unlink()
             raise
         seconds = time.monotonic() - began
+        # The seconds are those of the process that completed the stage; another may have begun it.
         figures = {"seconds": round(seconds, 1), "resumed": record is not None, **figures}
-        record_figures(run, stage.name, figures, again=record is not None and record["complete"])
+        keys = ["stages", stage.name]
+        if record and record["complete"] and stage.name in run.read_results().get("stages", {}):
+            keys.append("again")  # the figures of then stay
+        else:
+            run.update_results("machine", describe_machine())
+        run.update_results(*keys, figures)
         run.complete(stage.name)
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 
@@ -151,19 +157,6 @@ def meant(stage: Stage, named: Run) -> Run:
 def files_in(folder: Path) -> set[Path]:
     """All files in a folder and those in it."""
     return {path for path in folder.rglob("*") if path.is_file()}
-
-
-def record_figures(run: Run, stage: str, figures: dict[str, Any], again: bool) -> None:
-    """Write a stage's figures into results.json, with the machine they were measured on.
-
-    `seconds` are those of the process that completed the stage; `resumed` says that another had begun it. again: whether
-    it was complete before: the figures of then stay, and these are kept beside them.
-    """
-    if again and stage in run.read_results().get("stages", {}):
-        run.update_results("stages", stage, "again", figures)
-        return
-    run.update_results("machine", describe_machine())
-    run.update_results("stages", stage, figures)
 
 
 def run_folder(arguments: argparse.Namespace) -> Run:
