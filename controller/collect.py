@@ -21,8 +21,7 @@ from rnn.model import build_rnn
 from vae.model import VAE
 
 NOISE_MEMORY = 10.0  # steps for which the noise on an agent's actions is remembered
-RANDOM_SCALE = 0.01
-"""Random networks: each has weights of a standard deviation of its own, uniform up to this, as in the original."""
+RANDOM_SCALE = 0.01  # each random network has a standard deviation of its own, uniform up to this, as in the original
 
 
 def with_networks(run: Run) -> MakePlayer:

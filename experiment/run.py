@@ -21,8 +21,7 @@ from experiment.schema import Experiment, is_extendable
 ITERATIONS = "iterations"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # run folders of agents that are shipped, by name
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
-ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")
-"""Sections of config.yaml that no stage has for its own."""
+ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")  # sections of config.yaml that no stage has alone
 
 
 def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mapping[str, Any]) -> str | None:
@@ -40,8 +39,7 @@ class Run:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         absolute = Path(os.path.abspath(path))
-        self.one = absolute.parent.name == ITERATIONS
-        """Whether a single iteration was named, and not a run that may have several."""
+        self.one = absolute.parent.name == ITERATIONS  # whether a single iteration was named, not a run with several
         if self.one and self.path.parent.name != ITERATIONS:
             self.path = absolute  # named from inside `iterations`, as in `--run 2`
         if self.one and self.path.name == "1":

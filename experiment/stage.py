@@ -36,19 +36,15 @@ class Stage:
 
     name: str  # as in `python -m NAME`
     text: str  # for --help: what it does, reads and writes
-    sections: tuple[str, ...]
-    """The sections of the settings that its result depends on, those of the stages before it included."""
+    sections: tuple[str, ...]  # of the settings that its result depends on, those of earlier stages included
     needs: tuple[str, ...] = ()  # stages that must be complete before it
     makes: tuple[str, ...] = ()  # the attributes of Run that name its products
-    of_last: bool = False
-    """Whether the command works on the last of a run's iterations, unless RUN/iterations/N names another."""
-    whole: Callable[[Experiment, Run], bool] | None = None
-    """Whether its products are whole, where their existence alone does not tell."""
+    of_last: bool = False  # whether it works on a run's last iteration, unless RUN/iterations/N names another
+    whole: Callable[[Experiment, Run], bool] = lambda settings, run: True  # whether the products that exist are whole
 
     def present(self, settings: Experiment, run: Run) -> bool:
         """Whether everything that this stage makes is there."""
-        exist = all(getattr(run, product).exists() for product in self.makes)
-        return exist and (self.whole is None or self.whole(settings, run))
+        return all(getattr(run, product).exists() for product in self.makes) and self.whole(settings, run)
 
 
 StageFunction = Callable[[Experiment, Run], dict[str, Any] | None]

@@ -110,9 +110,8 @@ class ShardWriter:
 
     def __init__(self, file: h5py.File, disk: Disk, compression: Mapping[str, Any]):
         self.file, self.disk, self.compression = file, disk, compression
-        self.played_lengths: list[int] = []
-        """May be filled by the caller with the lengths of all episodes played, kept or not."""
-        self.played_returns: list[float] = []  # likewise with their returns
+        self.played_lengths: list[int] = []  # the caller may add those of all episodes played, kept or not
+        self.played_returns: list[float] = []  # likewise
         self.starts: list[int] = []
         self.seeds: list[int] = []
         self.rows = 0

@@ -24,12 +24,9 @@ from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
 
-SEED = 900_000
-"""The first seed of the real episodes: extraction uses those below, trials and the final evaluation those far above."""
-FAR_OFF = 2.0
-"""Dream and world are far apart where the means differ by more than this factor, and by more than NOTABLE of the spread."""
-NOTABLE = 0.5
-
+SEED = 900_000  # the first of the real episodes: extraction uses those below, trials and evaluation those far above
+# Dream and world are far apart where the means differ by more than this factor, and by more than this part of the spread.
+FAR_OFF, NOTABLE = 2.0, 0.5
 Fared = dict[str, np.ndarray]  # policy -> returns (n,)
 
 
