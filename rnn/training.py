@@ -89,10 +89,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     def validate() -> Validation:
         return validator(series.validation(held_out, min(m.streams, len(held_out)), m.window))
 
-    train_step, batches = (
-        tf.function(learner.train_step),
-        series.training(train_episodes, m.streams, m.window, m.seed, first),
-    )
+    train_step = tf.function(learner.train_step)
+    batches = series.training(train_episodes, m.streams, m.window, m.seed, first)
     recent: list[dict[str, float]] = []  # losses of the steps since the last row of them
     seconds: list[float] = []  # of every step
     kept = first or None  # rows of an earlier, interrupted run
