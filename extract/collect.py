@@ -114,8 +114,8 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
         f"{lengths.mean():.0f} {world.step}s, {kept:,} of them kept"
         f"{published.format(*world.random, world.step) if world.random else ''}"
     )
-    figures = {"episodes": kept, "played": len(lengths), f"{world.step}s": int(lengths.sum())}
-    figures |= {"return_mean": round(mean, 1), "return_std": round(std, 1)}
+    counts = {"episodes": kept, "played": len(lengths), f"{world.step}s": int(lengths.sum())}
+    figures = {**counts, "return_mean": round(mean, 1), "return_std": round(std, 1)}
     return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 

@@ -102,7 +102,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     ):
         for step in range(first + 1, total_steps(m) + 1):
             batch, began = next(ahead), time.perf_counter()
-            loss = {name: float(value) for name, value in train_step(batch).items()}
+            loss = {name: float(value) for name, value in sorted(train_step(batch).items())}
             seconds.append(time.perf_counter() - began)
             check_finite("loss", loss["loss"], step, run)
             reward = f", reward {loss['reward_error']:.3f}" if m.predict_reward else ""
