@@ -17,12 +17,9 @@ from experiment.schema import SEED
 from experiment.stage import guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
-FRESH = 7_000_000
-"""A seed from which on no figure of this project is."""
-CHANCE = 4.0
-"""Standard errors that two means of the same agent hardly ever differ by: once in 16,000 times."""
-MOST = 100_000
-"""Episodes, which is what evaluate.episodes may be too."""
+FRESH = 7_000_000  # a seed from which on no figure of this project is
+CHANCE = 4.0  # standard errors that two means of the same agent hardly ever differ by: once in 16,000 times
+MOST = 100_000  # episodes, which is what evaluate.episodes may be too
 TEXT = """
 Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
 figures in its results.json. Writes nothing. The exit code is 1 where the two differ by more than chance explains.
@@ -30,7 +27,6 @@ figures in its results.json. Writes nothing. The exit code is 1 where the two di
 
 
 def main() -> None:
-    """Play again."""
     parser = argparse.ArgumentParser(prog="python -m controller.again", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")

@@ -1,6 +1,10 @@
-"""Where a generation is tried: in the dream, or in the real world."""
+"""Where a generation is tried: in the dream, or in the real world.
 
-from typing import NamedTuple, Protocol
+An arena is called with P candidates (P, D), the generation's number, and the steps that an episode of the generation before
+lasted on average. All candidates meet the same E episodes. It has a name, and the population that it is given.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,20 +22,6 @@ class Tried(NamedTuple):
     returns: np.ndarray
     lengths: np.ndarray
     longest: int
-
-
-class Arena(Protocol):
-    """Tries a whole generation at once."""
-
-    name: str
-    """'dream' or 'real'."""
-    population: int
-
-    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
-        """P candidates (P, D) in E episodes each, all in the same ones.
-
-        last_length: steps that an episode of the generation before lasted on average.
-        """
 
 
 class InDream:
@@ -75,3 +65,6 @@ class InReal:
         played = self.world.play(np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates)).tolist())
         returns, lengths = (part.reshape(len(candidates), -1) for part in (played.returns, played.lengths))
         return Tried(returns, lengths, self.world.settings.env.max_steps)
+
+
+Arena = InDream | InReal

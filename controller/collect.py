@@ -20,10 +20,8 @@ from rnn.dream import seen_by
 from rnn.model import build_rnn
 from vae.model import VAE
 
-NOISE_MEMORY = 10.0
-"""Steps for which the noise on an agent's actions is remembered."""
-RANDOM_SCALE = 0.01
-"""Random networks: each has weights of a standard deviation of its own, uniform up to this, as in the original."""
+NOISE_MEMORY = 10.0  # steps for which the noise on an agent's actions is remembered
+RANDOM_SCALE = 0.01  # each random network has a standard deviation of its own, uniform up to this, as in the original
 
 
 def with_networks(run: Run) -> MakePlayer:
@@ -43,9 +41,8 @@ def make_player(path: Path, task: ShardTask, games: int) -> Player:
             "ask for more with iterations=2"
         )
     agent = load_agent(task.settings, previous)
-    return NoisyAgent(
-        agent, games, load_controller(previous.controller, agent.policy).mean, task.settings.extract.noise
-    )
+    controller = load_controller(previous.controller, agent.policy)
+    return NoisyAgent(agent, games, controller.mean, task.settings.extract.noise)
 
 
 class RandomNetworks(AgentPlayer):

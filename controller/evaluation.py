@@ -43,26 +43,19 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
 
 
 def measure_dream(
-    settings: Experiment,
-    dream: Dream,
-    policy: Policy,
-    controller: Controller,
-    temperature: float,
-    run: Run,
-    *keys: str,
-) -> Record:
+    settings: Experiment, dream: Dream, policy: Policy, controller: Controller, temperature: float, run: Run, *keys: str
+) -> Record:  # fmt: skip
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    of = {
-        **described(controller),
-        "temperature": temperature,
-        "max_steps": settings.dream.max_steps,
-        "seed": generation_seed(settings.evaluate.seed, 0),
-        "n": settings.evaluate.dreams,
-    }
+    dreams, longest, seed = (
+        settings.evaluate.dreams,
+        settings.dream.max_steps,
+        generation_seed(settings.evaluate.seed, 0),
+    )
+    of = {**described(controller), "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 
     def measure() -> Record:
-        counted = of["n"], of["seed"], temperature, of["max_steps"]
-        return summary(dream.rollout(policy.act, controller.mean[None], *counted).returns[0])
+        outcome = dream.rollout(policy.act, controller.mean[None], dreams, seed, temperature, longest)
+        return summary(outcome.returns[0])
 
     return once(run, keys, of, measure)
 
@@ -126,8 +119,9 @@ def save_real_videos(world: RealWorld, controller: Controller, record: Record) -
         chosen |= {"game-best": order[-1], "game-worst": order[0]}
     recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
-        label = f"{world.world.score} {record['returns'][index]:,.{world.world.digits}f}, {len(recording.z):,} {world.world.step}s"
-        save_videos(world.run, world.agent.vae, name, label, recording.z, world.world.fps, recording.frames)
+        about, reached = world.world, record["returns"][index]
+        label = f"{about.score} {reached:,.{about.digits}f}, {len(recording.z):,} {about.step}s"
+        save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
 
 
 def save_dream_video(world: RealWorld, dream: Dream, policy: Policy, controller: Controller, record: Record) -> None:

@@ -15,16 +15,14 @@ from experiment.arrays import read_npz, write_npz
 from experiment.files import reading
 from experiment.problem import Problem
 
-COUNTED = (
-    "generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "last_length",
-    "restarted",
-)  # fmt: skip
-"""What is saved of an Evolution beside the state of CMA-ES."""
-
-
+# What is saved of an Evolution beside the state of CMA-ES.
+COUNTED = ("generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "last_length",
+           "restarted")  # fmt: skip
+# The reasons of CMA-ES to stop that lie in its state alone: steps too small or large, or along one axis only. The others look
+# at how fitness went, and the number of generations is fixed in advance.
 DEGENERATE = {"noeffectaxis", "noeffectcoord", "tolconditioncov", "tolfacupx", "tolx"}
-"""The reasons of CMA-ES to stop that lie in its state alone: steps too small or large, or along one axis only. The others
-look at how fitness went, and the number of generations is fixed in advance."""
+COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", "dC"))  # kept in the sampler too
+MIRRORS = "strategy.pop_injection_directions"  # directions away from the worst of a population of fewer than 6, (m, D)
 
 
 class Evolution:
@@ -36,15 +34,9 @@ class Evolution:
     """
 
     def __init__(
-        self,
-        size: int,
-        sigma: float,
-        population: int,
-        seed: int,
-        weight_decay: float = 0.0,
-        x0: np.ndarray | None = None,
-        diagonal: bool = False,
-    ):
+        self, size: int, sigma: float, population: int, seed: int, weight_decay: float = 0.0,
+        x0: np.ndarray | None = None, diagonal: bool = False,
+    ):  # fmt: skip
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
         self.best = np.zeros(size, "float32")  # the candidate of the highest fitness so far
@@ -92,10 +84,8 @@ class Evolution:
     def tell(self, returns: np.ndarray) -> None:
         """Take in the returns (P,) of the population that was asked for. Raises Problem if one is not finite."""
         returns = np.asarray(returns, "float64")
-        if not np.isfinite(returns).all():
-            raise Problem(
-                f"generation {self.generation + 1}: {np.sum(~np.isfinite(returns))} returns are not finite; check V and M for NaN"
-            )
+        if spoilt := np.sum(~np.isfinite(returns)):
+            raise Problem(f"generation {self.generation + 1}: {spoilt} returns are not finite; check V and M for NaN")
         fitness = returns - self.weight_decay * np.mean(np.square(self.asked), axis=1)  # (P,)
         self.strategy.tell(self.asked, list(-fitness))  # cma minimises
         self.generation += 1
@@ -176,12 +166,6 @@ def state_of(strategy: cma.CMAEvolutionStrategy) -> dict[str, np.ndarray]:
         if (part, name) not in COPIES
     }
     return {**state, MIRRORS: np.reshape(strategy.pop_injection_directions, (-1, strategy.N))}
-
-
-COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", "dC"))
-"""Kept in the sampler too."""
-MIRRORS = "strategy.pop_injection_directions"
-"""Directions away from the worst of a population of fewer than 6, (m, D)."""
 
 
 def restore(strategy: cma.CMAEvolutionStrategy, generation: int, state: dict[str, np.ndarray]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import tensorflow as tf
 
 from envs.worlds import world_of
-from experiment.problem import Problem
 from experiment.schema import Experiment
 
 Tensor = Any
@@ -34,11 +33,6 @@ class Policy:
     memory: int
     actions: int = 1
     hidden: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.inputs if name not in ("z", "h", "c")]
-        if unknown or not self.inputs or len(set(self.inputs)) < len(self.inputs):
-            raise Problem(f"controller.inputs is {list(self.inputs)}: expected some of z, h and c, each once")
 
     @property
     def remembers(self) -> bool:

@@ -1,6 +1,6 @@
 """Pictures of a run's results: training curves, histogram of returns, held-out losses, and the videos."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from experiment.schema import Experiment
 from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram
 from viz.video import save_video, side_by_side
 
-PUBLISHED_EPISODES = 64 * 16
-"""Of a generation of the published runs."""
+PUBLISHED_EPISODES = 64 * 16  # of a generation of the published runs
+# Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets.
 COLOURS = {
     "dream, population mean": BLUE,
     "real, population mean": VERMILION,
@@ -27,7 +27,6 @@ COLOURS = {
     "paper, dream": SKY,
     "paper, game": ORANGE,
 }
-"""Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets."""
 
 
 def training_panels(settings: Experiment, run: Run) -> list[Curves]:
@@ -59,25 +58,23 @@ def training_panels(settings: Experiment, run: Run) -> list[Curves]:
         if trials and x in trials:
             error = trials["std"] / np.sqrt(trials["episodes"])
             series["real, CMA-ES mean (band: standard error)"] = trials[x] / scale, trials["mean"], error
-        if published:
-            series[f"published, {world.published_in}, population mean (64 cores)"] = (
-                published[published_x] / scale,
-                published["return_mean"],
-            )
-        if published_mean:
-            series["published, real, CMA-ES mean"] = published_mean[published_x] / scale, published_mean["return_mean"]
-        panels.append(
-            Curves(
-                series,
-                xlabel,
-                world.score,
-                f"{world.score.capitalize()} against {xlabel}",
-                logx=True,
-                hlines=levels(settings),
-                colours=colours_of(series),
-            )
-        )
+        of_published = {f"published, {world.published_in}, population mean (64 cores)": published,
+                        "published, real, CMA-ES mean": published_mean}  # fmt: skip
+        series |= {label: (of[published_x] / scale, of["return_mean"]) for label, of in of_published.items() if of}
+        panels.append(score_panel(settings, series, xlabel, logx=True))
     return panels
+
+
+def score_panel(
+    settings: Experiment, series: dict[str, Any], xlabel: str, title: str = "", logx: bool = False
+) -> Curves:
+    """Returns against something, with what to compare them with: the return that counts as solved, the random policy."""
+    world = world_of(settings)
+    score, against = world.score, f"{world.score.capitalize()} against {title or xlabel}"
+    levels = solved(world) | ({"random": world.random[0]} if world.random else {})
+    roles = {label: label.split(" (")[0] for label in series}
+    colours = {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
+    return Curves(series, xlabel, score, against, logx=logx, hlines=levels, colours=colours)
 
 
 def history(run: Run, name: str) -> dict[str, np.ndarray]:
@@ -93,32 +90,19 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
     return {column: np.concatenate([table[column] for table in tables]) for column in shared}
 
 
-def levels(settings: Experiment) -> dict[str, float]:
-    """What to compare with: the return that counts as solved, and the paper's random policy."""
-    world = world_of(settings)
-    return solved(world) | ({"random": world.random[0]} if world.random else {})
-
-
 def solved(world: World) -> dict[str, float]:
     """The return that counts as solved, if any does."""
     return {} if world.solved is None else {"solved": world.solved}
 
 
-def dream_label(settings: Experiment, dream: Record) -> str:
-    """Says after how many steps these dreams are cut, where real episodes go on."""
-    cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < settings.env.max_steps else ""
-    return f"this agent, dream at τ {dream['temperature']:g}{cut}"
-
-
 def returns_panel(settings: Experiment, game: Record, dream: Record | None, random: Record) -> Histogram:
-    """How episodes end up."""
-    world = world_of(settings)
-    samples = {
-        "this agent, real": game["returns"],
-        **({dream_label(settings, dream): dream["returns"]} if dream is not None else {}),
-        "random policy, real": random["returns"],
-        "published agent, real": published_episodes(settings.env.name),
-    }
+    """How episodes end up; where dreams are cut sooner than real episodes, their label says so."""
+    world, samples = world_of(settings), {"this agent, real": game["returns"]}
+    if dream is not None:
+        cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < settings.env.max_steps else ""
+        samples[f"this agent, dream at τ {dream['temperature']:g}{cut}"] = dream["returns"]
+    samples["random policy, real"] = random["returns"]
+    samples["published agent, real"] = published_episodes(settings.env.name)
     return Histogram(samples, world.score, "How episodes end up", solved(world))
 
 
@@ -143,12 +127,6 @@ def loss_panels(run: Run) -> list[Curves]:
     return panels
 
 
-def colours_of(series: Iterable[str]) -> dict[str, str]:
-    """The colour of every curve that has one in COLOURS, by its label."""
-    roles = {label: label.split(" (")[0] for label in series}
-    return {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
-
-
 def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Record, Record]]) -> Curves:
     """Dream and world of controllers evolved at each temperature, and the paper's where it has any.
 
@@ -163,11 +141,9 @@ def temperatures_panel(settings: Experiment, measured: Mapping[float, tuple[Reco
         if paper:
             means = [getattr(row, place)["mean"] for row in paper]
             series[f"paper, {place}"] = [float(row.temperature) for row in paper], means
-    score = world_of(settings).score
-    return Curves(
-        series, "temperature τ of the dream that C was evolved in", score,
-        f"{score.capitalize()} against the temperature of the dream", hlines=levels(settings), colours=colours_of(series),
-    )  # fmt: skip
+    return score_panel(
+        settings, series, "temperature τ of the dream that C was evolved in", "the temperature of the dream"
+    )
 
 
 def save_videos(

@@ -11,11 +11,9 @@ from experiment.run import Run, difference
 from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
-
 NOT_MEASURED = "This run has not measured that."
 
-Record = dict[str, Any]
-"""A part of an evaluation as in results.json: what it is of, and what `summary` gives."""
+Record = dict[str, Any]  # a part of an evaluation as in results.json: what it is of, and what `summary` gives
 
 
 def summary(returns: np.ndarray) -> Record:
@@ -74,8 +72,7 @@ def published_rows(name: str) -> list[Row]:
         temperature = line.get("temperature", "")
         label = line["row"] + (f", τ {temperature}" if temperature else "")
         rows.append(Row(label, score(line, "dream"), score(line, "game"), temperature))
-    episodes = published_episodes(name)
-    if len(episodes):
+    if len(episodes := published_episodes(name)):
         of = {"mean": episodes.mean(), "std": episodes.std(ddof=1)}
         rows.append(Row(f"the original's {len(episodes)} published episodes", None, of))
     return rows

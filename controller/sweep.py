@@ -60,10 +60,9 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
             folder = run if have else Run(run.path / "sweep" / name)
             if not have:
                 print(f"evolving a controller at temperature {temperature:g}", flush=True)
-                c, start = settings.controller, None
-                if run.previous is not None:
-                    start = load_controller(run.previous.controller, policy).mean
-                evolve(here, folder, InDream(here, dream, policy), policy, c.generations, start=start)
+                start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
+                generations = settings.controller.generations
+                evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
             in_game = measure_real(game, controller, run, *keys, "game")
@@ -84,11 +83,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
 def main() -> None:
     """The command line: that of every stage, and --evaluate-only."""
     parser = new_parser(STAGE.name, STAGE.text, STAGE.sections)
-    parser.add_argument(
-        "--evaluate-only",
-        action="store_true",
-        help="evolve nothing: only the run's own controller, in the dreams of all temperatures",
-    )
+    only = "evolve nothing: only the run's own controller, in the dreams of all temperatures"
+    parser.add_argument("--evaluate-only", action="store_true", help=only)
     arguments = parser.parse_intermixed_args()
     run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
 

@@ -37,14 +37,9 @@ def saved(folder: Run, name: str) -> Path:
 
 
 def evolve(
-    settings: Experiment,
-    folder: Run,
-    arena: Arena,
-    policy: Policy,
-    generations: int,
-    trial: Callable[[np.ndarray], np.ndarray] | None = None,
-    start: Evolution | np.ndarray | None = None,
-) -> Evolution:
+    settings: Experiment, folder: Run, arena: Arena, policy: Policy, generations: int,
+    trial: Callable[[np.ndarray], np.ndarray] | None = None, start: Evolution | np.ndarray | None = None,
+) -> Evolution:  # fmt: skip
     """Evolve C for some generations, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
@@ -60,9 +55,8 @@ def evolve(
     else:
         sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
         x0 = start.mean if isinstance(start, Evolution) else start
-        evolution = Evolution(
-            policy.size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal
-        )
+        options = wanted.seed, wanted.weight_decay, x0, wanted.diagonal
+        evolution = Evolution(policy.size, sigma, arena.population, *options)
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (policy.size,):
@@ -88,10 +82,10 @@ def evolve(
             evolution.last_length = float(tried.lengths.mean())
             spent, steps = time.monotonic() - began, int(tried.lengths.sum())
             evolution.steps += steps
-            digits = f",.{world.digits}f"
+            digits, mean, low, high = f",.{world.digits}f", returns.mean(), returns.min(), returns.max()
             line = (
-                f"generation {generation}: {world.score} {returns.mean():{digits}}, {arena.name} ({returns.min():{digits}} to "
-                f"{returns.max():{digits}}, cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
+                f"generation {generation}: {world.score} {mean:{digits}}, {arena.name} ({low:{digits}} to {high:{digits}}, "
+                f"cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
             due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
@@ -105,8 +99,8 @@ def evolve(
                 line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():{digits}} ± {deviation:{digits}}"
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
-                mean=returns.mean(), min=returns.min(), max=returns.max(), std=returns.std(), sigma=evolution.sigma,
-                cap=tried.longest, real=float(arena.name == "real"),
+                mean=mean, min=low, max=high, std=returns.std(), sigma=evolution.sigma, cap=tried.longest,
+                real=float(arena.name == "real"),
             )  # fmt: skip
             evolution.save(state)
             save_controller(folder.controller, policy, evolution)
@@ -152,28 +146,24 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
 def check_that_nothing_depends_on(settings: Experiment, folder: Run) -> None:
     """Raise Problem if C would be evolved further in an arena, though something has gone on from where it left C."""
     wanted, real = settings.controller, saved(folder, "real")
-    if real.exists():
-        before = Evolution.load(real).before
-        if not wanted.real_generations:
-            raise Problem(
-                f"{folder.path} has gone on in the real world, which only the last iteration does: ask for no more iterations than "
-                f"it was made with, or delete {real} to give up what C learnt there"
-            )
-        if before < wanted.generations:
-            raise Problem(
-                f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
-                f"or delete {real} to begin there anew after more dreams"
-            )
+    if real.exists() and not wanted.real_generations:
+        raise Problem(
+            f"{folder.path} has gone on in the real world, which only the last iteration does: ask for no more iterations than "
+            f"it was made with, or delete {real} to give up what C learnt there"
+        )
+    if real.exists() and (before := Evolution.load(real).before) < wanted.generations:
+        raise Problem(
+            f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
+            f"or delete {real} to begin there anew after more dreams"
+        )
     following = folder.at(folder.iteration + 1)
-    for name, generations in (("dream", wanted.generations), ("real", wanted.real_generations)):
-        state = saved(folder, name)
-        if following.record("extract").exists() and state.exists():
-            done = Evolution.load(state).generation
-            if done < generations:
-                raise Problem(
-                    f"{following.path} was recorded with the controller of {folder.path} after {done} generations, not {generations}: "
-                    f"ask for as many, or delete {following.path} to go on from there anew"
-                )
+    for name, wanted_there in (("dream", wanted.generations), ("real", wanted.real_generations)):
+        evolved = following.record("extract").exists() and (state := saved(folder, name)).exists()
+        if evolved and (done := Evolution.load(state).generation) < wanted_there:
+            raise Problem(
+                f"{following.path} was recorded with the controller of {folder.path} after {done} generations, not "
+                f"{wanted_there}: ask for as many, or delete {following.path} to go on from there anew"
+            )
 
 
 def throughput(folder: Run) -> dict[str, Any]:
@@ -182,9 +172,8 @@ def throughput(folder: Run) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, real in (("dream", 0), ("real", 1)):
         rows = table["real"] == real
-        if rows.any():
-            seconds = table["seconds"][rows]
-            steps = float((table["steps_per_second"][rows] * seconds).sum())
-            figures[f"{name}_steps"], figures[f"{name}_seconds"] = round(steps), round(float(seconds.sum()), 1)
-            figures[f"{name}_steps_per_second"] = round(steps / seconds.sum())
+        if seconds := float(table["seconds"][rows].sum()):
+            steps = float((table["steps_per_second"] * table["seconds"])[rows].sum())
+            figures |= {f"{name}_steps": round(steps), f"{name}_seconds": round(seconds, 1)}
+            figures |= {f"{name}_steps_per_second": round(steps / seconds)}
     return figures

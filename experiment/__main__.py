@@ -5,7 +5,6 @@ import dataclasses
 import shlex
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import controller.__main__
@@ -27,24 +26,13 @@ from experiment.run import Run
 from experiment.schema import OFFLINE, Experiment
 from experiment.stage import guard, new_parser, run_folder, run_stage
 
-AGENT: dict[str, Any] = {
-    "extract": extract.__main__,
-    "vae": vae.__main__,
-    "vae.encode": vae.encode,
-    "rnn": rnn.__main__,
-    "controller": controller.__main__,
-    "controller.evaluate": controller.evaluate,
-}
-"""The stages of V, M and C in their order, and where each has its STAGE and run."""
-NEXT_FRAME: dict[str, Any] = {
-    "extract": extract.__main__,
-    "nextframe": nextframe.__main__,
-    "openloop": openloop.__main__,
-}
-"""Those of the next-frame model."""
-MODULES = AGENT | NEXT_FRAME
-WIDTH = 80
-"""Columns of the plan."""
+# The stages of V, M and C in their order, and those of the next-frame model; each module has its STAGE and run.
+AGENT: list[Any] = [
+    extract.__main__, vae.__main__, vae.encode, rnn.__main__, controller.__main__, controller.evaluate,
+]  # fmt: skip
+NEXT_FRAME: list[Any] = [extract.__main__, nextframe.__main__, openloop.__main__]
+MODULES = {module.STAGE.name: module for module in (*AGENT, *NEXT_FRAME)}
+WIDTH = 80  # columns of the plan
 
 TEXT = """
 Run a whole experiment: record rollouts, train V, encode them, train M, evolve C in the dream, in the real world or
@@ -120,9 +108,8 @@ def what_was_made(settings: Experiment, runs: list[Run]) -> str:
 
 def stages(settings: Experiment, run: Run, runs: list[Run]) -> list[str]:
     """What is done in an iteration: only the last is evaluated; the others' trials are in metrics/controller_real.csv."""
-    if settings.env.name in OFFLINE:
-        return list(NEXT_FRAME)
-    return [name for name in AGENT if name != "controller.evaluate" or run is runs[-1]]
+    modules = NEXT_FRAME if settings.env.name in OFFLINE else AGENT
+    return [each.STAGE.name for each in modules if each is not controller.evaluate or run is runs[-1]]
 
 
 def where_everything_is(settings: Experiment, run: Run) -> str:
@@ -130,24 +117,18 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
     weights, notebooks = [run.vae_weights, run.rnn_weights, run.controller], "notebooks"
     if settings.env.name in OFFLINE:
         weights, notebooks = [run.nextframe_weights], "notebooks/compounding_error.ipynb"
-
-    def quoted(path: Path) -> str:
-        return shlex.quote(str(path))
-
-    lines = [
-        ("figures", run.results),
-        ("plots", run.plots),
-        ("videos", run.videos),
-        ("metrics", run.metrics),
-        ("weights", f"{', '.join(path.name for path in weights)} in {run.path}"),
-        ("TensorBoard", f".venv/bin/tensorboard --logdir {quoted(run.tensorboard)}"),
-        (
-            "notebooks",
-            f"bash launch_scripts/setup.bash notebooks; RUNS={quoted(run.path)} .venv/bin/jupyter lab {notebooks}",
-        ),
-        ("play it", f"bash launch_scripts/setup.bash play; .venv/bin/python -m play {quoted(run.path)}"),
-    ]
-    return "\n".join(f"  {label:<12} {place}" for label, place in lines)
+    path, setup = shlex.quote(str(run.path)), "bash launch_scripts/setup.bash"
+    places = {
+        "figures": run.results,
+        "plots": run.plots,
+        "videos": run.videos,
+        "metrics": run.metrics,
+        "weights": f"{', '.join(file.name for file in weights)} in {run.path}",
+        "TensorBoard": f".venv/bin/tensorboard --logdir {shlex.quote(str(run.tensorboard))}",
+        "notebooks": f"{setup} notebooks; RUNS={path} .venv/bin/jupyter lab {notebooks}",
+        "play it": f"{setup} play; .venv/bin/python -m play {path}",
+    }
+    return "\n".join(f"  {label:<12} {place}" for label, place in places.items())
 
 
 if __name__ == "__main__":

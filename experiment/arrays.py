@@ -19,10 +19,8 @@ import numpy as np
 from experiment.files import atomic, reading
 from experiment.problem import Problem
 
-CHUNK_LIMIT = 64 << 20
-"""Bytes of a compressed chunk, unpacked: what is read at once."""
-CHUNK_ENTRY = 8
-"""Bytes that HDF5 needs at least to say where a chunk is."""
+CHUNK_LIMIT = 64 << 20  # bytes of a compressed chunk, unpacked: what is read at once
+CHUNK_ENTRY = 8  # bytes that HDF5 needs at least to say where a chunk is
 
 
 @contextlib.contextmanager

@@ -25,8 +25,7 @@ DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
 DEEPEST = 8  # levels; presets have four
 SHOWN = 60  # characters of a value in a message
-MOST_NUMBERS = 2**31
-"""Numbers in what has to be in memory at once, 8 GB: what has more cannot be meant."""
+MOST_NUMBERS = 2**31  # numbers in what has to be in memory at once, 8 GB: what has more cannot be meant
 
 WHOLE = r"[-+]?[0-9]+(_[0-9]+)*"
 NUMBER = r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
@@ -302,59 +301,51 @@ def check(settings: Experiment) -> None:
 
 def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     """Settings that are impossible, and why."""
-    env, extract, rnn, dream, c = settings.env, settings.extract, settings.rnn, settings.dream, settings.controller
-    if not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}:
-        yield "controller.inputs", "expected some of z, c, h, each once"
-    if not settings.evaluate.temperatures:
-        yield "evaluate.temperatures", "expected numbers above 0"
-    if not c.generations and not c.real_generations:
-        yield "controller.generations", "C has to be evolved somewhere, and controller.real_generations=0 too"
+    env, extract, rnn, c = settings.env, settings.extract, settings.rnn, settings.controller
+    start, limits, offline = settings.dream.start_steps, rnn.reward_limits, env.name in OFFLINE
+    longest = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}.get(env.name, LONGEST)
     numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
-    for name in ("brownian_centre", "brownian_spread"):
-        if env.name != "gymnasium" and len(getattr(extract, name)) not in (1, numbers):
-            each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
-            yield f"extract.{name}", f"expected one number{each}"
-    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}.get(env.name, LONGEST)
-    if env.max_steps > limit:
-        yield "env.max_steps", f"{env.name} lasts at most {limit:,} steps"
-    if len(env.crop) != 4:
-        yield "env.crop", "expected four numbers: top, bottom, left and right"
-    if len(dream.start_steps) != 2 or dream.start_steps[0] > dream.start_steps[1]:
-        yield "dream.start_steps", "expected two steps, the first not above the second"
-    elif dream.start_steps[0] == 0 < dream.start_steps[1] and rnn.predict_done:
-        yield (
-            "dream.start_steps",
-            "M is told where episodes begin (rnn.predict_done), so all dreams begin there ([0,0]), or all after it",
-        )
-    if len(rnn.reward_limits) != 2 or rnn.reward_limits[0] >= rnn.reward_limits[1]:
-        yield "rnn.reward_limits", "expected two numbers, the first below the second"
-    if rnn.keep == "done" and not rnn.predict_done:
-        yield "rnn.keep", "an M that does not predict done has no loss of it (rnn.predict_done), expected best or last"
-    if c.generations and not (rnn.predict_done or rnn.predict_reward):
-        yield (
-            "controller.generations",
-            "in the dream of an M that predicts neither done nor reward nothing can be learnt (rnn.predict_done, "
-            "rnn.predict_reward)",
-        )
-    if c.generations and not rnn.train:
-        yield (
-            "controller.generations",
-            "in the dream of an M that was never trained (rnn.train=false) nothing can be learnt; set "
-            "controller.generations=0 and let C evolve in the real world (controller.real_generations)",
-        )
-    if env.name in OFFLINE:
-        if extract.policy not in ("held", "per_step", "sticky"):
-            here = f"in {env.name}, which has actions to choose from and no V, M and C"
-            yield "extract.policy", f"{here}, expected held, per_step or sticky"
-        if settings.iterations > 1:
-            yield "iterations", f"in {env.name} there is no controller to go on with, expected 1"
-        if env.size % settings.model.patch:
-            yield "model.patch", f"env.size={env.size} is not a multiple of it"
-    if settings.workers.address and settings.workers.backend != "ray":
-        yield "workers.address", "only Ray has a cluster, set workers.backend=ray too"
-    for name in ("extract", "repeat"):
-        if getattr(settings, name).max_steps > env.max_steps:
-            yield f"{name}.max_steps", f"no episode is longer than env.max_steps={env.max_steps}"
+    each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
+
+    def misfit(values: list[float]) -> bool:
+        return env.name != "gymnasium" and len(values) not in (1, numbers)
+
+    for wrong, key, why in (
+        (not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}, "controller.inputs",
+         "expected some of z, c, h, each once"),
+        (not settings.evaluate.temperatures, "evaluate.temperatures", "expected numbers above 0"),
+        (not c.generations and not c.real_generations, "controller.generations",
+         "C has to be evolved somewhere, and controller.real_generations=0 too"),
+        (misfit(extract.brownian_centre), "extract.brownian_centre", f"expected one number{each}"),
+        (misfit(extract.brownian_spread), "extract.brownian_spread", f"expected one number{each}"),
+        (env.max_steps > longest, "env.max_steps", f"{env.name} lasts at most {longest:,} steps"),
+        (len(env.crop) != 4, "env.crop", "expected four numbers: top, bottom, left and right"),
+        (len(start) != 2 or start[0] > start[1], "dream.start_steps",
+         "expected two steps, the first not above the second"),
+        (start[:1] == [0] and any(start) and rnn.predict_done, "dream.start_steps",
+         "M is told where episodes begin (rnn.predict_done), so all dreams begin there ([0,0]), or all after it"),
+        (len(limits) != 2 or limits[0] >= limits[1], "rnn.reward_limits", "expected two numbers, the first below the second"),
+        (rnn.keep == "done" and not rnn.predict_done, "rnn.keep",
+         "an M that does not predict done has no loss of it (rnn.predict_done), expected best or last"),
+        (c.generations and not (rnn.predict_done or rnn.predict_reward), "controller.generations",
+         "in the dream of an M that predicts neither done nor reward nothing can be learnt (rnn.predict_done, "
+         "rnn.predict_reward)"),
+        (c.generations and not rnn.train, "controller.generations",
+         "in the dream of an M that was never trained (rnn.train=false) nothing can be learnt; set "
+         "controller.generations=0 and let C evolve in the real world (controller.real_generations)"),
+        (offline and extract.policy not in ("held", "per_step", "sticky"), "extract.policy",
+         f"in {env.name}, which has actions to choose from and no V, M and C, expected held, per_step or sticky"),
+        (offline and settings.iterations > 1, "iterations",
+         f"in {env.name} there is no controller to go on with, expected 1"),
+        (offline and env.size % settings.model.patch, "model.patch", f"env.size={env.size} is not a multiple of it"),
+        (settings.workers.address and settings.workers.backend != "ray", "workers.address",
+         "only Ray has a cluster, set workers.backend=ray too"),
+        (extract.max_steps > env.max_steps, "extract.max_steps", f"no episode is longer than env.max_steps={env.max_steps}"),
+        (settings.repeat.max_steps > env.max_steps, "repeat.max_steps",
+         f"no episode is longer than env.max_steps={env.max_steps}"),
+    ):  # fmt: skip
+        if wrong:
+            yield key, why
 
 
 def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:

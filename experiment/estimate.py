@@ -1,8 +1,8 @@
 """About how long each stage will take on this machine, told before the work begins.
 
-A stage has its `Work`, amounts of kinds that a world has rates of, and what it costs whatever the amounts (FIXED:
-imports, compiling, pictures, opening games). Networks are as fast as a short matrix product is here, by rates measured on
-three classes of processors; games and fixed costs go by a short loop, and games by the cores too.
+A stage has its `Work`, amounts of kinds that a world has rates of, and what it costs whatever the amounts (FIXED).
+Networks are as fast as a short matrix product is here, by rates measured on three classes of processors; games and
+seconds go by a short loop, and games by the cores too.
 """
 
 import functools
@@ -17,12 +17,11 @@ from experiment.schema import OFFLINE, Experiment
 from extract.policies import describe_policy
 
 REFERENCE_CORES = 2
-REFERENCE_LOOP = 0.0064
-"""Seconds of `loop_seconds` on the machine that fixed costs were measured on."""
+REFERENCE_LOOP = 0.0064  # seconds of `loop_seconds` on the machine that fixed costs were measured on
+# Classes of processors: bfloat16 with AMX; with AVX-512 alone; no bfloat16, or hardware.precision=float32.
 AMX, BF16, FLOAT32 = 0, 1, 2
-"""Classes of processors: bfloat16 with AMX; with AVX-512 alone; no bfloat16, or hardware.precision=float32."""
+# Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s.
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)
-"""Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s."""
 
 FLOP = (450e9, 300e9, 75e9)
 """FLOP/s that the next-frame model is trained with, on the reference machine of each class; a world's rates are in envs.worlds."""
@@ -31,17 +30,15 @@ FIXED = {
     "nextframe": 15.0, "openloop": 15.0,
 }  # fmt: skip
 """Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
-VALIDATION = 4.0
-"""Seconds that V's figures and pictures at the end of an epoch take."""
-FILM = 0.006
-"""Seconds that a frame of a video takes: decoded, composed, and encoded twice."""
-LEARNING = 40
-"""Generations in which the episodes of C grow from those of a random policy to those of a trained controller."""
-FORWARD = 3
-"""Times as fast as training are predictions, which validations and M's teacher-forced figures are made of."""
+VALIDATION = 4.0  # seconds that V's figures and pictures at the end of an epoch take
+FILM = 0.006  # seconds that a frame of a video takes: decoded, composed, and encoded twice
+LEARNING = (
+    40  # generations in which the episodes of C grow from those of a random policy to those of a trained controller
+)
+FORWARD = 3  # times as fast as training are predictions, which validations and M's teacher-forced figures are made of
 
-Work = tuple[str, float, dict[str, float]]
-"""What a stage is going to do: in words, in seconds beside FIXED, and how much of each kind in a world's rates, or of "flop"."""
+Work = tuple[str, dict[str, float]]
+"""What a stage is going to do: in words, and how much of each kind in a world's rates, or of "flop" or "second"."""
 
 
 def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str, float]]:
@@ -54,14 +51,16 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
     games = (settings.hardware.threads or core_count()) / REFERENCE_CORES / slow
 
     def seconds(kind: str, amount: float) -> float:
+        if kind == "second":
+            return amount * slow
         rate = FLOP if kind == "flop" else getattr(world_of(settings).rates, kind)
         if isinstance(rate, tuple):
             return float(amount / (rate[processor] * networks))
         return float(amount / (rate * (min(games, networks) if kind == "agent" else games)))
 
     return {
-        stage: (text, (FIXED[stage] + more) * slow + sum(seconds(*item) for item in amounts.items()))
-        for stage, (text, more, amounts) in works.items()
+        stage: (text, FIXED[stage] * slow + sum(seconds(*item) for item in amounts.items()))
+        for stage, (text, amounts) in works.items()
     }
 
 
@@ -89,33 +88,25 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     ]
     played = trials + c.real_generations * c.real_population * c.real_episodes
     filmed, shown = ((3 if last.extremes else 1) * lasted, dreamed) if last.videos else (0, 0)
+    amount = f"some {e.steps:,} steps" if e.steps else f"{e.episodes:,} episodes"
+    training = f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained"
     episodes = f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random"
+    final = last.episodes * lasted + last.random_episodes * random
     return {
-        "extract": (
-            f"play {f'some {e.steps:,} steps' if e.steps else f'{e.episodes:,} episodes'}: {describe_policy(e)}",
-            0,
-            {"extract": frames},
+        "extract": (f"play {amount}: {describe_policy(e)}", {"extract": frames}),
+        "vae": (
+            f"train V: {v.steps:,} batches of {v.batch} frames",
+            {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs},
         ),
-        "vae": (f"train V: {v.steps:,} batches of {v.batch} frames", VALIDATION * v.epochs, {"vae": v.steps * v.batch}),
-        "vae.encode": (f"encode some {seen:,} frames", 0, {"encode": seen}),
-        "rnn": (
-            f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained",
-            0,
-            {"rnn": taught, "dream": compared, "blind": compared} if m.train else {},
-        ),
+        "vae.encode": (f"encode some {seen:,} frames", {"encode": seen}),
+        "rnn": (training, {"rnn": taught, "dream": compared, "blind": compared} if m.train else {}),
         "controller": (
             f"evolve C: {', then '.join(evolved)}",
-            0,
             {"dream": c.generations * learnt * c.population * c.episodes, "agent": played * lasted},
         ),
         "controller.evaluate": (
             f"{episodes} {world.step}-by-{world.step} episodes",
-            FILM * (filmed + shown),
-            {
-                "final": last.episodes * lasted + last.random_episodes * random,
-                "alone": filmed,
-                "dream": last.dreams * dreams,
-            },
+            {"final": final, "alone": filmed, "dream": last.dreams * dreams, "second": FILM * (filmed + shown)},
         ),
     }
 
@@ -133,20 +124,15 @@ def offline_works(settings: Experiment) -> dict[str, Work]:
     steps = e.steps or e.episodes * world_of(settings).rates.episode
     predicted = t.batch * t.max_steps * (t.unroll_from + (1 - t.unroll_from) * t.unroll)
     validations = -(-t.max_steps // t.val_every_steps)
-    flop = flop_of_a_frame(settings)
+    flop, compared = flop_of_a_frame(settings), o.windows * o.horizon
     validated = validations * (t.val_windows * t.unroll + 3 * t.video_steps)
     return {
-        "extract": (f"play some {steps:,} steps: {describe_policy(e)}", 0, {"extract": steps}),
+        "extract": (f"play some {steps:,} steps: {describe_policy(e)}", {"extract": steps}),
         "nextframe": (
             f"train the next-frame model: {t.max_steps:,} batches of {t.batch} windows",
-            VALIDATION * validations,
-            {"flop": flop * (FORWARD * predicted + validated)},
+            {"flop": flop * (FORWARD * predicted + validated), "second": VALIDATION * validations},
         ),
-        "openloop": (
-            f"predict {o.horizon} steps in {o.windows} held-out windows",
-            0,
-            {"flop": 2 * flop * o.windows * o.horizon},
-        ),
+        "openloop": (f"predict {o.horizon} steps in {o.windows} held-out windows", {"flop": 2 * flop * compared}),
     }
 
 

@@ -18,29 +18,19 @@ from typing import Any
 from experiment.problem import Problem
 
 PARTIAL = ".partial"
-ROLLOUTS = "rollouts"
-"""In a run folder, where recorded episodes are."""
-LOCK = ".lock"
-"""In a run folder, the file that the process which works there holds locked."""
+ROLLOUTS = "rollouts"  # in a run folder, where recorded episodes are
+LOCK = ".lock"  # in a run folder, the file that the process which works there holds locked
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How the system says that nothing more can be written: no space, quota used up, file size limit."""
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ESTALE)
 """How it says that this cannot be written, or not here."""
-NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""How a file system says that it has no such thing."""
-TEXT_LIMIT = 64 << 20
-"""Bytes of a file of text above which it is none of ours."""
-REASON = 120
-"""Letters of what a library says of a damaged file that are shown."""
+NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # how a file system says that it has no such thing
+TEXT_LIMIT = 64 << 20  # bytes of a file of text above which it is none of ours
+REASON = 120  # letters of what a library says of a damaged file that are shown
 JSON_REMEDY = "delete it, or use another run folder (--run)"
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-"""What may lie in the place of a file."""
+# What may lie in the place of a file.
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+         stat.S_IFBLK: "a device"}  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -12,10 +12,8 @@ from typing import Any
 from experiment.run import Run
 from experiment.schema import Hardware
 
-FASTER = 1.3
-"""bfloat16 is chosen where it multiplies at least this many times as fast as float32."""
-THREADS = "WORLD_MODELS_THREADS"
-"""The variable by which processes hand hardware.threads on to those that they start."""
+FASTER = 1.3  # bfloat16 is chosen where it multiplies at least this many times as fast as float32
+THREADS = "WORLD_MODELS_THREADS"  # the variable by which processes hand hardware.threads on to those that they start
 PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "envpool", "vizdoom", "cma", "h5py")
 
 

@@ -19,23 +19,13 @@ def for_iteration(settings: Experiment, number: int) -> Experiment:
         controller = replace(controller, real_generations=0)
     if number == 1:
         return replace(settings, controller=controller)
-    again = settings.repeat
-    return replace(
-        settings,
-        extract=replace(
-            settings.extract,
-            policy="agent",
-            episodes=again.episodes,
-            max_steps=again.max_steps,
-            steps=0,
-            noise=again.noise,
-            seed=settings.extract.seed + number - 1,
-        ),
-        vae=replace(settings.vae, steps=again.vae_steps, learning_rate=settings.vae.learning_rate * again.rate),
-        rnn=replace(settings.rnn, steps=again.rnn_steps, learning_rate=settings.rnn.learning_rate * again.rate),
-        controller=replace(
-            controller,
-            generations=again.generations if controller.generations else 0,
-            seed=settings.controller.seed + number - 1,
-        ),
-    )
+    again, extract, vae, rnn = settings.repeat, settings.extract, settings.vae, settings.rnn
+    extract = replace(
+        extract, policy="agent", episodes=again.episodes, max_steps=again.max_steps, steps=0, noise=again.noise,
+        seed=extract.seed + number - 1,
+    )  # fmt: skip
+    vae = replace(vae, steps=again.vae_steps, learning_rate=vae.learning_rate * again.rate)
+    rnn = replace(rnn, steps=again.rnn_steps, learning_rate=rnn.learning_rate * again.rate)
+    generations = again.generations if controller.generations else 0
+    controller = replace(controller, generations=generations, seed=controller.seed + number - 1)
+    return replace(settings, extract=extract, vae=vae, rnn=rnn, controller=controller)

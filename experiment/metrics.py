@@ -17,8 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from experiment.files import atomic, read_text, reading, sync, writing
 from experiment.problem import Problem
 
-LIMIT = 100_000_000
-"""Bytes of the largest metrics file that is read: a million rows."""
+LIMIT = 100_000_000  # bytes of the largest metrics file that is read: a million rows
 REMEDY = "delete it, or run its stage again"
 
 
@@ -53,9 +52,7 @@ class Metrics:
         if self.columns is not None and set(self.columns) != set(row):
             raise damaged(self.path, f"it has the columns {', '.join(self.columns)} and not {', '.join(row)}")
         writer = csv.DictWriter(self.file, fieldnames=self.columns or list(row))
-        text = {
-            name: f"{value:.6g}" if isinstance(value, float | np.floating) else value for name, value in row.items()
-        }
+        text = {name: rounded(value) for name, value in row.items()}
         with writing(self.path):
             # First: an event without its row is dropped after a kill, and one that is not there is lost.
             if self.events is not None:
@@ -99,15 +96,11 @@ class Events:
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append an event with these numbers."""
-        values = [
-            summary_pb2.Summary.Value(
-                tag=name,
-                metadata=create_summary_metadata(display_name=None, description=None),
-                tensor=tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)]),
-            )
-            for name, number in numbers.items()
-        ]
-        self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=values)))
+        summary, about = summary_pb2.Summary(), create_summary_metadata(display_name=None, description=None)
+        for name, number in numbers.items():
+            tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)])
+            summary.value.add(tag=name, metadata=about, tensor=tensor)
+        self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def append(self, event: event_pb2.Event) -> None:
         """Append any event."""
@@ -168,8 +161,13 @@ def write_metrics(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """The same from its rows; fractions with six digits."""
+    """The same from its rows."""
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+        writer.writerows(map(rounded, row) for row in rows)
+
+
+def rounded(value: Any) -> Any:
+    """A number as it is written: a fraction with six digits."""
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else value

@@ -40,14 +40,8 @@ class FusedAdam(keras.optimizers.Adam):
         index = self._get_variable_index(variable)
         step = ops.cast(self.iterations + 1, "float32")
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].handle,
-            v=self._velocities[index].handle,
-            beta1_power=ops.power(self.beta_1, step),
-            beta2_power=ops.power(self.beta_2, step),
-            lr=ops.cast(learning_rate, "float32"),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=ops.cast(gradient, "float32"),
-        )
+            var=variable.handle, m=self._momentums[index].handle, v=self._velocities[index].handle,
+            beta1_power=ops.power(self.beta_1, step), beta2_power=ops.power(self.beta_2, step),
+            beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon,
+            lr=ops.cast(learning_rate, "float32"), grad=ops.cast(gradient, "float32"),
+        )  # fmt: skip

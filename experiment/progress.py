@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-PLAIN_INTERVAL = 10.0
-"""Seconds between lines where there is no terminal."""
+PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
 class Progress:
@@ -22,16 +21,11 @@ class Progress:
         self.title, self.total, self.unit, self.done, self.first = title, total, unit, done, done
         self.began = self.printed = time.monotonic()
         self.note = ""
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
         self.bar = tqdm(
-            total=total,
-            initial=done,
-            desc=title,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
-            unit_scale=total >= 100_000,
-            dynamic_ncols=True,
-            leave=True,
-            disable=not self.terminal,
-        )
+            total=total, initial=done, desc=title, bar_format=form, unit_scale=total >= 100_000, dynamic_ncols=True,
+            leave=True, disable=not self.terminal,
+        )  # fmt: skip
 
     def update(self, amount: int, note: str = "") -> None:
         """Count `amount` more as done; `note` is shown behind the figures."""

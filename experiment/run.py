@@ -19,11 +19,9 @@ from experiment.problem import Problem, UsageProblem
 from experiment.schema import Experiment, is_extendable
 
 ITERATIONS = "iterations"
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""Run folders of agents that are shipped, by name."""
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # run folders of agents that are shipped, by name
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
-ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")
-"""Sections of config.yaml that no stage has for its own."""
+ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")  # sections of config.yaml that no stage has alone
 
 
 def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mapping[str, Any]) -> str | None:
@@ -41,8 +39,7 @@ class Run:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         absolute = Path(os.path.abspath(path))
-        self.one = absolute.parent.name == ITERATIONS
-        """Whether a single iteration was named, and not a run that may have several."""
+        self.one = absolute.parent.name == ITERATIONS  # whether a single iteration was named, not a run with several
         if self.one and self.path.parent.name != ITERATIONS:
             self.path = absolute  # named from inside `iterations`, as in `--run 2`
         if self.one and self.path.name == "1":
@@ -126,16 +123,11 @@ class Run:
                     f"{self.path} has no complete '{needed}' yet, which '{stage}' needs: run `python -m {needed}` with the same arguments first"
                 )
             self.compare(needed, record["settings"], settings)
-        record = self.read_record(stage)
-        if record is not None:
-            self.compare(stage, record["settings"], settings)
         current = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
-        complete = (
-            record is not None
-            and record["complete"]
-            and difference(record["settings"], current, unsaid=current) is None
-            and present
-        )
+        record = self.read_record(stage) or {"complete": False, "settings": current}
+        self.compare(stage, record["settings"], settings)
+        same = difference(record["settings"], current, unsaid=current) is None
+        complete = bool(record["complete"] and present and same)
         if not complete:
             write_json(self.record(stage), {"complete": False, "settings": current})
         return complete

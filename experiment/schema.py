@@ -29,62 +29,41 @@ LONGEST = 27_000  # steps of an episode, in the world with the longest
 WEIGHT = 1_000_000
 TEMPERATURE = 100
 """The most that settings of these kinds can be."""
-OFFLINE = ("breakout", "coinrun")
-"""The worlds of the next-frame model, in which neither V, M nor C learns."""
+OFFLINE = ("breakout", "coinrun")  # the worlds of the next-frame model, in which neither V, M nor C learns
 EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
               "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip
 """Settings, and sections of them, that may differ from what a run folder was begun with: more generations of the same run."""
 
 
+# A table: each setting with its default, its meaning and its limits.
+# fmt: off
 @dataclass(frozen=True)
 class Env:
     """The real world."""
 
-    name: Literal["doom", "carracing", "breakout", "coinrun", "gymnasium"] = setting(
-        "doom",
-        "which world: doom is ViZDoom's take_cover, skill 4; carracing is CarRacing-v3; gymnasium is the one that env.id "
-        "names; breakout (Atari) and coinrun (Procgen, easy levels) are those of the next-frame model",
-    )
-    max_steps: int = setting(
-        2100,
-        "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, carracing and coinrun 1,000, "
-        "breakout 27,000)",
-        1,
-        LONGEST,
-    )
+    name: Literal["doom", "carracing", "breakout", "coinrun", "gymnasium"] = setting("doom", "which world: doom is "
+        "ViZDoom's take_cover, skill 4; carracing is CarRacing-v3; gymnasium is the one that env.id names; breakout "
+        "(Atari) and coinrun (Procgen, easy levels) are those of the next-frame model")
+    max_steps: int = setting(2100, "steps after which an episode is cut (the worlds' own limits: doom 2,100 tics, "
+        "carracing and coinrun 1,000, breakout 27,000)", 1, LONGEST)
     games: int = setting(50, "games that one process steps side by side when C plays", 1, 4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
-    lap_complete_percent: float = setting(
-        0.95,
-        "carracing: the share of the tiles after which crossing the start ends the lap, as in CarRacing-v3; 1 for the rule of "
-        "v0, which the paper's figures are of: every tile",
-        0.0,
-        1.0,
-    )
-    screen: Literal["160x120", "320x240", "640x480"] = setting(
-        "160x120",
-        "doom: the game's own picture before it is shrunk; from 320x240 on what is far away is not aliased; the original's "
-        "is 640x480, which is several times slower",
-    )
+    lap_complete_percent: float = setting(0.95, "carracing: the share of the tiles after which crossing the start ends "
+        "the lap, as in CarRacing-v3; 1 for the rule of v0, which the paper's figures are of: every tile", 0.0, 1.0)
+    screen: Literal["160x120", "320x240", "640x480"] = setting("160x120", "doom: the game's own picture before it is "
+        "shrunk; from 320x240 on what is far away is not aliased; the original's is 640x480, which is several "
+        "times slower")
     flashes: bool = setting(False, "doom: the picture turns red for some two seconds after a hit, as in the original")
     start_tic: int = setting(1, "doom: the tic at which an episode begins; the original's is 14", 1, 1000)
     size: int = setting(84, "breakout, coinrun: height and width of a frame in pixels", 16, 1024)
     grey: bool = setting(True, "breakout, coinrun: grey frames; otherwise RGB")
-    id: str = setting(
-        "",
-        "gymnasium: any environment that shows pixels, as gymnasium.make takes it: CartPole-v1, or, of another package or "
-        "file, module:Id-v0",
-    )
+    id: str = setting("", "gymnasium: any environment that shows pixels, as gymnasium.make takes it: CartPole-v1, or, "
+        "of another package or file, module:Id-v0")
     kwargs: dict[str, Any] = setting({}, "gymnasium: other arguments of gymnasium.make, such as {g: 9.81}")
-    view: Literal["auto", "observation", "render"] = setting(
-        "auto", "gymnasium: what V sees; auto: the observation where it is a picture, else what is rendered"
-    )
-    crop: list[int] = setting(
-        [0, 0, 0, 0],
-        "gymnasium: pixels cut off the picture's top, bottom, left and right before it is shrunk",
-        0,
-        10_000,
-    )
+    view: Literal["auto", "observation", "render"] = setting("auto", "gymnasium: what V sees; auto: the observation "
+        "where it is a picture, else what is rendered")
+    crop: list[int] = setting([0, 0, 0, 0], "gymnasium: pixels cut off the picture's top, bottom, left and right "
+        "before it is shrunk", 0, 10_000)
     skip: int = setting(1, "gymnasium: its steps in one step of ours, under one action; rewards are added", 1, 1000)
 
 
@@ -96,21 +75,17 @@ class Extract:
     steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", 0, STEPS)
     min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", 1, LONGEST)
     max_steps: int = setting(0, "episodes are cut after this many steps while recorded (0: env.max_steps)", 0, LONGEST)
-    policy: Literal["held", "clocked", "per_step", "sticky", "brownian", "networks", "agent"] = setting(
-        "held",
-        "held: a random action held for some steps; clocked: the same as in the original's code, which holds it for a shorter "
-        "time; per_step: a new one every step; sticky: a new one or, with "
-        "probability stickiness, the last one again; brownian: actions that wander; "
-        "networks: random V, M and C, as in the paper; agent: the last iteration's controller with noise",
-    )
+    policy: Literal["held", "clocked", "per_step", "sticky", "brownian", "networks", "agent"] = setting("held",
+        "held: a random action held for some steps; clocked: the same as in the original's code, which holds it for a "
+        "shorter time; per_step: a new one every step; sticky: a new one or, with probability stickiness, the last one "
+        "again; brownian: actions that wander; networks: random V, M and C, as in the paper; agent: the last "
+        "iteration's controller with noise")
     hold_max: int = setting(10, "held and clocked policy: each action lasts 1 to this many steps", 1, LONGEST)
     stickiness: float = setting(0.25, "sticky policy: probability of the last action again", 0, below=1)
-    brownian_centre: list[float] = setting(
-        [0.0], "brownian policy: where each number of the action wanders about; one for all, or as many", -1, 1
-    )
-    brownian_spread: list[float] = setting(
-        [0.5], "brownian policy: standard deviation of each number; one for all, or as many", 0, 10
-    )
+    brownian_centre: list[float] = setting([0.0], "brownian policy: where each number of the action wanders about; one "
+        "for all, or as many", -1, 1)
+    brownian_spread: list[float] = setting([0.5], "brownian policy: standard deviation of each number; one for all, or "
+        "as many", 0, 10)
     brownian_memory: float = setting(10.0, "brownian policy: steps that a number is remembered", above=0, most=LONGEST)
     noise: float = setting(0.3, "agent policy: standard deviation of the noise added to C's output", 0, 10)
     shard_episodes: int = setting(100, "episodes in one HDF5 shard (what is lost at most when killed)", 1, 200_000)
@@ -153,9 +128,8 @@ class Rnn:
     hidden: int = setting(512, "LSTM units", 1, 16_384)
     mixtures: int = setting(5, "Gaussians per latent dimension", 1, 100)
     train: bool = setting(True, "false: M keeps its random weights (the paper's question what an untrained M is worth)")
-    action: Literal["executed", "raw"] = setting(
-        "executed", "the action M sees: as the world executes it (doom: -1, 0, 1), or the raw tanh as in the original"
-    )
+    action: Literal["executed", "raw"] = setting("executed", "the action M sees: as the world executes it (doom: -1, "
+        "0, 1), or the raw tanh as in the original")
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
     done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0, most=WEIGHT)
     predict_reward: bool = setting(False, "M also predicts its action's reward, so that C can be trained in its dream")
@@ -165,27 +139,18 @@ class Rnn:
     streams: int = setting(100, "sequences in a batch; the LSTM's state is carried along each", 1, BATCH)
     window: int = setting(100, "time steps in a batch", 1, LONGEST)
     learning_rate: float = setting(2e-3, "Adam's learning rate at its height", above=0, most=1)
-    schedule: Literal["constant", "cosine", "decay"] = setting(
-        "cosine",
-        "constant; or warm-up, then cosine down to final_rate; or times `decay` every step, as in the original",
-    )
+    schedule: Literal["constant", "cosine", "decay"] = setting("cosine", "constant; or warm-up, then cosine down to "
+        "final_rate; or times `decay` every step, as in the original")
     final_rate: float = setting(5e-5, "learning rate at the end of the cosine", 0, 1)
-    decay: float = setting(
-        0.99999, "schedule decay: what the learning rate is multiplied by every step", above=0, most=1
-    )
+    decay: float = setting(0.99999, "schedule decay: what the rate is multiplied by every step", above=0, most=1)
     clip: float = setting(1.0, "gradients are clipped to this", above=0, most=WEIGHT)
-    clip_by: Literal["norm", "value"] = setting(
-        "norm", "norm: by the global norm; value: each element to +-clip, as in the paper"
-    )
+    clip_by: Literal["norm", "value"] = setting("norm", "norm: by the global norm; value: each element to +-clip, as "
+        "in the paper")
     epochs: int = setting(10, "parts of the training; each ends with validation and a checkpoint", 1, 100_000)
-    keep: Literal["best", "done", "last"] = setting(
-        "best",
-        "which epoch's M is kept: that with the lowest held-out loss (best), that with the lowest held-out loss of done (done), "
-        "or the last, as in the original",
-    )
-    check_episodes: int = setting(
-        0, "episodes of each fixed policy that the dream is checked with (0: as many as suit the world)", 0, 10_000
-    )
+    keep: Literal["best", "done", "last"] = setting("best", "which epoch's M is kept: that with the lowest held-out "
+        "loss (best), that with the lowest held-out loss of done (done), or the last, as in the original")
+    check_episodes: int = setting(0, "episodes of each fixed policy that the dream is checked with (0: as many as suit "
+        "the world)", 0, 10_000)
     seed: int = setting(0, "seed of the weights, the batches and the latents drawn", 0, SEED)
 
 
@@ -195,18 +160,11 @@ class Dream:
 
     temperature: float = setting(1.15, "above 1 a dream is less certain, harder to exploit", above=0, most=TEMPERATURE)
     max_steps: int = setting(2100, "steps after which a dream is cut", 1, 1_000_000)
-    done: Literal["threshold", "drawn"] = setting(
-        "threshold",
-        "when a dream ends: where M's logit is above 0, as in the original (with rnn.done_weight=10 that is a probability "
-        "above 1 in 11); or drawn with M's probability, the weight taken out",
-    )
-    start_steps: list[int] = setting(
-        [0, 0],
-        "dreams begin between these steps of recorded episodes, with M's memory of what came before; "
-        "[0,0]: at their first frames, without any",
-        0,
-        LONGEST,
-    )
+    done: Literal["threshold", "drawn"] = setting("threshold", "when a dream ends: where M's logit is above 0, as in "
+        "the original (with rnn.done_weight=10 that is a probability above 1 in 11); or drawn with M's probability, "
+        "the weight taken out")
+    start_steps: list[int] = setting([0, 0], "dreams begin between these steps of recorded episodes, with M's memory "
+        "of what came before; [0,0]: at their first frames, without any", 0, LONGEST)
     starts: int = setting(4000, "recorded moments that dreams can begin at, where not at first frames", 1, 1_000_000)
 
 
@@ -220,25 +178,20 @@ class Controller:
     population: int = setting(64, "candidates a generation", 2, 100_000)
     episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", 1, 10_000)
     generations: int = setting(20, "generations to evolve in the dream", 0, 1_000_000)
-    real_generations: int = setting(
-        0, "generations to evolve after that in the real world, from where the dream left C", 0, 1_000_000
-    )
+    real_generations: int = setting(0, "generations to evolve after that in the real world, from where the "
+        "dream left C", 0, 1_000_000)
     sigma: float = setting(0.1, "CMA-ES's first step size", above=0, most=100)
-    diagonal: bool = setting(
-        False, "CMA-ES learns only how far to step in each weight, not how they go together: faster in few generations"
-    )
+    diagonal: bool = setting(False, "CMA-ES learns only how far to step in each weight, not how they go together: "
+        "faster in few generations")
     real_population: int = setting(64, "candidates a generation in the real world", 2, 100_000)
     real_episodes: int = setting(16, "real episodes that a candidate's fitness is the mean of", 1, 10_000)
-    real_sigma: float = setting(
-        0.1, "CMA-ES's first step size in the real world, where it begins with what the dream left", above=0, most=100
-    )
-    patience: int = setting(
-        0, "real world, while learning: an episode is cut after this many steps without reward (0: never)", 0, LONGEST
-    )
+    real_sigma: float = setting(0.1, "CMA-ES's first step size in the real world, where it begins with what "
+        "the dream left", above=0, most=100)
+    patience: int = setting(0, "real world, while learning: an episode is cut after this many steps without reward "
+        "(0: never)", 0, LONGEST)
     weight_decay: float = setting(0.0, "subtracted from the fitness: this times the mean squared weight", 0, WEIGHT)
-    adaptive_cap: bool = setting(
-        True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) while learning"
-    )
+    adaptive_cap: bool = setting(True, "cut dreams at clip(2 x the last generation's mean, cap_min, dream.max_steps) "
+        "while learning")
     cap_min: int = setting(400, "the lowest adaptive cap", 1, 1_000_000)
     trial_every: int = setting(5, "generations between real trials of the CMA mean (0: never)", 0, 1_000_000)
     trial_episodes: int = setting(20, "real episodes of such a trial", 1, 50_000)
@@ -252,12 +205,8 @@ class Evaluate:
     episodes: int = setting(100, "real episodes", 2, 100_000)
     dreams: int = setting(100, "dreams", 2, 100_000)
     random_episodes: int = setting(100, "real episodes of the random policy", 2, 100_000)
-    seed: int = setting(
-        1_000_000,
-        "the first of the held-out seeds; extraction and trials never use seeds from here on",
-        1_000_000,
-        2_000_000_000,
-    )
+    seed: int = setting(1_000_000, "the first of the held-out seeds; extraction and trials never use seeds from "
+        "here on", 1_000_000, 2_000_000_000)
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "those of the sweep", above=0, most=TEMPERATURE)
     videos: bool = setting(True, "whether to record videos")
@@ -277,8 +226,7 @@ class Repeat:
     generations: int = setting(20, "generations that C is evolved on in the dream", 1, 1_000_000)
 
 
-Architecture = Literal["unet", "plain"]
-"""The next-frame model's: see nextframe.networks.ARCHITECTURES."""
+Architecture = Literal["unet", "plain"]  # of the next-frame model: see nextframe.networks.ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -299,11 +247,9 @@ class Train:
     max_steps: int = setting(20_000, "training steps (batches)", 1, STEPS)
     batch: int = setting(32, "windows in a batch", 1, BATCH)
     learning_rate: float = setting(1e-3, "Adam's learning rate at its height", above=0, most=1)
-    schedule: Literal["constant", "cosine", "onecycle"] = setting(
-        "cosine",
-        "constant; cosine: a short warm-up, then cosine down to final_rate; onecycle: cosine up over the first 30 % of "
-        "the steps from a 25th of the height, then down",
-    )
+    schedule: Literal["constant", "cosine", "onecycle"] = setting("cosine", "constant; cosine: a short warm-up, then "
+        "cosine down to final_rate; onecycle: cosine up over the first 30 % of the steps from a 25th of the height, "
+        "then down")
     final_rate: float = setting(1e-5, "learning rate at the end", 0, 1)
     clip: float = setting(1.0, "gradients are clipped to this global norm", above=0, most=WEIGHT)
     loss: Literal["huber", "mse"] = setting("huber", "of pixels in [0, 1]")
@@ -312,16 +258,10 @@ class Train:
     motion_threshold: float = setting(0.05, "a pixel moves if it changes by more than this from the last frame", 0, 1)
     unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", 1, 1000)
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", 0, below=1)
-    log_every: int = setting(
-        50,
-        "steps between rows of metrics.csv, each the mean since the one before, or since what came after that: a "
-        "validation, or the beginning of unrolling",
-        1,
-        STEPS,
-    )
-    val_every_steps: int = setting(
-        2000, "steps between validations on held-out episodes, each with a checkpoint and pictures", 1, STEPS
-    )
+    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before, or since what "
+        "came after that: a validation, or the beginning of unrolling", 1, STEPS)
+    val_every_steps: int = setting(2000, "steps between validations on held-out episodes, each with a checkpoint and "
+        "pictures", 1, STEPS)
     val_windows: int = setting(512, "held-out windows that the figures are measured on", 1, 100_000)
     video_steps: int = setting(64, "steps predicted open loop in the videos of a validation (0: no videos)", 0, 10_000)
     checkpoint_every: int = setting(500, "steps between checkpoints", 1, STEPS)
@@ -332,9 +272,8 @@ class Train:
 class Wandb:
     """Weights & Biases: figures and pictures of the next-frame model's training, if asked for."""
 
-    mode: Literal["disabled", "offline", "online"] = setting(
-        "disabled", "disabled: it is not even imported; offline: written into the run folder"
-    )
+    mode: Literal["disabled", "offline", "online"] = setting("disabled", "disabled: it is not even imported; offline: "
+        "written into the run folder")
     project: str = setting("world-models", "the project there")
 
 
@@ -367,9 +306,8 @@ class Hardware:
     """What the machine is asked for; changes rounding at most."""
 
     threads: int = setting(0, "threads for computing, or 0 for all cores", 0, 4096)
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "auto: bfloat16 where the machine multiplies it faster, decided once a run"
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 where the machine multiplies "
+        "it faster, decided once a run")
     encode_batch: int = setting(512, "frames V encodes at once (multiples of an HDF5 chunk's 32 read best)", 1, BATCH)
 
 
@@ -385,15 +323,12 @@ class Experiment:
     dream: Dream = field(default_factory=Dream)
     controller: Controller = field(default_factory=Controller)
     evaluate: Evaluate = field(default_factory=Evaluate)
-    begin: str = setting(
-        "",
-        "where V and M, or the next-frame model, have their first weights from: a shipped model (doom, carracing, "
-        "breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the same. Empty: random "
-        "weights; so it is too where the command line asks for another size than a preset's `begin` has",
-    )
-    iterations: int = setting(
-        1, "how often to go through everything; each after the first plays with the last one's controller", 1, 1000
-    )
+    begin: str = setting("", "where V and M, or the next-frame model, have their first weights from: a shipped model "
+        "(doom, carracing, breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the "
+        "same. Empty: random weights; so it is too where the command line asks for another size than a preset's "
+        "`begin` has")
+    iterations: int = setting(1, "how often to go through everything; each after the first plays with the last one's "
+        "controller", 1, 1000)
     repeat: Repeat = field(default_factory=Repeat)
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
@@ -401,6 +336,9 @@ class Experiment:
     openloop: Openloop = field(default_factory=Openloop)
     workers: Workers = field(default_factory=Workers)
     hardware: Hardware = field(default_factory=Hardware)
+
+
+# fmt: on
 
 
 def is_extendable(key: str) -> bool:

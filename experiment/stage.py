@@ -25,36 +25,26 @@ from experiment.schema import Experiment, limits_text
 from experiment.surroundings import drop_variables, own_streams
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120
-DEAF = 10.0
-"""Seconds after Ctrl-C in which another one is not heard."""
+DEAF = 10.0  # seconds after Ctrl-C in which another one is not heard
 HELP = {"-h", "--help"}
-COMMON = ("workers", "hardware")
-"""Sections of the settings that every stage has."""
+COMMON = ("workers", "hardware")  # sections of the settings that every stage has
 
 
 @dataclass(frozen=True)
 class Stage:
     """What a stage is, for the command line and for the record in the run folder."""
 
-    name: str
-    """As in `python -m NAME`."""
-    text: str
-    """For --help: what it does, reads and writes."""
-    sections: tuple[str, ...]
-    """The sections of the settings that its result depends on, those of the stages before it included."""
-    needs: tuple[str, ...] = ()
-    """Stages that must be complete before it."""
-    makes: tuple[str, ...] = ()
-    """The attributes of Run that name its products."""
-    of_last: bool = False
-    """Whether the command works on the last of a run's iterations, unless RUN/iterations/N names another."""
-    whole: Callable[[Experiment, Run], bool] | None = None
-    """Whether its products are whole, where their existence alone does not tell."""
+    name: str  # as in `python -m NAME`
+    text: str  # for --help: what it does, reads and writes
+    sections: tuple[str, ...]  # of the settings that its result depends on, those of earlier stages included
+    needs: tuple[str, ...] = ()  # stages that must be complete before it
+    makes: tuple[str, ...] = ()  # the attributes of Run that name its products
+    of_last: bool = False  # whether it works on a run's last iteration, unless RUN/iterations/N names another
+    whole: Callable[[Experiment, Run], bool] = lambda settings, run: True  # whether the products that exist are whole
 
     def present(self, settings: Experiment, run: Run) -> bool:
         """Whether everything that this stage makes is there."""
-        exist = all(getattr(run, product).exists() for product in self.makes)
-        return exist and (self.whole is None or self.whole(settings, run))
+        return all(getattr(run, product).exists() for product in self.makes) and self.whole(settings, run)
 
 
 StageFunction = Callable[[Experiment, Run], dict[str, Any] | None]
@@ -138,8 +128,14 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
                 run.record(stage.name).unlink()
             raise
         seconds = time.monotonic() - began
+        # The seconds are those of the process that completed the stage; another may have begun it.
         figures = {"seconds": round(seconds, 1), "resumed": record is not None, **figures}
-        record_figures(run, stage.name, figures, again=record is not None and record["complete"])
+        keys = ["stages", stage.name]
+        if record and record["complete"] and stage.name in run.read_results().get("stages", {}):
+            keys.append("again")  # the figures of then stay
+        else:
+            run.update_results("machine", describe_machine())
+        run.update_results(*keys, figures)
         run.complete(stage.name)
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 
@@ -157,19 +153,6 @@ def meant(stage: Stage, named: Run) -> Run:
 def files_in(folder: Path) -> set[Path]:
     """All files in a folder and those in it."""
     return {path for path in folder.rglob("*") if path.is_file()}
-
-
-def record_figures(run: Run, stage: str, figures: dict[str, Any], again: bool) -> None:
-    """Write a stage's figures into results.json, with the machine they were measured on.
-
-    `seconds` are those of the process that completed the stage; `resumed` says that another had begun it. again: whether
-    it was complete before: the figures of then stay, and these are kept beside them.
-    """
-    if again and stage in run.read_results().get("stages", {}):
-        run.update_results("stages", stage, "again", figures)
-        return
-    run.update_results("machine", describe_machine())
-    run.update_results("stages", stage, figures)
 
 
 def run_folder(arguments: argparse.Namespace) -> Run:

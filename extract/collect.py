@@ -33,8 +33,7 @@ NETWORKS = (
     *("controller.inputs", "controller.bias", "controller.hidden"),
 )
 """What random networks are made of."""
-AHEAD = 64
-"""Actions drawn at a time by who does not look."""
+AHEAD = 64  # actions drawn at a time by who does not look
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,9 @@ class ShardTask:
     @property
     def origin(self) -> dict[str, Any]:
         """The attributes by which a finished shard is recognised."""
-        wanted = NETWORKS if self.settings.extract.policy == "networks" else ()
-        of = {
-            key: value
-            for key, value in storable(self.settings).items()
-            if (key.split(".")[0] in ("env", "extract") and key != "env.games") or key in wanted
-        }
-        return {"shard": self.index, **of}
+        wanted, values = NETWORKS if self.settings.extract.policy == "networks" else (), storable(self.settings)
+        keys = [key for key in values if (key.startswith(("env.", "extract.")) and key != "env.games") or key in wanted]
+        return {"shard": self.index, **{key: values[key] for key in keys}}
 
     def seeds(self) -> np.ndarray:
         """The seeds to play, in order: every `shards`-th of a shuffle of all, so that no two shards share one."""
@@ -109,26 +104,18 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
             steps += int(result.played_lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
     rate = steps / (time.monotonic() - began)
-    lengths, returns = (
-        np.concatenate([getattr(shard, name) for shard in played]) for name in ("played_lengths", "played_returns")
-    )
+    lengths = np.concatenate([shard.played_lengths for shard in played])
+    returns = np.concatenate([shard.played_returns for shard in played])
     kept = sum(len(shard.lengths) for shard in played)
-    mean, std = returns.mean(), returns.std()
-    published = ""
-    if world.random:
-        usual, spread = world.random
-        published = f" (the paper's random policy: {usual:g} ± {spread:g}, a random action every {world.step})"
+    mean, std, digits = float(returns.mean()), float(returns.std()), f".{world.digits}f"
+    published = " (the paper's random policy: {:g} ± {:g}, a random action every {})"
     print(
-        f"{describe_policy(extract)}: {world.score} {mean:.{world.digits}f} ± {std:.{world.digits}f} in {len(lengths):,} "
-        f"episodes of {lengths.mean():.0f} {world.step}s, {kept:,} of them kept{published}"
+        f"{describe_policy(extract)}: {world.score} {mean:{digits}} ± {std:{digits}} in {len(lengths):,} episodes of "
+        f"{lengths.mean():.0f} {world.step}s, {kept:,} of them kept"
+        f"{published.format(*world.random, world.step) if world.random else ''}"
     )
-    figures = {
-        "episodes": kept,
-        "played": len(lengths),
-        f"{world.step}s": int(lengths.sum()),
-        "return_mean": round(float(mean), 1),
-        "return_std": round(float(std), 1),
-    }
+    counts = {"episodes": kept, "played": len(lengths), f"{world.step}s": int(lengths.sum())}
+    figures = {**counts, "return_mean": round(mean, 1), "return_std": round(std, 1)}
     return {**figures, f"{world.step}s_per_second": round(rate)} if steps else figures
 
 

@@ -54,11 +54,8 @@ def brownian(rng: np.random.Generator, centre: np.ndarray, spread: np.ndarray, m
     centre, spread: (A,), the mean and standard deviation of each number in the long run. memory: steps after which
     little is left of what was. It begins somewhere in the long run; numbers are clipped to [-1, 1].
     """
-    centre, spread, keep = (
-        np.asarray(centre, np.float32),
-        np.asarray(spread, np.float32),
-        np.float32(np.exp(-1 / memory)),
-    )
+    centre, spread = np.asarray(centre, np.float32), np.asarray(spread, np.float32)
+    keep = np.float32(np.exp(-1 / memory))
     away = rng.standard_normal(len(centre), np.float32)
     while True:
         yield np.clip(centre + spread * away, -1, 1)

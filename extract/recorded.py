@@ -23,8 +23,7 @@ class Signature:
     height: int
     width: int
     channels: int
-    actions: int
-    """How many to choose from, or how many numbers one is."""
+    actions: int  # how many to choose from, or how many numbers one is
 
 
 def signature_from(settings: Experiment) -> Signature:

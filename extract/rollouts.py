@@ -110,10 +110,8 @@ class ShardWriter:
 
     def __init__(self, file: h5py.File, disk: Disk, compression: Mapping[str, Any]):
         self.file, self.disk, self.compression = file, disk, compression
-        self.played_lengths: list[int] = []
-        """May be filled by the caller with the lengths of all episodes played, kept or not."""
-        self.played_returns: list[float] = []
-        """Likewise with their returns."""
+        self.played_lengths: list[int] = []  # the caller may add those of all episodes played, kept or not
+        self.played_returns: list[float] = []  # likewise
         self.starts: list[int] = []
         self.seeds: list[int] = []
         self.rows = 0
@@ -124,14 +122,10 @@ class ShardWriter:
         for name in ("frames", *SERIES):
             values, frames = np.asarray(getattr(episode, name)), name == "frames"
             if name not in self.file:
-                self.file.create_dataset(
-                    name,
-                    shape=(0, *values.shape[1:]),
-                    maxshape=(None, *values.shape[1:]),
-                    dtype=np.uint8 if frames else bool if values.dtype == bool else np.float32,
-                    chunks=(BLOCK if frames else 8192, *values.shape[1:]),
-                    **(self.compression if frames else {}),
-                )
+                row, options = values.shape[1:], self.compression if frames else {}
+                kind = np.uint8 if frames else bool if values.dtype == bool else np.float32
+                chunks = (BLOCK if frames else 8192, *row)
+                self.file.create_dataset(name, (0, *row), kind, maxshape=(None, *row), chunks=chunks, **options)
             self.file[name].resize(last, axis=0)
             self.file[name][first:last] = values
         self.starts.append(first)

@@ -12,9 +12,5 @@ LOST: set[str] = set()
 os.register_at_fork(after_in_child=lambda: LOST.update({"tensorflow"} & sys.modules.keys()))
 
 for name, world in (("DoomDream-v0", "doom"), ("CarRacingDream-v0", "carracing")):
-    gymnasium.register(
-        name,
-        entry_point="rnn.environment:DreamEnv",
-        vector_entry_point="rnn.environment:DreamVectorEnv",
-        kwargs={"world": world},
-    )
+    one, many = "rnn.environment:DreamEnv", "rnn.environment:DreamVectorEnv"
+    gymnasium.register(name, entry_point=one, vector_entry_point=many, kwargs={"world": world})

@@ -92,10 +92,8 @@ class Imagined(NamedTuple):
     """What M makes of a step of N dreams: z[t+1] (N, Z), the done logit and the reward (N,)."""
 
     z: Tensor
-    done_logit: Tensor
-    """-1 where M does not predict it: the dream goes on."""
-    reward: Tensor
-    """1 where M does not predict it: what counts is to last."""
+    done_logit: Tensor  # -1 where M does not predict it: the dream goes on
+    reward: Tensor  # 1 where M does not predict it: what counts is to last
 
 
 class Moments(NamedTuple):
@@ -180,11 +178,7 @@ class Dream:
     """
 
     def __init__(
-        self,
-        model: MDNRNN,
-        starts: Starts,
-        seen: Callable[[Tensor], Tensor] | None = None,
-        drawn: float | None = None,
+        self, model: MDNRNN, starts: Starts, seen: Callable[[Tensor], Tensor] | None = None, drawn: float | None = None
     ):
         if not (model.predict_done or model.predict_reward):
             raise Problem(
@@ -236,15 +230,9 @@ class Dream:
         )
 
     def step(
-        self,
-        weights: Weights,
-        state: State,
-        seen: Tensor,
-        restart: Tensor,
-        temperature: Tensor,
-        uniform: Tensor,
+        self, weights: Weights, state: State, seen: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor,
         normal: Tensor,
-    ) -> tuple[State, Imagined]:
+    ) -> tuple[State, Imagined]:  # fmt: skip
         """One step of N dreams after their actions, as M is given them, (N,) or (N, A).
 
         restart: (N,), 1 on the first step of an episode, else 0; there h and c must be zero. uniform and normal: (N, Z),
@@ -292,14 +280,9 @@ class Dream:
 
         @tf.function(input_signature=self._signature())
         def block(
-            weights: Weights,
-            parameters: Tensor,
-            episodes: Tensor,
-            seed: Tensor,
-            temperature: Tensor,
-            steps: Tensor,
+            weights: Weights, parameters: Tensor, episodes: Tensor, seed: Tensor, temperature: Tensor, steps: Tensor,
             live: Live,
-        ) -> tuple[Live, tuple[Tensor, ...]]:
+        ) -> tuple[Live, tuple[Tensor, ...]]:  # fmt: skip
             state, alive, lengths, returns, row = live
             episode = row % episodes
             own = tf.gather(parameters, row // episodes)  # (N, D)
@@ -361,15 +344,8 @@ class Dream:
         return Trace(lengths.reshape(shape), *parts)
 
     def _live(
-        self,
-        act: Act,
-        parameters: np.ndarray,
-        episodes: int,
-        seed: int,
-        temperature: float,
-        max_steps: int,
-        traced: bool,
-    ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:
+        self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int, traced: bool
+    ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:  # fmt: skip
         """Live through all dreams block by block: after each, the tiles and, if traced, the Moments of each."""
         block, weights = self._block(act, traced), self.weights()
         total = len(parameters) * episodes
@@ -377,17 +353,12 @@ class Dream:
         state = State(*(tf.tile(part, (len(parameters), 1)) for part in self.first(seed, episodes)))
         dreams = Live(state, tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.zeros(total), tf.range(total))
         tiles = into_tiles(dreams, np.arange(total))
-        constants = (
-            weights,
-            tf.constant(parameters, tf.float32),
-            tf.constant(episodes),
-            tf.constant(seed, tf.int64),
-            tf.constant(temperature, tf.float32),
-        )
+        numbers = tf.constant(episodes), tf.constant(seed, tf.int64), tf.constant(temperature, tf.float32)
+        advance = functools.partial(block, weights, tf.constant(parameters, tf.float32), *numbers)
         with ThreadPoolExecutor(thread_count()) as pool:
             for first in range(0, max_steps, BLOCK):
                 steps = tf.range(first, min(first + BLOCK, max_steps))
-                results = list(pool.map(functools.partial(block, *constants, steps), tiles))
+                results = list(pool.map(functools.partial(advance, steps), tiles))
                 tiles, moments = [live for live, _ in results], [moments for _, moments in results]
                 yield tiles, moments
                 going = survivors(tiles)

@@ -32,12 +32,9 @@ def lstm_cell(i: Tensor, j: Tensor, f: Tensor, o: Tensor, c: Tensor) -> tuple[Te
 class Prediction(NamedTuple):
     """What M says of the next step; None where it does not predict it."""
 
-    mixture: Mixture
-    """Of z[t+1], parts (N, K, Z)."""
-    reward: Tensor | None
-    """Expected reward (N,)."""
-    done_logit: Tensor | None
-    """(N,): above 0 the dream ends."""
+    mixture: Mixture  # of z[t+1], parts (N, K, Z)
+    reward: Tensor | None  # expected reward (N,)
+    done_logit: Tensor | None  # (N,): above 0 the dream ends
 
 
 class MDNRNN(keras.Model):
@@ -50,16 +47,9 @@ class MDNRNN(keras.Model):
     """
 
     def __init__(
-        self,
-        latent_size: int,
-        action_size: int,
-        hidden: int,
-        mixtures: int,
-        predict_done: bool,
-        predict_reward: bool = False,
-        seed: int = 0,
-        **kwargs: Any,
-    ):
+        self, latent_size: int, action_size: int, hidden: int, mixtures: int, predict_done: bool,
+        predict_reward: bool = False, seed: int = 0, **kwargs: Any,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
         self.mixtures, self.predict_done, self.predict_reward = mixtures, predict_done, predict_reward

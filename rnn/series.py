@@ -20,22 +20,14 @@ from vae.model import draw
 class Batch(NamedTuple):
     """T steps of B streams, time-major, float32. What `series` describes as (T, B) is padded with restarts, masked."""
 
-    inputs: Any
-    """(T, B, I): z[t], a[t] and, where M predicts done, restart[t]."""
-    keep: Any
-    """(T, B): 0 on an episode's first step, where M's state is emptied; else 1."""
-    z: Any
-    """(T, B, Z): z[t+1], what is to be predicted; within a batch, the same draw as the next step's input."""
-    z_mask: Any
-    """(T, B): 0 on an episode's last step, which has no z[t+1], and on padding; else 1."""
-    done: Any
-    """(T, B): 1 where the episode ended by itself at t; else 0."""
-    done_mask: Any
-    """(T, B): 0 where the episode was cut at t, and on padding; else 1."""
-    reward: Any
-    """(T, B): what the action at t brought, within rnn.reward_limits."""
-    reward_mask: Any
-    """(T, B): 0 on padding; else 1."""
+    inputs: Any  # (T, B, I): z[t], a[t] and, where M predicts done, restart[t]
+    keep: Any  # (T, B): 0 on an episode's first step, where M's state is emptied; else 1
+    z: Any  # (T, B, Z): z[t+1], what is to be predicted; within a batch, the same draw as the next step's input
+    z_mask: Any  # (T, B): 0 on an episode's last step, which has no z[t+1], and on padding; else 1
+    done: Any  # (T, B): 1 where the episode ended by itself at t; else 0
+    done_mask: Any  # (T, B): 0 where the episode was cut at t, and on padding; else 1
+    reward: Any  # (T, B): what the action at t brought, within rnn.reward_limits
+    reward_mask: Any  # (T, B): 0 on padding; else 1
 
 
 class Series:

@@ -20,8 +20,7 @@ from rnn.unrolled import State, run_sequence
 from vae.latents import Latents
 
 EPISODES = 1024
-WINDOW = 25
-"""Steps that M is run at once."""
+WINDOW = 25  # steps that M is run at once
 
 
 class Starts(NamedTuple):
@@ -61,10 +60,7 @@ def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
     if kept is not None and not (run.latents.exists() and run.latents.stat().st_mtime > run.starts.stat().st_mtime):
         return kept
     latents = Latents.load(run.latents)
-    if latest == 0:
-        starts = first_frames(latents, model.hidden)
-    else:
-        starts = remembered(settings, latents, model, earliest, latest)
+    starts = remembered(settings, latents, model, earliest, latest) if latest else first_frames(latents, model.hidden)
     with contextlib.suppress(Problem):  # they are kept for speed; who only plays may not be allowed to write here
         write_starts(run.starts, starts, wanted)
     return starts
@@ -99,9 +95,8 @@ def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts
         mu, logvar = (file[name][()].astype("float32") for name in ("mu", "logvar"))
         empty = np.zeros((len(mu), model.hidden), "float32")
         h, c = (file[name][()].astype("float32") if name in file else empty for name in ("h", "c"))
-        fits = (
-            len(mu) and mu.shape == logvar.shape == (len(mu), model.latent_size) and h.shape == c.shape == empty.shape
-        )
+        shape = (len(mu), model.latent_size)
+        fits = len(mu) and mu.shape == logvar.shape == shape and h.shape == c.shape == empty.shape
         return Starts(mu, logvar, h, c) if fits else None
 
 
@@ -133,7 +128,6 @@ def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: 
                 part = slice(0, step - first)
                 memories[step] = run_sequence(model, batch.inputs[part], batch.keep[part], state)[1]
         _, state = run_m(tf.constant(batch.inputs), tf.constant(batch.keep), state)
-    rows = [latents.episode_starts[episodes] + step for step in steps]
+    at = np.concatenate([latents.episode_starts[episodes] + step for step in steps])
     h, c = (np.concatenate([memories[step][i].numpy() for step in steps]) for i in range(2))
-    at = np.concatenate(rows)
     return Starts(latents.mu[at].astype("float32"), latents.logvar[at].astype("float32"), h, c)

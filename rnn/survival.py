@@ -24,14 +24,10 @@ from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
 
-SEED = 900_000
-"""The first seed of the real episodes: extraction uses those below, trials and the final evaluation those far above."""
-FAR_OFF = 2.0
-"""Dream and world are far apart where the means differ by more than this factor, and by more than NOTABLE of the spread."""
-NOTABLE = 0.5
-
-Fared = dict[str, np.ndarray]
-"""Policy -> returns (n,)."""
+SEED = 900_000  # the first of the real episodes: extraction uses those below, trials and evaluation those far above
+# Dream and world are far apart where the means differ by more than this factor, and by more than this part of the spread.
+FAR_OFF, NOTABLE = 2.0, 0.5
+Fared = dict[str, np.ndarray]  # policy -> returns (n,)
 
 
 def compare(settings: Experiment, run: Run) -> None:
@@ -51,23 +47,16 @@ def compare(settings: Experiment, run: Run) -> None:
     dream = Dream(model, starts, seen_by(settings), drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
-    print(
-        "\n".join(table(in_dream, in_world, first_hits, settings.dream.temperature, world.score, world.digits)),
-        flush=True,
-    )
-    places = {"dream": in_dream, "game": in_world, "first hits": first_hits}
-    figures = {
-        name: {
-            place: {"mean": float(fared[name].mean()), "returns": fared[name].tolist()}
-            for place, fared in places.items()
-            if fared
-        }
-        for name in scripts
-    }
-    run.update_results(
-        "survival",
-        {"temperature": settings.dream.temperature, "first_seed": SEED, "max_steps": longest, "policies": figures},
-    )
+    places = {"dream": in_dream, "game": in_world} | ({"first hits": first_hits} if first_hits else {})
+    print("\n".join(table(places, settings.dream.temperature, world.score, world.digits)), flush=True)
+
+    def returns_of(name: str) -> dict[str, Any]:
+        each = {place: fared[name] for place, fared in places.items()}
+        return {place: {"mean": float(returns.mean()), "returns": returns.tolist()} for place, returns in each.items()}
+
+    figures = {"policies": {name: returns_of(name) for name in scripts}}
+    of = {"temperature": settings.dream.temperature, "first_seed": SEED, "max_steps": longest}
+    run.update_results("survival", of | figures)
 
 
 def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
@@ -112,24 +101,19 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
         Progress("fixed policies", total, "episodes") as bar,
     ):
         played = play(world, vector, player, seeds, bar.update)
-    returns, hits = (
-        dict(zip(scripts, np.split(part, len(scripts)), strict=True)) for part in (played.returns, played.first_hits)
-    )
+    parts = (np.split(part, len(scripts)) for part in (played.returns, played.first_hits))
+    returns, hits = (dict(zip(scripts, part, strict=True)) for part in parts)
     return returns, hits if (played.first_hits < played.lengths).any() else {}
 
 
-def table(
-    in_dream: Fared, in_world: Fared, first_hits: Fared, temperature: float, score: str, digits: int = 0
-) -> list[str]:
+def table(places: dict[str, Fared], temperature: float, score: str, digits: int = 0) -> list[str]:
     """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off.
 
-    first_hits: if there are any, they are shown too, and are what the dream is compared with: it ends at a hit, since M
-    is not shown how much the player can still bear.
+    The dream is the first of the places, and compared with the last: the first hits where these are known, since it ends at
+    a hit, because M is not shown how much the player can still bear.
     """
-    places = {"dream": in_dream, "world": in_world, "first hit": first_hits}
-    places = {place: fared for place, fared in places.items() if fared}
     rows, far_off = [["", *places]], []
-    for name in in_dream:
+    for name in next(iter(places.values())):
         columns = [fared[name] for fared in places.values()]
         errors = [x.std(ddof=1) / np.sqrt(len(x)) for x in columns]
         numbers = zip(columns, errors, strict=True)

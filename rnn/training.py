@@ -4,9 +4,9 @@ Start reading at `train`. The training is divided into epochs; each ends with va
 episodes, a checkpoint of everything that going on needs, and M's weights if they are the best so far.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,18 @@ from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.problem import Problem
-from experiment.progress import Progress, percent
+from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Rnn
+from extract.ahead import read_ahead
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
 from rnn.unrolled import State, loss_of_hidden, run_sequence
-from rnn.validation import Validation, Validator, describe
+from rnn.validation import Validation, Validator, describe, in_short
 from vae.latents import Latents
 
-ROW_EVERY = 10
-"""Steps between two rows of the training losses."""
+ROW_EVERY = 10  # steps between two rows of the training losses
+NO_COLUMNS = ("endings", "calibration")  # figures that are not in metrics/rnn.csv
 CHECKPOINT = "rnn.weights.h5"
 FAULT = "is damaged or of another M"
 
@@ -62,83 +63,6 @@ class Learner(keras.Model):
         return {"loss": loss, **parts._asdict()}
 
 
-class Keeper(keras.callbacks.Callback):
-    """Watches a training: shows and records losses, stops on NaN, validates and saves at the end of every epoch."""
-
-    def __init__(
-        self, run: Run, keep: str, validate: Callable[[], Validation], epochs: Metrics, losses: Metrics, bar: Progress
-    ):
-        """keep: which epoch's M; see rnn.keep."""
-        super().__init__()
-        self.run, self.keep, self.validate = run, keep, validate
-        self.epochs, self.losses, self.bar = epochs, losses, bar
-        self.recent: list[dict[str, float]] = []  # since the last row of losses
-        self.seconds: list[float] = []  # of every step
-
-    @property
-    def step(self) -> int:
-        """Training steps done, those before an interruption included."""
-        return int(self.model.optimizer.iterations)
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.seconds.append(time.perf_counter() - self.began)
-        self.check("loss", logs["loss"])
-        self.recent.append(logs)
-        if self.step % ROW_EVERY == 0:
-            self.write_losses()
-        reward = f", reward {logs['reward_error']:.3f}" if self.model.model.predict_reward else ""
-        self.bar.update(self.model.frames, f"z {logs['z_nll']:.3f}, done {logs['done_loss']:.3f}{reward}")
-
-    def check(self, name: str, value: float) -> None:
-        """Raise Problem unless the value is a number."""
-        if not math.isfinite(value):
-            weights = self.run.rnn_weights
-            kept = f"{weights} keeps the best weights before it" if weights.exists() else "nothing was saved yet"
-            raise Problem(
-                f"M's {name} became {value} at step {self.step} ({kept}): "
-                "use a lower rnn.learning_rate or rnn.clip, in another run folder (--run)"
-            )
-
-    def write_losses(self) -> None:
-        """A row with the mean losses of the steps since the row before."""
-        if self.recent:
-            self.losses.write(
-                self.step, **{name: float(np.mean([row[name] for row in self.recent])) for name in self.recent[0]}
-            )
-            self.recent.clear()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves M before the checkpoint: killed in between, the epoch is done again and ends the same."""
-        self.write_losses()
-        v = self.validate()
-        self.check("held-out loss", v.loss)
-        score = {"best": v.loss, "done": v.done_loss, "last": -float(self.step)}[self.keep]
-        if better := score < float(self.model.best):
-            self.model.best.assign(score)
-            save_weights(self.model.model, self.run.rnn_weights)
-        self.bar.say(
-            f"step {self.step:,}: held out z {v.z_nll:.4f} nats"
-            + (
-                f", done {v.done_loss:.4f} (precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings)"
-                if v.endings
-                else ""
-            )
-            + (
-                f", reward {percent(v.reward_explained)} of its variance explained"
-                if self.model.model.predict_reward
-                else ""
-            )
-            + (", the best so far" if better and self.keep != "last" else "")
-        )
-        numbers = v._asdict()
-        del numbers["endings"], numbers["calibration"]
-        self.epochs.write(self.step, **numbers)
-        save_weights(self.model, self.run.checkpoints / CHECKPOINT)
-
-
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train M on a run's latents, or go on where an interrupted training was saved; returns its speed.
 
@@ -157,39 +81,64 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         print("M keeps its random weights (rnn.train=false)")
         return {"frames": 0}
     learner.compile(optimizer(m), jit_compile=False)
-    step = resume(learner, run)
-    if not step and (source := beginning(settings, run, "rnn")) is not None:
+    first, epoch = resume(learner, run), epoch_steps(m)
+    if not first and (source := beginning(settings, run, "rnn")) is not None:
         learner.model.set_weights(load_rnn(source, settings).get_weights())
     validator = Validator(learner.model, m.done_weight, m.reward_weight)
-
-    def batches() -> Iterator[Batch]:
-        return series.training(train_episodes, m.streams, m.window, m.seed, start=step)
 
     def validate() -> Validation:
         return validator(series.validation(held_out, min(m.streams, len(held_out)), m.window))
 
-    kept = step or None  # rows of an earlier, interrupted run
+    train_step = tf.function(learner.train_step)
+    batches = series.training(train_episodes, m.streams, m.window, m.seed, first)
+    recent: list[dict[str, float]] = []  # losses of the steps since the last row of them
+    seconds: list[float] = []  # of every step
+    kept = first or None  # rows of an earlier, interrupted run
     with (
         Metrics(run.metrics / "rnn.csv", run.tensorboard / "rnn", kept) as epochs,
         Metrics(run.metrics / "rnn_losses.csv", run.tensorboard / "rnn_losses", kept) as losses,
-        Progress("training M", total_steps(m) * learner.frames, "frames", step * learner.frames) as bar,
+        Progress("training M", total_steps(m) * learner.frames, "frames", first * learner.frames) as bar,
+        contextlib.closing(read_ahead(batches, 2)) as ahead,
     ):
-        keeper = Keeper(run, m.keep, validate, epochs, losses, bar)
-        learner.fit(
-            dataset(batches),
-            epochs=m.epochs,
-            initial_epoch=step // epoch_steps(m),
-            steps_per_epoch=epoch_steps(m),
-            callbacks=[keeper],
-            shuffle=False,
-            verbose=0,
-        )
+        for step in range(first + 1, total_steps(m) + 1):
+            batch, began = next(ahead), time.perf_counter()
+            loss = {name: float(value) for name, value in sorted(train_step(batch).items())}
+            seconds.append(time.perf_counter() - began)
+            check_finite("loss", loss["loss"], step, run)
+            reward = f", reward {loss['reward_error']:.3f}" if m.predict_reward else ""
+            bar.update(learner.frames, f"z {loss['z_nll']:.3f}, done {loss['done_loss']:.3f}{reward}")
+            recent.append(loss)
+            if step % ROW_EVERY == 0 or step % epoch == 0:
+                losses.write(step, **{name: float(np.mean([row[name] for row in recent])) for name in loss})
+                recent.clear()
+            if step % epoch == 0:
+                v = validate()
+                check_finite("held-out loss", v.loss, step, run)
+                score = {"best": v.loss, "done": v.done_loss, "last": -float(step)}[m.keep]
+                if better := score < float(learner.best):
+                    learner.best.assign(score)
+                    save_weights(learner.model, run.rnn_weights)
+                best = ", the best so far" if better and m.keep != "last" else ""
+                bar.say(f"step {step:,}: {in_short(v)}{best}")
+                epochs.write(step, **{name: value for name, value in v._asdict().items() if name not in NO_COLUMNS})
+                save_weights(learner, run.checkpoints / CHECKPOINT)  # last: killed before, the epoch is done again
     load_weights(learner.model, run.rnn_weights, "python -m rnn", FAULT)
     figures = validate()
     print(describe(figures), flush=True)
     run.update_results("evaluations", "rnn", figures.summary())
-    speed = {"frames_per_second": round(learner.frames / float(np.median(keeper.seconds)))} if keeper.seconds else {}
-    return {"frames": (total_steps(m) - step) * learner.frames, **speed}
+    speed = {"frames_per_second": round(learner.frames / float(np.median(seconds)))} if seconds else {}
+    return {"frames": (total_steps(m) - first) * learner.frames, **speed}
+
+
+def check_finite(name: str, value: float, step: int, run: Run) -> None:
+    """Raise Problem unless a loss is a number."""
+    if not math.isfinite(value):
+        weights = run.rnn_weights
+        kept = f"{weights} keeps the best weights before it" if weights.exists() else "nothing was saved yet"
+        raise Problem(
+            f"M's {name} became {value} at step {step} ({kept}): "
+            "use a lower rnn.learning_rate or rnn.clip, in another run folder (--run)"
+        )
 
 
 def epoch_steps(m: Rnn) -> int:
@@ -211,12 +160,6 @@ def optimizer(m: Rnn) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.ExponentialDecay(m.learning_rate, decay_steps=1, decay_rate=m.decay)
     clipping = {"norm": "global_clipnorm", "value": "clipvalue"}[m.clip_by]
     return FusedAdam(rate, **{clipping: m.clip})
-
-
-def dataset(batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
-    """Batches as TensorFlow reads them, made ahead in a thread."""
-    signature = tf.nest.map_structure(tf.type_spec_from_value, next(batches()))
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 
 
 def resume(learner: Learner, run: Run) -> int:

@@ -20,25 +20,16 @@ BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 class Validation(NamedTuple):
     """Figures of the held-out episodes; NaN where there was nothing to measure."""
 
-    loss: float
-    """What checkpoints are chosen by: the training loss on held-out episodes."""
-    z_nll: float
-    """Mean of -log p(z[t+1]), nats per latent dimension."""
-    done_loss: float
-    """Mean weighted cross-entropy, as in training."""
-    precision: float
-    """Of the endings that M predicts (logit above 0, as in the dream), the share that are."""
-    recall: float
-    """Of the endings, the share that M predicts at the very step."""
+    loss: float  # what checkpoints are chosen by: the training loss on held-out episodes
+    z_nll: float  # mean of -log p(z[t+1]), nats per latent dimension
+    done_loss: float  # mean weighted cross-entropy, as in training
+    precision: float  # of the endings that M predicts (logit above 0, as in the dream), the share that are
+    recall: float  # of the endings, the share that M predicts at the very step
     endings: int
-    reward_error: float
-    """Mean squared error of the reward; 0 if M does not predict it."""
-    reward_explained: float
-    """1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect."""
-    calibration_error: float
-    """The mean of |predicted - observed| over all steps, as in the table."""
-    calibration: dict[str, list[float]]
-    """A reliability table: see `calibrate`."""
+    reward_error: float  # mean squared error of the reward; 0 if M does not predict it
+    reward_explained: float  # 1 - reward_error / the reward's variance: 0 is what a constant reaches, 1 is perfect
+    calibration_error: float  # the mean of |predicted - observed| over all steps, as in the table
+    calibration: dict[str, list[float]]  # a reliability table: see `calibrate`
 
     def summary(self) -> dict[str, Any]:
         """Everything, for results.json, which does not know NaN."""
@@ -98,17 +89,10 @@ class Validator:
 
 
 def figures(
-    nll: np.ndarray,
-    logit: np.ndarray,
-    ended: np.ndarray,
-    reward: np.ndarray,
-    predicted: np.ndarray,
-    done_weight: float,
+    nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, reward: np.ndarray, predicted: np.ndarray, done_weight: float,
     reward_weight: float = 0.0,
-) -> Validation:
-    """The figures of steps: -log p (any number of steps), done logits and whether the episode ended (N,), rewards and
-    what was predicted (R,).
-    """
+) -> Validation:  # fmt: skip
+    """Of steps: -log p (any number), done logits and whether the episode ended (N,), rewards and what was predicted (R,)."""
     entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
     hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
     z_nll = float(nll.mean())
@@ -144,6 +128,17 @@ def calibrate(probability: np.ndarray, ended: np.ndarray) -> dict[str, list[floa
     with np.errstate(invalid="ignore"):
         means = {"predicted": (predicted / steps).tolist(), "observed": (observed / steps).tolist()}
     return {"edges": list(BINS), "steps": steps.tolist(), **means}
+
+
+def in_short(v: Validation) -> str:
+    """The figures as the middle of a line."""
+    parts = [f"held out z {v.z_nll:.4f} nats"]
+    if v.endings:
+        found = f"precision {percent(v.precision)}, recall {percent(v.recall)} of {v.endings} endings"
+        parts.append(f"done {v.done_loss:.4f} ({found})")
+    if math.isfinite(v.reward_explained):
+        parts.append(f"reward {percent(v.reward_explained)} of its variance explained")
+    return ", ".join(parts)
 
 
 def describe(v: Validation) -> str:

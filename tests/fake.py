@@ -89,6 +89,19 @@ def save_untrained(run: Run, settings: Experiment) -> None:
     write_latents(run.latents, [(np.zeros((6, settings.vae.z)), np.zeros((6, settings.vae.z)))], sequences)
 
 
+def save_agent(run: Run, settings: Experiment) -> Run:
+    """The same, and a C of random weights."""
+    from controller.evolution import Evolution
+    from controller.policy import policy_from
+    from controller.weights import save_controller
+
+    save_untrained(run, settings)
+    policy = policy_from(settings)
+    begun = np.random.default_rng(0).normal(size=policy.size)
+    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
+    return run
+
+
 OFFLINE_LENGTHS = (30, 22, 41, 25, 33, 28)
 
 

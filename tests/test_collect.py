@@ -7,9 +7,6 @@ import pytest
 
 from controller.agent import AgentPlayer, load_agent
 from controller.collect import NoisyAgent, RandomNetworks, make_player, with_networks
-from controller.evolution import Evolution
-from controller.policy import policy_from
-from controller.weights import save_controller
 from envs.play import Moment, moments
 from envs.worlds import WORLDS
 from experiment.problem import Problem
@@ -17,7 +14,7 @@ from experiment.run import Run
 from experiment.schema import Controller, Data, Env, Experiment, Extract, Hardware, Rnn, Vae, Workers
 from extract.collect import check, collect, plan
 from extract.rollouts import Episode, Rollouts, write_shard
-from tests.fake import FakeGames, fake_world, save_untrained
+from tests.fake import FakeGames, fake_world, save_agent
 
 SETTINGS = Experiment(
     env=Env(name="carracing", max_steps=1000),
@@ -97,12 +94,7 @@ def test_random_networks_do_something():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     """A first iteration, with a controller."""
-    run = Run(tmp_path_factory.mktemp("run"))
-    save_untrained(run, SETTINGS)
-    policy = policy_from(SETTINGS)
-    begun = np.random.default_rng(0).normal(size=policy.size)
-    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
-    return run
+    return save_agent(Run(tmp_path_factory.mktemp("run")), SETTINGS)
 
 
 @pytest.fixture(scope="module")

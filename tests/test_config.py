@@ -63,6 +63,7 @@ def test_resolved_config_reads_back(tmp_path):
         ("controller.sigma=1e999", ["controller.sigma=inf", "at most 100"]),
         ("controller.inputs=[z,q]", ["controller.inputs", "z, c, h"]),
         ("controller.inputs=[]", ["controller.inputs", "z, c, h"]),
+        ("controller.inputs=[z,z]", ["controller.inputs", "each once"]),
         ("evaluate.temperatures=[1.0,0]", ["evaluate.temperatures", "above 0"]),
         ("extract.policy=greedy", ["extract.policy", "greedy", "held"]),
         ("extract.min_steps=2100", ["extract.min_steps=2100", "env.max_steps=2100"]),

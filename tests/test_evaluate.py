@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from controller.evolution import Evolution
 from controller.policy import policy_from
 from controller.real import RealWorld, play_slice
 from controller.scores import (
@@ -17,14 +16,14 @@ from controller.scores import (
     summary,
     table,
 )
-from controller.weights import load_controller, save_controller
+from controller.weights import load_controller
 from envs.play import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
-from tests.fake import FakeGames, fake_world, length, save_untrained
+from tests.fake import FakeGames, fake_world, length, save_agent
 
 SETTINGS = Experiment(
     env=Env(max_steps=300, games=2),
@@ -40,12 +39,7 @@ SETTINGS = Experiment(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder with V, M and C as they are before any training, and the starts of three episodes."""
-    run = Run(tmp_path_factory.mktemp("run"))
-    save_untrained(run, SETTINGS)
-    policy = policy_from(SETTINGS)
-    begun = np.random.default_rng(0).normal(size=policy.size)
-    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
-    return run
+    return save_agent(Run(tmp_path_factory.mktemp("run")), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -187,16 +181,6 @@ CARRACING = Experiment(
 )
 
 
-def agent_in(folder, settings: Experiment) -> Run:
-    """A run folder with an untrained agent."""
-    run = Run(folder)
-    save_untrained(run, settings)
-    policy = policy_from(settings)
-    begun = np.random.default_rng(0).normal(size=policy.size)
-    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
-    return run
-
-
 def filmed(monkeypatch) -> dict[str, tuple[str, int, bool]]:
     """What videos are asked for from now on: their labels, lengths, and whether they show the real world too."""
     videos = {}
@@ -213,7 +197,7 @@ def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monke
     from controller.evaluation import evaluate
 
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
-    run, videos = agent_in(tmp_path, CARRACING), filmed(monkeypatch)
+    run, videos = save_agent(Run(tmp_path), CARRACING), filmed(monkeypatch)
     assert evaluate(CARRACING, run) == {"episodes": 11, "dreams": 0}
     evaluations = read_json(run.results)["evaluations"]
     assert set(evaluations) == {"game", "random"}
@@ -243,7 +227,7 @@ def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
         return lambda games, max_steps, **_: opened.append(name) or FakeGames(games, 3, max_steps)
 
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("bulk"), final=kind("own")))
-    run = agent_in(tmp_path, CARRACING)
+    run = save_agent(Run(tmp_path), CARRACING)
     silent = dataclasses.replace(CARRACING.evaluate, videos=False)
     for bulk, simulators in ((False, ["own"]), (True, ["own", "bulk"]), (True, ["own", "bulk"])):
         evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, bulk=bulk)), run)
@@ -261,19 +245,19 @@ def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):
         dream=Dream(temperature=0.9, max_steps=25),
         controller=dataclasses.replace(CARRACING.controller, generations=1),
     )
-    run, videos = agent_in(tmp_path, settings), filmed(monkeypatch)
+    run, videos = save_agent(Run(tmp_path), settings), filmed(monkeypatch)
     assert evaluate(settings, run)["dreams"] == 4
     record = read_json(run.results)["evaluations"]["dream"]
     assert len(set(record["returns"])) == 4 and (record["temperature"], record["max_steps"]) == (0.9, 25)
     assert videos["dream"] == ("a dream, τ 0.9, 25 steps", 25, False)
     learnt = dataclasses.replace(settings, rnn=dataclasses.replace(settings.rnn, train=False))
-    assert evaluate(learnt, agent_in(tmp_path / "untrained", learnt))["dreams"] == 0
+    assert evaluate(learnt, save_agent(Run(tmp_path / "untrained"), learnt))["dreams"] == 0
 
 
 def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     """Each with its controllers and seeds, whichever is done first."""
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
-    run = agent_in(tmp_path, CARRACING)
+    run = save_agent(Run(tmp_path), CARRACING)
     policy = policy_from(CARRACING)
     controllers = np.random.default_rng(0).normal(size=(11, policy.size)).astype("float32")
     seeds, told, tasks = list(range(30, 41)), [], []
@@ -331,7 +315,7 @@ def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
 
 def test_episodes_or_their_first_steps_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
-    run, controller = agent_in(tmp_path, CARRACING), np.ones(policy_from(CARRACING).size, "float32")
+    run, controller = save_agent(Run(tmp_path), CARRACING), np.ones(policy_from(CARRACING).size, "float32")
     with RealWorld(CARRACING, run) as world:
         whole, other = world.record(controller, [13, 12])
         games = world.games(1)

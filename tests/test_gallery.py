@@ -10,10 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from controller.evolution import Evolution
-from controller.policy import policy_from
 from controller.scores import summary
-from controller.weights import save_controller
 from experiment.config import to_yaml
 from experiment.files import read_json, write_json
 from experiment.metrics import write_metrics
@@ -30,7 +27,7 @@ from openloop import report
 from rnn.dream import noise
 from rnn.mixture import sample
 from rnn.model import build_rnn
-from tests.fake import save_next_frames, save_untrained
+from tests.fake import save_agent, save_next_frames
 from viz.curves import Histogram
 from viz.strips import evenly
 
@@ -46,16 +43,12 @@ SHIPPED = Run(PRETRAINED / "doom")
 
 def small_run(folder: Path, settings: Experiment = SETTINGS) -> Run:
     """A run with untrained V, M and C, in whose dreams nobody dies, and figures as if it had been measured."""
-    run = Run(folder)
-    save_untrained(run, settings)
+    run = save_agent(Run(folder), settings)
     run.config.write_text(to_yaml(settings))
     rnn = build_rnn(settings)
     rnn.output_kernel.assign(rnn.output_kernel * 3)  # so that what it expects depends on what it has seen
     rnn.output_bias.assign(tf.concat([rnn.output_bias[:-1], [-9.0]], axis=0))
     rnn.save_weights(run.rnn_weights)
-    policy = policy_from(settings)
-    begun = np.random.default_rng(0).normal(size=policy.size)
-    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
     generation = np.arange(1.0, 4.0)
     columns = {
         "step": generation,

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from controller.policy import Policy, policy_from
 from experiment.config import load_config
-from experiment.problem import Problem
 from experiment.schema import Controller, Env, Experiment, Rnn, Vae
 
 DOOM = Policy(("z", "c", "h"), bias=False, latent_size=64, memory=512)
@@ -70,12 +69,6 @@ def test_each_row_is_played_by_its_own_controller(policy, compiled):
     assert got.shape == ((rows,) if policy.actions == 1 else (rows, policy.actions))
     np.testing.assert_allclose(got.reshape(rows, -1), np.array(expected), atol=2e-6)
     assert np.ptp(got) > 0.1
-
-
-@pytest.mark.parametrize("inputs", [(), ("z", "x"), ("z", "z")])
-def test_inputs_that_do_not_exist_are_refused(inputs):
-    with pytest.raises(Problem, match=r"controller\.inputs"):
-        Policy(inputs, False, 4, 4)
 
 
 def test_only_a_policy_that_sees_h_or_c_remembers():

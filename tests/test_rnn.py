@@ -367,12 +367,13 @@ from experiment.config import load_config
 from experiment.run import Run
 from rnn import training
 
-def die(self, batch, logs=None, original=training.Keeper.on_train_batch_end):
-    original(self, batch, logs)
-    if self.step == 8:
+def die(self, frames, note, original=training.Progress.update, steps=[]):
+    original(self, frames, note)
+    steps.append(note)
+    if len(steps) == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
-training.Keeper.on_train_batch_end = die
+training.Progress.update = die
 training.train(load_config(sys.argv[1], overrides=sys.argv[3:]), Run(sys.argv[2]))
 """
 

@@ -120,16 +120,17 @@ def test_comparison_warns_and_is_recorded(
     ],
 )
 def test_only_what_is_clearly_far_off_is_warned_of(dream, world, warned):
-    lines = survival.table({"idle": np.array(dream)}, {"idle": np.array(world)}, {}, 1.0, "return")
+    places = {"dream": {"idle": np.array(dream)}, "game": {"idle": np.array(world)}}
+    lines = survival.table(places, 1.0, "return")
     assert ("warning" in lines[-1]) == warned
     assert lines[2].split()[0] == "idle" and lines[2].split()[1] == f"{np.mean(dream):.0f}"
 
 
 def test_a_dream_is_compared_with_the_first_hits_where_these_are_known():
     dream, world, hits = ({"idle": np.array(values)} for values in ([100, 120], [300, 320], [110, 130]))
-    lines = survival.table(dream, world, hits, 1.0, "tics")
+    lines = survival.table({"dream": dream, "game": world, "first hits": hits}, 1.0, "tics")
     assert lines[-1].split() == ["idle", "110", "±", "10", "310", "±", "10", "120", "±", "10"]
-    assert "first hit" in lines[1] and "warning" in survival.table(dream, world, world, 1.0, "tics")[-1]
+    assert "first hits" in lines[1] and "warning" in survival.table({"dream": dream, "game": world}, 1.0, "tics")[-1]
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,7 @@ from experiment.stage import Stage, main
 from extract.rollouts import Rollouts
 from vae.latents import write_latents
 
-BATCHES = 2
-"""Batches whose frames are read at once: to open a shard takes as long as to read some hundred frames."""
+BATCHES = 2  # batches whose frames are read at once: to open a shard takes as long as to read some hundred frames
 STAGE = Stage(
     name="vae.encode",
     sections=("env", "extract", "data", "begin", "vae"),

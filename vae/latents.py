@@ -58,12 +58,11 @@ class Latents:
 
     @property
     def frames(self) -> int:
-        """F, frames of all episodes."""
+        """F, of all episodes."""
         return len(self.mu)
 
     @property
     def episodes(self) -> int:
-        """How many episodes there are."""
         return len(self.episode_starts)
 
     @property

@@ -60,16 +60,10 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 continue
             # The noise of step n is number n of its generator, whatever was drawn in between.
             model.noise.state.assign([options.seed, step])
-            seconds += fit(
-                model,
-                rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step),
-                end - step,
-                lambda frames: (frames,),
-                [
-                    Checkpoints(save_weights, checkpoint, CHECKPOINT_STEPS, end, "V", "vae"),
-                    Log(log.write, LOG_STEPS, bar, note),
-                ],
-            )
+            batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
+            checkpoints = Checkpoints(save_weights, checkpoint, CHECKPOINT_STEPS, end, "V", "vae")
+            callbacks = [checkpoints, Log(log.write, LOG_STEPS, bar, note)]
+            seconds += fit(model, batches, end - step, lambda frames: (frames,), callbacks)
             numbers = held_out.evaluate(model)
             validation.write(int(end), **numbers)
             held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
@@ -89,11 +83,9 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
 def compiled_vae(options: Vae) -> VAE:
     """A new V with its optimiser, ready for fit or for loading a checkpoint."""
     model = VAE(options.z, options.kl_floor, options.seed)
-    rate = (
-        options.learning_rate
-        if options.schedule == "constant"
-        else WarmupCosine(options.learning_rate, options.final_rate, options.steps)
-    )
+    rate: Any = options.learning_rate
+    if options.schedule == "cosine":
+        rate = WarmupCosine(options.learning_rate, options.final_rate, options.steps)
     model.compile(optimizer=FusedAdam(rate, epsilon=1e-8), jit_compile=False)  # XLA's convolutions are slow on CPUs
     model.optimizer.build(model.trainable_variables)
     return model
