@@ -1,10 +1,13 @@
-"""The dream as Gymnasium environments, with the actions, rewards and seeds of the real game.
+"""What the C of a run sees as Gymnasium environments: of M's dream, and of the real game, which V sees and M follows.
 
-`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream (`CarRacingDream-v0` of a CarRacing run),
-`gymnasium.make_vec` with the same arguments many side by side. An observation is what C sees: z of the moment, and M's memory c and h.
+`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream, `rnn:DoomLatent-v0` the game (`CarRacingDream-v0`,
+`CarRacingLatent-v0` of a CarRacing run), `gymnasium.make_vec` with the same arguments many side by side. Both have the same
+spaces: an observation is z of the moment and M's memory c and h, the actions are the game's.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import tensorflow as tf
 from gymnasium.utils.seeding import np_random
 
 from envs.checks import SPAWN
+from envs.play import start
 from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
 from experiment.config import load_made
@@ -22,7 +26,8 @@ from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.schema import TEMPERATURE
 from rnn import LOST
-from rnn.dream import Dream, State, load_dream
+from rnn.dream import Dream, State, load_dream, seen_by
+from rnn.model import load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
@@ -229,3 +234,79 @@ class DreamEnv(Alone):
     """DoomDream-v0 and CarRacingDream-v0: one dream. Arguments, rewards and pictures are those of DreamVectorEnv."""
 
     kind, metadata = DreamVectorEnv, DreamVectorEnv.metadata
+
+
+class LatentVectorEnv(OfRun):
+    """N real games side by side, which V sees and M follows: what was trained in the dream plays on here.
+
+    Rewards and ends are the games'; `render` gives their pictures. The noise that z is drawn with follows from an episode's
+    seed, so that C sees the very z, c and h that `controller` lets it see. final: whether the games are those that final
+    figures are measured in (for CarRacing Gymnasium's simulator, else EnvPool's). Other arguments: see OfRun.
+    """
+
+    section = "env"
+
+    def __init__(self, num_envs: int, run: Path | str, final: bool = True, **options: Any):
+        super().__init__(num_envs, run, **options)
+        vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
+        self._noise = [np.random.default_rng(0)] * num_envs
+        self._state = State(
+            *(np.zeros((num_envs, size), "float32") for size in (vae.latent_size, rnn.hidden, rnn.hidden))
+        )
+
+        @functools.partial(tf.function, reduce_retracing=True)
+        def see(frames: Tensor, normal: Tensor) -> Tensor:
+            return draw(*vae.encode(frames), normal)
+
+        @functools.partial(tf.function, reduce_retracing=True)
+        def remember(z: Tensor, h: Tensor, c: Tensor, raw: Tensor, restart: Tensor) -> Tensor:
+            return rnn.step(rnn.inputs(z, seen(raw), restart), h, c)
+
+        self._see, self._remember = see, remember
+        env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
+        self.games = self.world.open(env, num_envs, self.patience, final)
+        self.seeds = self.games.seeds
+
+    def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
+        """Start the episodes of these seeds in these games, and look at them."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self._noise[row] = np.random.default_rng(seed)
+        self._state.h[rows] = self._state.c[rows] = 0
+        self._look(rows, start(self.games, rows, seeds))
+
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Step these games with their actions and look at them; see SideBySide."""
+        if not len(rows):
+            return
+        z, h, c = (part[rows] for part in self._state)
+        restart = (self.steps[rows] == 0).astype("float32")
+        self._state.h[rows], self._state.c[rows] = in_pairs(self._remember, z, h, c, self.raw(actions)[rows], restart)
+        frames, rewards, ended, cut, self.info = self.games.step(actions)
+        self.rewards[rows], self.ended[rows], self.cut[rows] = rewards[rows], ended[rows], cut[rows]
+        self._look(rows, frames)
+
+    def _look(self, rows: np.ndarray, frames: np.ndarray) -> None:
+        normal = np.stack([self._noise[row].standard_normal(self._state.z.shape[1], "float32") for row in rows])
+        (self._state.z[rows],) = in_pairs(self._see, frames[rows], normal)
+        self.show(self._state)
+
+    def render(self) -> Any:
+        """The games' own pictures."""
+        return self.games.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the games."""
+        self.games.close()
+
+
+class LatentEnv(Alone):
+    """DoomLatent-v0 and CarRacingLatent-v0: one real game. Arguments, rewards and pictures are those of LatentVectorEnv."""
+
+    kind, metadata = LatentVectorEnv, LatentVectorEnv.metadata
+
+
+def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
+    """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
+    number = len(rows[0])
+    results = step(*(np.repeat(each, 2, axis=0) if number == 1 else each for each in rows))
+    return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]
