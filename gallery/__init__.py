@@ -13,3 +13,5 @@ pictures.py     the files that `python -m gallery` writes
 
 Start reading at exhibit.py and branch.py.
 """
+
+import experiment  # noqa: F401 (before TensorFlow: it says how that is loaded)
