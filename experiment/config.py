@@ -19,7 +19,7 @@ import yaml
 from experiment.files import regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import LONGEST, OFFLINE, Experiment, limits_text, within
+from experiment.schema import OFFLINE, Experiment, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -301,7 +301,7 @@ def check(settings: Experiment) -> None:
 
 
 def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
-    """Settings that are impossible, and why."""
+    """Settings that are impossible in any world, and why; for what is peculiar to one see envs.worlds.check."""
     env, extract, rnn, dream, c = settings.env, settings.extract, settings.rnn, settings.dream, settings.controller
     if not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}:
         yield "controller.inputs", "expected some of z, c, h, each once"
@@ -309,14 +309,6 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         yield "evaluate.temperatures", "expected numbers above 0"
     if not c.generations and not c.real_generations:
         yield "controller.generations", "C has to be evolved somewhere, and controller.real_generations=0 too"
-    numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
-    for name in ("brownian_centre", "brownian_spread"):
-        if env.name != "gymnasium" and len(getattr(extract, name)) not in (1, numbers):
-            each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
-            yield f"extract.{name}", f"expected one number{each}"
-    limit = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}.get(env.name, LONGEST)
-    if env.max_steps > limit:
-        yield "env.max_steps", f"{env.name} lasts at most {limit:,} steps"
     if len(env.crop) != 4:
         yield "env.crop", "expected four numbers: top, bottom, left and right"
     if len(dream.start_steps) != 2 or dream.start_steps[0] > dream.start_steps[1]:
