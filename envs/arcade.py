@@ -42,13 +42,11 @@ class Arcade(PooledGames):
         max_steps: int = 0,
         size: int = 84,
         grey: bool = True,
-        patience: int = 0,
-        threads: int = 0,
         **common: Any,
     ):
-        """max_steps: 0 for the most. common: see SideBySide."""
+        """max_steps: 0 for the most. common: see PooledGames."""
         space, max_steps = gymnasium.spaces.Discrete(len(self.names)), max_steps or self.longest
-        super().__init__(num_envs, frame_shape(size, grey), space, max_steps, patience, threads, **common)
+        super().__init__(num_envs, frame_shape(size, grey), space, max_steps, **common)
 
 
 def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import numpy as np
 from envs import actions
 from envs.pools import PooledGames, keep_freed_memory
 from envs.shrink import Shrink
-from envs.sidebyside import Alone, SideBySide
+from envs.sidebyside import Alone, SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.problem import Problem
 
@@ -73,13 +73,12 @@ class CarRacingOwnVector(SideBySide):
         self,
         num_envs: int,
         max_steps: int = MAX_STEPS,
-        patience: int = 0,
         dashboard: bool = False,
         lap_complete_percent: float = LAP,
         **common: Any,
     ):
         """common: see SideBySide."""
-        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, **common)
+        super().__init__(num_envs, pixels(*FRAME), ACTION_SPACE, max_steps, **common)
         self.games = [new_game(lap_complete_percent) for _ in range(num_envs)]
         self._shrink = new_shrink(dashboard)
 
@@ -119,14 +118,12 @@ class CarRacingVector(PooledGames):
         self,
         num_envs: int,
         max_steps: int = MAX_STEPS,
-        patience: int = 0,
         dashboard: bool = False,
         lap_complete_percent: float = LAP,
-        threads: int = 0,
         **common: Any,
     ):
-        """common: see SideBySide."""
-        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, patience, threads, **common)
+        """common: see PooledGames."""
+        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, **common)
         self.lap_complete_percent = lap_complete_percent
         self._shrinks = [new_shrink(dashboard) for _ in range(self.threads)]
         self._workers = ThreadPoolExecutor(self.threads, thread_name_prefix="carracing")

@@ -1,9 +1,10 @@
 """What environments are given, checked before it is used: seeds, actions, and the process that they are used in."""
 
+import functools
 import operator
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -68,6 +69,20 @@ def describe(low: Any, high: Any) -> str:
     if np.ndim(low) == 0:
         return f"whole numbers from {low} to {high}"
     return f"numbers from {low.tolist()} to {high.tolist()}"
+
+
+class MadeAgain:
+    """What is copied and pickled as it was made, by its arguments: a copy has no episode until it is reset."""
+
+    _made_by: Callable[[], Any]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        made = super().__new__(cls)
+        made._made_by = functools.partial(cls, *arguments, **options)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made_by, ()
 
 
 def check_process(made_in: int) -> None:

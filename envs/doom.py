@@ -19,7 +19,7 @@ import vizdoom
 from envs import actions
 from envs.engine import DIED, Engine
 from envs.shrink import Shrink
-from envs.sidebyside import Alone, SideBySide
+from envs.sidebyside import Alone, SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.hardware import thread_count
 from experiment.problem import Problem
@@ -187,16 +187,15 @@ class DoomVector(SideBySide):
         self,
         num_envs: int,
         max_steps: int = MAX_STEPS,
-        patience: int = 0,
         threads: int = 0,
-        render_mode: str | None = None,
-        autoreset_mode: gymnasium.vector.AutoresetMode | str = gymnasium.vector.AutoresetMode.NEXT_STEP,
-        **options: Any,
+        screen: str = "160x120",
+        flashes: bool = False,
+        start_tic: int = 1,
+        **common: Any,
     ):
-        """options: those of Game. The others: see SideBySide."""
-        space = gymnasium.spaces.Discrete(len(BUTTONS))
-        super().__init__(num_envs, FRAME, space, max_steps, patience, render_mode, autoreset_mode)
-        self.games = [Game(**options) for _ in range(num_envs)]
+        """screen, flashes, start_tic: see experiment.schema.Env. common: see SideBySide."""
+        super().__init__(num_envs, pixels(*FRAME), gymnasium.spaces.Discrete(len(BUTTONS)), max_steps, **common)
+        self.games = [Game(screen, flashes, start_tic) for _ in range(num_envs)]
         self.threads = threads or thread_count()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
 

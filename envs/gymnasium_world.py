@@ -21,7 +21,7 @@ import numpy as np
 
 from envs import actions
 from envs.pools import keep_freed_memory
-from envs.sidebyside import SideBySide
+from envs.sidebyside import SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.problem import UsageProblem
 from experiment.schema import LONGEST, Env
@@ -140,7 +140,6 @@ class GymnasiumVector(SideBySide):
         self,
         num_envs: int,
         max_steps: int,
-        patience: int = 0,
         id: str = "",
         kwargs: dict[str, Any] | None = None,
         view: str = "auto",
@@ -150,7 +149,7 @@ class GymnasiumVector(SideBySide):
     ):
         """id to skip: see Game. common: see SideBySide."""
         self.games = [Game(id, kwargs or {}, view, list(crop), skip) for _ in range(num_envs)]
-        super().__init__(num_envs, FRAME, plain(self.games[0]), max_steps, patience, **common)
+        super().__init__(num_envs, pixels(*FRAME), plain(self.games[0]), max_steps, **common)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
         """Start the episodes of these seeds in these games, and look at them."""

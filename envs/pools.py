@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.sidebyside import SideBySide
+from envs.sidebyside import SideBySide, pixels
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 
@@ -46,13 +46,12 @@ class PooledGames(SideBySide):
         frame: tuple[int, ...],
         action_space: gymnasium.Space[Any],
         max_steps: int,
-        patience: int,
-        threads: int,
+        threads: int = 0,
         **common: Any,
     ):
         """threads: 0 for one a core, but a thread with fewer than eight games to itself mostly waits. common: see
         SideBySide."""
-        super().__init__(num_envs, frame, action_space, max_steps, patience, **common)
+        super().__init__(num_envs, pixels(*frame), action_space, max_steps, **common)
         self.threads = threads or min(num_envs, thread_count(), max(2, -(-num_envs // 8)))
         self.pools: list[Pool] = []
         self._make = import_envpool(self.title)

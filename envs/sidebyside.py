@@ -6,18 +6,24 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs.checks import check_actions, check_process, each_seed
+from envs.checks import MadeAgain, check_actions, check_process, each_seed
 from experiment.problem import Problem
 
 SEEDS = 2**31
 """Those that are drawn are below this."""
 
 
-class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """N games side by side: observations (N, *frame) uint8, actions (N, ...).
+def pixels(*shape: int) -> gymnasium.spaces.Box:
+    """The space of pictures (height, width, channels)."""
+    return gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+
+class SideBySide(MadeAgain, gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """N games side by side: observations (N, ...), mostly uint8 pictures, actions (N, ...).
 
     autoreset_mode: what happens to a game that is over. NEXT_STEP: the next step begins another episode in it, with
     reward 0. SAME_STEP: the same step does, and info["final_obs"] has what was seen last. DISABLED: it stays as it is,
@@ -26,29 +32,32 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     seeds = SEEDS
     """Larger seeds are folded into those below this. EnvPool's are int32."""
+    reset_options: tuple[str, ...] = ("reset_mask",)
 
     def __init__(
         self,
         num_envs: int,
-        frame: tuple[int, ...],
+        frame: gymnasium.spaces.Box,
         action_space: gymnasium.Space[Any],
         max_steps: int,
         patience: int = 0,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ):
-        """action_space: of one game. patience: an episode is truncated after so many steps without a positive reward; 0
+        """frame, action_space: of one game. patience: an episode is truncated after so many steps without a positive reward; 0
         for never."""
+        if not max_steps >= 1:
+            raise Problem(f"max_steps is {max_steps}: expected at least 1")
         self.num_envs = num_envs
         self.max_steps, self.patience = max_steps, patience
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = gymnasium.spaces.Box(0, 255, frame, np.uint8)
+        self.single_observation_space = frame
         self.single_action_space = action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames = np.zeros((num_envs, *frame), np.uint8)
+        self.frames = np.zeros((num_envs, *frame.shape), frame.dtype)
         """What is seen in every game; subclasses write into it."""
         self.rewards, self.info = np.zeros(num_envs), dict[str, Any]()
         self.ended, self.cut = np.zeros((2, num_envs), bool)
@@ -60,6 +69,8 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """Of each game's episode before this step."""
         self._seeds, self._unrewarded = np.zeros((2, num_envs), np.int64)
         self._terminated, self._truncated = np.zeros((2, num_envs), bool)
+        self._chains = [np_random()[0] for _ in range(num_envs)]
+        """What draws the seeds of each game's episodes where none is given: of the last seed that was."""
         self._process = os.getpid()
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
@@ -76,22 +87,29 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """Begin episodes in all games, or in those where options["reset_mask"], (N,) bool, says so.
 
         seed: a list with a seed for each game (those not reset are ignored), or s for s, s + 1, s + 2...,
-        or None for seeds drawn at random. Returns the observations of all games and their seeds.
+        or None for those that follow in the chain that each game's last seed began. Returns the observations of all games
+        and their seeds.
         """
         check_process(self._process)
         options = options or {}
-        if others := options.keys() - {"reset_mask"}:
-            raise Problem(f"there is no option {min(others)} of a reset: expected reset_mask, or none")
-        seeds = each_seed(seed, self.num_envs)
-        super().reset(seed=seeds[0])
-        self._start(np.flatnonzero(options.get("reset_mask", np.ones(self.num_envs, bool))), seeds)
+        if others := options.keys() - set(self.reset_options):
+            raise Problem(
+                f"there is no option {min(others)} of a reset: expected {', '.join(self.reset_options)}, or none"
+            )
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            shown = f"{mask.dtype} of shape {mask.shape}"
+            raise Problem(f"reset_mask: expected true or false for each of {self.num_envs} environments, not {shown}")
+        self._start(np.flatnonzero(mask), each_seed(seed, self.num_envs))
         return self.frames.copy(), {"seed": self._seeds.copy()}
 
     def _start(self, rows: np.ndarray, seeds: Sequence[int | None]) -> None:
         """Begin episodes in these games; seeds: of all games, None for one that is drawn."""
-        drawn = self.np_random.integers(SEEDS, size=self.num_envs)
-        given = (seeds[i] for i in rows.tolist())
-        chosen = [int(drawn[i]) if seed is None else seed % self.seeds for i, seed in zip(rows, given, strict=True)]
+        chosen = []
+        for row in rows.tolist():
+            if (seed := seeds[row]) is not None:
+                self._chains[row] = np_random(seed)[0]
+            chosen.append(int(self._chains[row].integers(SEEDS)) if seed is None else seed % self.seeds)
         self._seeds[rows] = chosen
         if chosen:
             self.begin(rows, chosen)
@@ -103,6 +121,8 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """One step in every game that is not over."""
         check_process(self._process)
         rows, over = np.flatnonzero(self.live), np.flatnonzero(self._terminated | self._truncated)
+        if not len(rows) and not len(over):
+            raise Problem("no episode has begun: reset the environment before its first step")
         checked = check_actions(actions, self.single_action_space, self.num_envs, rows)
         self.rewards, self.info = np.zeros(self.num_envs), {}
         self.ended, self.cut = np.zeros((2, self.num_envs), bool)
@@ -128,7 +148,7 @@ class SideBySide(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         return self.frames.copy(), self.rewards, terminated, truncated, self.info
 
 
-class Alone(gymnasium.Env[np.ndarray, Any]):
+class Alone(MadeAgain, gymnasium.Env[np.ndarray, Any]):
     """One game as a Gymnasium environment: the same episodes as side by side. Its options are those of `kind`."""
 
     kind: type[Any]
@@ -137,6 +157,7 @@ class Alone(gymnasium.Env[np.ndarray, Any]):
     def __init__(self, *arguments: Any, **options: Any):
         self.vector = self.kind(1, *arguments, autoreset_mode=AutoresetMode.DISABLED, **options)
         self.render_mode = self.vector.render_mode
+        self.metadata = {**self.metadata, "render_fps": self.vector.metadata["render_fps"]}
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
 
@@ -144,11 +165,9 @@ class Alone(gymnasium.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: the one of `seed`, or else the next in the chain that the last seed began."""
-        (given,) = each_seed([seed], 1)
-        super().reset(seed=given)
-        frames, info = self.vector.reset(
-            seed=[int(self.np_random.integers(SEEDS)) if given is None else given], options=options
-        )
+        given = each_seed([seed], 1)
+        super().reset(seed=given[0])
+        frames, info = self.vector.reset(seed=given, options=options)
         return frames[0], {"seed": int(info["seed"][0])}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

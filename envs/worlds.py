@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from experiment.problem import UsageProblem
 from experiment.schema import Env, Experiment
 
 Vector = Any
@@ -168,3 +169,15 @@ def world_of(settings: Experiment) -> World:
     """The world of an experiment. Raises Problem where it cannot be opened."""
     world = WORLDS[settings.env.name]
     return world if isinstance(world, World) else world(settings.env)
+
+
+def check(settings: Experiment) -> None:
+    """Raise UsageProblem for a setting that is impossible in this world, whose actions and episodes have their own sizes."""
+    world, env, extract = world_of(settings), settings.env, settings.extract
+    if env.max_steps > world.longest:
+        limit = f"{env.name} lasts at most {world.longest:,} steps"
+        raise UsageProblem(f"impossible value env.max_steps={env.max_steps}: {limit}")
+    for name in ("brownian_centre", "brownian_spread"):
+        if len(values := getattr(extract, name)) not in (1, world.actions):
+            each = f", or {world.actions}, one for each of an action's" if world.actions > 1 else ""
+            raise UsageProblem(f"impossible value extract.{name}={values}: expected one number{each}")

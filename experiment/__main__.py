@@ -15,6 +15,7 @@ import openloop.__main__
 import rnn.__main__
 import vae.__main__
 import vae.encode
+from envs.worlds import check
 from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
@@ -53,6 +54,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     first = run_folder(arguments)
     settings = load_config(arguments.config, arguments.preset, arguments.overrides)
     settings = settle(settings, first, arguments.overrides)
+    check(settings)
     runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
     print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
     print(f"on {core_count()} cores, {processor_name()}")

@@ -19,7 +19,7 @@ import yaml
 from experiment.files import regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import LONGEST, OFFLINE, Experiment, limits_text, within
+from experiment.schema import OFFLINE, Experiment, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -300,25 +300,15 @@ def check(settings: Experiment) -> None:
 
 
 def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
-    """Settings that are impossible, and why."""
+    """Settings that are impossible in any world, and why; for what is peculiar to one see envs.worlds.check."""
     env, extract, rnn, c = settings.env, settings.extract, settings.rnn, settings.controller
     start, limits, offline = settings.dream.start_steps, rnn.reward_limits, env.name in OFFLINE
-    longest = {"doom": 2100, "carracing": 1000, "breakout": 27_000, "coinrun": 1000}.get(env.name, LONGEST)
-    numbers = {"doom": 1, "carracing": 3}.get(env.name, 1)
-    each = f", or {numbers}, one for each of an action's" if numbers > 1 else ""
-
-    def misfit(values: list[float]) -> bool:
-        return env.name != "gymnasium" and len(values) not in (1, numbers)
-
     for wrong, key, why in (
         (not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}, "controller.inputs",
          "expected some of z, c, h, each once"),
         (not settings.evaluate.temperatures, "evaluate.temperatures", "expected numbers above 0"),
         (not c.generations and not c.real_generations, "controller.generations",
          "C has to be evolved somewhere, and controller.real_generations=0 too"),
-        (misfit(extract.brownian_centre), "extract.brownian_centre", f"expected one number{each}"),
-        (misfit(extract.brownian_spread), "extract.brownian_spread", f"expected one number{each}"),
-        (env.max_steps > longest, "env.max_steps", f"{env.name} lasts at most {longest:,} steps"),
         (len(env.crop) != 4, "env.crop", "expected four numbers: top, bottom, left and right"),
         (len(start) != 2 or start[0] > start[1], "dream.start_steps",
          "expected two steps, the first not above the second"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from envs.play import Moment, Player, moments
+from envs.worlds import check as check_world
 from envs.worlds import world_of
 from experiment.config import flatten
 from experiment.files import check_inside
@@ -87,6 +88,7 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     Raises Problem for a shard that is damaged or not of these settings, a full disk, or episodes that are
     hardly ever as long as extract.min_steps asks.
     """
+    check_world(settings)
     extract, world = settings.extract, world_of(settings)
     tasks = plan(settings, run.rollouts, player)
     missing = [task for task in tasks if not task.path.exists()]

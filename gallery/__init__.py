@@ -13,3 +13,5 @@ export.py       makes of a run what is shipped
 
 Start reading at exhibit.py and branch.py.
 """
+
+import experiment  # noqa: F401 (before TensorFlow: it says how that is loaded)

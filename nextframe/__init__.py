@@ -8,3 +8,5 @@ validation.py   figures, strips and open-loop videos of held-out windows
 
 Start reading at model.py.
 """
+
+import experiment  # noqa: F401 (before TensorFlow: it says how that is loaded)

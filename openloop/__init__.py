@@ -8,3 +8,5 @@ report.py       the record, CSV files, plots and videos; table.py the table
 
 Start reading at predictor.py and evaluation.py.
 """
+
+import experiment  # noqa: F401 (before TensorFlow: it says how that is loaded)

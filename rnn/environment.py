@@ -1,10 +1,13 @@
-"""The dream as Gymnasium environments, with the actions, rewards and seeds of the real game.
+"""What the C of a run sees as Gymnasium environments: of M's dream, and of the real game, which V sees and M follows.
 
-`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream (`CarRacingDream-v0` of a CarRacing run),
-`gymnasium.make_vec` with the same arguments many side by side. An observation is what C sees: z of the moment, and M's memory c and h.
+`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream, `rnn:DoomLatent-v0` the game (`CarRacingDream-v0`,
+`CarRacingLatent-v0` of a CarRacing run), `gymnasium.make_vec` with the same arguments many side by side. Both have the same
+spaces: an observation is z of the moment and M's memory c and h, the actions are the game's.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 import tensorflow as tf
-from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
+from gymnasium.utils.seeding import np_random
 
-from envs.checks import SPAWN, check_actions, check_seed, each_seed
+from envs.checks import SPAWN
+from envs.play import start
+from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.schema import TEMPERATURE
 from rnn import LOST
-from rnn.dream import Dream, State, load_dream
+from rnn.dream import Dream, State, load_dream, seen_by
+from rnn.model import load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
@@ -36,12 +40,10 @@ class Dreams:
     """N dreams, each with a generator of its own: what both environments and the player step.
 
     dream: of a run's M. step: `compile_step(dream, number)`, made here unless given. generators: of each dream, to be
-    set before it begins. Raises Problem for a temperature or a number of steps that cannot be.
+    set before it begins. Raises Problem for a temperature that cannot be.
     """
 
     def __init__(self, dream: Dream, number: int, temperature: float, max_steps: int, step: Any = None):
-        if not max_steps >= 1:
-            raise Problem(f"max_steps is {max_steps}: expected at least 1")
         self.set_temperature(temperature)
         self.dream, self.max_steps = dream, max_steps
         latent_size, hidden = dream.model.latent_size, dream.model.hidden
@@ -128,59 +130,6 @@ def compile_step(dream: Dream, number: int) -> Any:
     return tf.function(step, jit_compile=number == 1).get_concrete_function(*signature)
 
 
-class DreamsOfRun(Dreams):
-    """The same of a run, as environments have them: with their actions, what is seen, and pictures.
-
-    run: a folder, or the name of what is shipped; of several iterations, the last. world: whose dream is wanted, any if
-    None. observation: the letters of what is seen, some of z, c and h, in that order. temperature, max_steps: those of
-    the run unless given. Raises Problem if the run is of another world, or has no trained M, or one that cannot dream.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        run: Path | str,
-        temperature: float | None = None,
-        max_steps: int | None = None,
-        observation: str = "zch",
-        world: str | None = None,
-    ):
-        if not observation or set(observation) - set("zch"):
-            raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
-        check_tensorflow()
-        self.observation, self.run = observation, find_run(run)
-        self.settings = load_made(self.run.config, SECTIONS)
-        if world not in (None, self.settings.env.name):
-            raise UsageProblem(f"{run} is a run of {self.settings.env.name}, and no dream of {world} can be had of it")
-        self.world, options = world_of(self.settings), self.settings.dream
-        super().__init__(
-            load_dream(self.settings, self.run),
-            number,
-            options.temperature if temperature is None else temperature,
-            options.max_steps if max_steps is None else max_steps,
-        )
-        self.space = gymnasium.spaces.Box(-np.inf, np.inf, self.observe().shape[1:], np.float32)
-        """Of one dream's observations."""
-
-    def act(self, actions: np.ndarray, rows: np.ndarray) -> None:
-        """`advance`, with the environments' actions."""
-        self.advance(self.world.unexecute(self.world.from_env(actions)), rows)
-
-    def observe(self) -> np.ndarray:
-        """What is seen of all dreams, (N, X) float32, a new array."""
-        return np.concatenate([getattr(self.state, letter) for letter in self.observation], axis=1)
-
-    def draw(self) -> np.ndarray:
-        """What the dreams look like, decoded by V: (N, 64, 64, 3) uint8."""
-        return self._vae.pictures(np.asarray(self.state.z))
-
-    @cached_property
-    def _vae(self) -> Any:
-        vae: Any = load_vae(self.run, self.settings)
-        vae.picture = tf.function(vae.picture, reduce_retracing=True)
-        return vae
-
-
 def check_tensorflow() -> None:
     """Raise Problem where TensorFlow would wait for ever, for threads that did not survive a fork."""
     if LOST:
@@ -190,109 +139,174 @@ def check_tensorflow() -> None:
         )
 
 
-class DreamEnv(gymnasium.Env[np.ndarray, Any]):
-    """DoomDream-v0 and CarRacingDream-v0: one dream.
+class OfRun(SideBySide):
+    """N episodes side by side as the C of a run sees them: observations (N, X) float32.
 
-    Observation float32 (X,); actions and rewards as in the real environment, the rewards as M expects them where it
-    predicts them, else 1 a step; terminated where the dream ends (dream.done), truncated after max_steps. `render` gives V's
-    picture of z, (64, 64, 3) uint8. Other arguments as DreamsOfRun takes them; `reset(options={"temperature": 1.3})` sets the temperature from then on.
+    run: a folder, or the name of what is shipped; of several iterations, the last. observation: what is seen, some of the
+    letters z (Z numbers), and c and h, M's memory (H each), in that order. max_steps: the run's unless given. world: of
+    which the run has to be, any if None. common: see SideBySide. Actions are those of the real environment. Raises Problem
+    if the run is of another world, or V or M is missing.
     """
 
+    section: str
+    """Of the run's settings: where the length of an episode is said."""
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
-
-    def __init__(self, run: Path | str, render_mode: str | None = None, **options: Any):
-        self.dreams = DreamsOfRun(1, run, **options)
-        self.metadata = DreamEnv.metadata | {"render_fps": self.dreams.world.fps}
-        self.observation_space = self.dreams.space
-        self.action_space = self.dreams.world.action_space
-        self.render_mode = render_mode
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a dream."""
-        super().reset(seed=None if seed is None else check_seed(seed))
-        self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
-        self.dreams.generators = [self.np_random]
-        self.dreams.begin(np.arange(1))
-        return self.dreams.observe()[0], {}
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Dream one step."""
-        dreams = self.dreams
-        dreams.act(check_actions(action, self.action_space)[None], np.arange(1))
-        return dreams.observe()[0], float(dreams.rewards[0]), bool(dreams.died[0]), bool(dreams.truncated[0]), {}
-
-    def render(self) -> np.ndarray:  # type: ignore[override]
-        """The dreamed frame, (64, 64, 3) uint8."""
-        return self.dreams.draw()[0]
-
-
-class DreamVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i, but for rounding.
-
-    Observations (N, X) float32, actions (N,) or (N, A). autoreset_mode: what happens to a dream that is over.
-    NEXT_STEP: the next step begins another in its place, with reward 0. SAME_STEP: the same step does, and
-    info["final_obs"] has what was seen last. DISABLED: it stays as it is, with reward 0, until
-    `reset(options={"reset_mask": finished})`.
-    """
 
     def __init__(
         self,
         num_envs: int,
         run: Path | str,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        **options: Any,
+        observation: str = "zch",
+        max_steps: int | None = None,
+        world: str | None = None,
+        **common: Any,
     ):
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.dreams = DreamsOfRun(num_envs, run, **options)
-        about = {"render_fps": self.dreams.world.fps, "autoreset_mode": self.autoreset_mode}
-        self.metadata = DreamEnv.metadata | about
-        self.single_observation_space = self.dreams.space
-        self.single_action_space = self.dreams.world.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.dreams.generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        if not observation or set(observation) - set("zch"):
+            raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
+        check_tensorflow()
+        self.run = find_run(run)
+        self.settings = settings = load_made(self.run.config, SECTIONS)
+        if world not in (None, settings.env.name):
+            raise UsageProblem(f"{run} is a run of {settings.env.name}, and this environment is for one of {world}")
+        self.observation, self.world = observation, world_of(settings)
+        sizes = {"z": settings.vae.z, "c": settings.rnn.hidden, "h": settings.rnn.hidden}
+        seen = gymnasium.spaces.Box(-np.inf, np.inf, (sum(sizes[letter] for letter in observation),), np.float32)
+        if max_steps is None:
+            max_steps = getattr(settings, self.section).max_steps
+        super().__init__(num_envs, seen, self.world.action_space, max_steps, **common)
+        self.metadata = {**self.metadata, "render_fps": self.world.fps}
 
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin all dreams, or those where options["reset_mask"], (N,) bool, says so; returns all observations.
+    def raw(self, actions: np.ndarray) -> np.ndarray:
+        """Raw actions, (N,) or (N, A), that are executed as these actions of the environments."""
+        return self.world.unexecute(self.world.from_env(actions))
 
-        seed: s for s, s + 1, s + 2..., or a list with a seed or None for each; None goes on with what came before.
-        """
+    def show(self, state: State) -> None:
+        """Take what is seen of a state as the frames."""
+        np.concatenate([getattr(state, letter) for letter in self.observation], axis=1, out=self.frames)
+
+
+class DreamVectorEnv(OfRun):
+    """N dreams side by side, stepped in one batch; dream i of seed s is that of DreamEnv with seed s + i, but for rounding.
+
+    Rewards as M expects them where it predicts them, else 1 a step; terminated where the dream ends (dream.done). `render`
+    gives V's pictures of z, (64, 64, 3) uint8 each. temperature: the run's unless given, and what
+    `reset(options={"temperature": 1.3})` says from then on. Other arguments: see OfRun.
+    """
+
+    section = "dream"
+    reset_options = ("reset_mask", "temperature")
+
+    def __init__(self, num_envs: int, run: Path | str, temperature: float | None = None, **options: Any):
+        super().__init__(num_envs, run, **options)
+        temperature = self.settings.dream.temperature if temperature is None else temperature
+        self.dreams = Dreams(load_dream(self.settings, self.run), num_envs, temperature, self.max_steps)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin dreams; see SideBySide."""
         self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
-        rows = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        seeds = each_seed(seed, self.num_envs)
-        for row in rows.tolist():
-            if seeds[row] is not None:
-                self.dreams.generators[row] = seeding.np_random(check_seed(seeds[row]))[0]
-        self.dreams.begin(rows)
-        return self.dreams.observe(), {}
+        return super().reset(seed=seed, options=options)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Dream one step in every dream that is not over."""
-        over = self.dreams.died | self.dreams.truncated
-        info: dict[str, Any] = {}
-        live = np.flatnonzero(~over)
-        self.dreams.act(check_actions(actions, self.single_action_space, self.num_envs, live), live)
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            self.dreams.begin(np.flatnonzero(over))
-        observation, rewards = self.dreams.observe(), self.dreams.rewards
-        died, truncated = self.dreams.died.copy(), self.dreams.truncated
-        ended = died | truncated
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
-            final = np.full(self.num_envs, None, object)
-            for row in np.flatnonzero(ended):
-                final[row] = observation[row]
-            info = {"final_obs": final, "_final_obs": ended}
-            self.dreams.begin(np.flatnonzero(ended))
-            observation = self.dreams.observe()
-        return observation, rewards, died, truncated, info
+    def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
+        """Start the dreams of these seeds."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self.dreams.generators[row] = np_random(seed)[0]
+        self.dreams.begin(rows)
+        self.show(self.dreams.state)
+
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Step these dreams with their actions; see SideBySide."""
+        self.dreams.advance(self.raw(actions), rows)
+        self.rewards, self.ended[rows] = self.dreams.rewards, self.dreams.died[rows]
+        self.show(self.dreams.state)
 
     def render(self) -> tuple[np.ndarray, ...]:
         """The dreamed frames, each (64, 64, 3) uint8."""
-        return tuple(self.dreams.draw())
+        return tuple(self._vae.pictures(np.asarray(self.dreams.state.z)))
+
+    @cached_property
+    def _vae(self) -> Any:
+        vae: Any = load_vae(self.run, self.settings)
+        vae.picture = tf.function(vae.picture, reduce_retracing=True)
+        return vae
+
+
+class DreamEnv(Alone):
+    """DoomDream-v0 and CarRacingDream-v0: one dream. Arguments, rewards and pictures are those of DreamVectorEnv."""
+
+    kind, metadata = DreamVectorEnv, DreamVectorEnv.metadata
+
+
+class LatentVectorEnv(OfRun):
+    """N real games side by side, which V sees and M follows: what was trained in the dream plays on here.
+
+    Rewards and ends are the games'; `render` gives their pictures. The noise that z is drawn with follows from an episode's
+    seed, so that C sees the very z, c and h that `controller` lets it see. final: whether the games are those that final
+    figures are measured in (for CarRacing Gymnasium's simulator, else EnvPool's). Other arguments: see OfRun.
+    """
+
+    section = "env"
+
+    def __init__(self, num_envs: int, run: Path | str, final: bool = True, **options: Any):
+        super().__init__(num_envs, run, **options)
+        vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
+        self._noise = [np.random.default_rng(0)] * num_envs
+        self._state = State(
+            *(np.zeros((num_envs, size), "float32") for size in (vae.latent_size, rnn.hidden, rnn.hidden))
+        )
+
+        @functools.partial(tf.function, reduce_retracing=True)
+        def see(frames: Tensor, normal: Tensor) -> Tensor:
+            return draw(*vae.encode(frames), normal)
+
+        @functools.partial(tf.function, reduce_retracing=True)
+        def remember(z: Tensor, h: Tensor, c: Tensor, raw: Tensor, restart: Tensor) -> Tensor:
+            return rnn.step(rnn.inputs(z, seen(raw), restart), h, c)
+
+        self._see, self._remember = see, remember
+        env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
+        self.games = self.world.open(env, num_envs, self.patience, final)
+        self.seeds = self.games.seeds
+
+    def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
+        """Start the episodes of these seeds in these games, and look at them."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self._noise[row] = np.random.default_rng(seed)
+        self._state.h[rows] = self._state.c[rows] = 0
+        self._look(rows, start(self.games, rows, seeds))
+
+    def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Step these games with their actions and look at them; see SideBySide."""
+        if not len(rows):
+            return
+        z, h, c = (part[rows] for part in self._state)
+        restart = (self.steps[rows] == 0).astype("float32")
+        self._state.h[rows], self._state.c[rows] = in_pairs(self._remember, z, h, c, self.raw(actions)[rows], restart)
+        frames, rewards, ended, cut, self.info = self.games.step(actions)
+        self.rewards[rows], self.ended[rows], self.cut[rows] = rewards[rows], ended[rows], cut[rows]
+        self._look(rows, frames)
+
+    def _look(self, rows: np.ndarray, frames: np.ndarray) -> None:
+        normal = np.stack([self._noise[row].standard_normal(self._state.z.shape[1], "float32") for row in rows])
+        (self._state.z[rows],) = in_pairs(self._see, frames[rows], normal)
+        self.show(self._state)
+
+    def render(self) -> Any:
+        """The games' own pictures."""
+        return self.games.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the games."""
+        self.games.close()
+
+
+class LatentEnv(Alone):
+    """DoomLatent-v0 and CarRacingLatent-v0: one real game. Arguments, rewards and pictures are those of LatentVectorEnv."""
+
+    kind, metadata = LatentVectorEnv, LatentVectorEnv.metadata
+
+
+def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
+    """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
+    number = len(rows[0])
+    results = step(*(np.repeat(each, 2, axis=0) if number == 1 else each for each in rows))
+    return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from envs.actions import drive, from_discrete, move, to_discrete, undrive
-from envs.worlds import FILES, WORLDS, World
+from envs.worlds import FILES, WORLDS, World, check
+from experiment.__main__ import run_pipeline
 from experiment.backend import ops
 from experiment.config import load_config
 from experiment.problem import UsageProblem
+from experiment.run import Run
+from experiment.schema import LONGEST
+from experiment.stage import new_parser
+from extract.collect import collect
 
 PROJECT = Path(__file__).parent.parent
 NAMES = [name for name in FILES if isinstance(WORLDS[name], World)]  # for the others see test_gymnasium.py
@@ -67,10 +72,26 @@ def test_worlds_execute_what_their_environments_take(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_know_how_long_a_worlds_episodes_are_and_of_how_many_numbers_its_actions(name):
-    """They are checked before any world is imported."""
+def test_settings_are_refused_that_a_worlds_episodes_and_actions_do_not_allow(name, tmp_path):
+    """By the check of all worlds, and before a run or the recording of it begins."""
     world, config = WORLDS[name], PROJECT / "configs" / f"{name}.yaml"
-    load_config(config, None, [f"env.max_steps={world.longest}"])
-    with pytest.raises(UsageProblem, match=f"env.max_steps={world.longest + 1}.* {world.longest:,}"):
-        load_config(config, None, [f"env.max_steps={world.longest + 1}"])
-    load_config(config, None, [f"extract.brownian_centre={[0.0] * world.actions}"])
+    possible = [f"env.max_steps={world.longest}", f"extract.brownian_centre={[0.0] * world.actions}"]
+    check(load_config(config, None, possible))
+    wrong = {"extract.brownian_centre=[0,0]": r"extract.brownian_centre=\[0.0, 0.0\]: expected one number"}
+    if world.longest < LONGEST:  # else the schema says so
+        too_long = f"env.max_steps={world.longest + 1}"
+        wrong[too_long] = f"{too_long}: {name} lasts at most {world.longest:,} steps"
+    for override, words in wrong.items():
+        settings = load_config(config, None, [override])
+        for begin in (
+            lambda settings: check(settings),
+            lambda settings: collect(settings, Run(tmp_path)),
+            lambda _, override=override: run_pipeline(arguments(str(config), "--run", str(tmp_path / "run"), override)),
+        ):
+            with pytest.raises(UsageProblem, match=f"impossible value {words}"):
+                begin(settings)
+    assert not list(tmp_path.iterdir())
+
+
+def arguments(*words):
+    return new_parser("experiment", "", ()).parse_intermixed_args(words)

@@ -1,13 +1,18 @@
 """What environments are given: every seed of Gymnasium's, no action out of range, and no process but the one that made them."""
 
+import copy
+import pickle
+
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 
 from envs.arcade import BreakoutVector
 from envs.carracing import CarRacingEnv, CarRacingOwnVector, CarRacingVector
 from envs.checks import check_actions, check_seed, each_seed
 from envs.doom import DoomEnv, DoomVector
+from envs.sidebyside import Alone, SideBySide
 from envs.worlds import WORLDS
 from experiment.problem import Problem
 
@@ -117,6 +122,75 @@ def test_doom_plays_the_seeds_that_it_always_took():
     env = DoomEnv(max_steps=5)
     assert env.reset(seed=2**32 - 1)[1]["seed"] == 2**32 - 1
     env.close()
+
+
+class Counter(SideBySide):
+    """Games that show their seed and their step, and last two steps."""
+
+    metadata = {"render_fps": 1}  # noqa: RUF012
+
+    def __init__(self, num_envs: int, size: int = 2, max_steps: int = 2, **common):
+        space = gymnasium.spaces.Box(0, 2**62, (size,), np.int64)
+        super().__init__(num_envs, space, gymnasium.spaces.Discrete(3), max_steps, **common)
+
+    def begin(self, rows, seeds):
+        self.frames[rows] = np.stack([seeds, np.zeros(len(rows))], axis=1)
+
+    def drive(self, rows, actions):
+        self.frames[rows, 1] += 1
+        self.rewards[rows] = 1
+
+
+class CounterAlone(Alone):
+    kind = Counter
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_game_that_is_over_goes_on_as_in_gymnasiums_own_vector_environment(mode):
+    """The same observations, rewards and ends, with the same seeds of the same chains."""
+    ours = Counter(3, autoreset_mode=mode)
+    theirs = gymnasium.vector.SyncVectorEnv([CounterAlone] * 3, autoreset_mode=mode)
+    for seed in (5, [7, None, 2**40]):
+        np.testing.assert_array_equal(ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0])
+        for step in range(7):
+            if mode is AutoresetMode.DISABLED and step == 2:  # theirs refuse to step games that are over
+                break
+            results = [vector.step(np.zeros(3, int)) for vector in (ours, theirs)]
+            for one, two in zip(*(result[:4] for result in results), strict=True):
+                np.testing.assert_array_equal(one, two)
+            finals = [np.stack(list(info["final_obs"])) for *_, info in results if "final_obs" in info]
+            assert len(finals) == (2 if mode is AutoresetMode.SAME_STEP and results[0][3].all() else 0)
+            if finals:
+                np.testing.assert_array_equal(*finals)
+
+
+def test_what_would_go_wrong_in_silence_is_refused():
+    vector = Counter(2)
+    with pytest.raises(Problem, match="no episode has begun: reset the environment before its first step"):
+        vector.step(np.zeros(2, int))
+    for mask in (np.ones(3, bool), [0, 1]):
+        with pytest.raises(Problem, match=r"reset_mask: expected true or false for each of 2 environments, not"):
+            vector.reset(options={"reset_mask": mask})
+    with pytest.raises(Problem, match="max_steps is 0: expected at least 1"):
+        Counter(2, max_steps=0)
+    with pytest.raises(ValueError, match="'Never' is not a valid AutoresetMode"):
+        Counter(2, autoreset_mode="Never")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+@pytest.mark.parametrize("kind", [*TWO, DoomEnv, CarRacingEnv])
+def test_every_environment_is_copied_and_pickled_as_it_was_made(kind, copied):
+    """Its processes and threads cannot be, so a copy has no episode until it is reset."""
+    env = kind(**({"num_envs": 2} if kind in TWO else {}), max_steps=2)
+    env.reset(seed=1)
+    other = copied(env)
+    with pytest.raises(Problem, match="no episode has begun"):
+        other.step(other.action_space.sample())
+    np.testing.assert_array_equal(other.reset(seed=3)[0], env.reset(seed=3)[0])
+    cut = [[np.all(each.step(env.action_space.sample())[3]) for _ in range(2)] for each in (env, other)]
+    assert cut[0] == cut[1] == [False, True]
+    env.close()
+    other.close()
 
 
 def test_gymnasium_makes_games_in_processes_of_their_own():

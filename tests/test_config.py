@@ -71,8 +71,6 @@ def test_resolved_config_reads_back(tmp_path):
         ("extract.max_steps=2101", ["extract.max_steps=2101", "env.max_steps=2100"]),
         ("repeat.max_steps=2101", ["repeat.max_steps=2101", "env.max_steps=2100"]),
         ("controller.generations=0", ["controller.real_generations=0", "evolved somewhere"]),
-        ("env.max_steps=2101", ["env.max_steps=2101", "doom lasts at most 2,100 steps"]),
-        ("env.name=carracing", ["env.max_steps=2100", "carracing lasts at most 1,000 steps"]),
         ("dream.start_steps=[9,5]", ["dream.start_steps=[9, 5]", "the first not above the second"]),
         ("dream.start_steps=[5]", ["dream.start_steps=[5]", "two steps"]),
         ("dream.start_steps=[]", ["dream.start_steps=[]", "two steps"]),
@@ -291,7 +289,6 @@ def test_missing_file_and_unknown_preset(tmp_path):
             ["dream.start_steps", "repeat.max_steps=150"],
         ),
         (["rnn.train=false"], ["controller.generations", "rnn.train=false", "controller.real_generations"]),
-        (["extract.brownian_centre=[0,0]"], ["extract.brownian_centre", "one number"]),
         (["evaluate.seed=5000000000"], ["evaluate.seed", "2,000,000,000"]),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pickle
 import shutil
 
 import gymnasium
@@ -131,11 +132,11 @@ def test_spaces_and_temperature(run):
     observation, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observation[:H], 0)
     assert np.all(observation[H:] != 0)
-    assert env.dreams.temperature == 0.7
+    assert env.vector.dreams.temperature == 0.7
     env.reset(options={"temperature": 1.3})
     env.reset()
-    assert env.dreams.temperature == 1.3
-    assert make(run).unwrapped.dreams.temperature == 1.15  # the run's
+    assert env.vector.dreams.temperature == 1.3
+    assert make(run).unwrapped.vector.dreams.temperature == 1.15  # the run's
 
 
 def test_a_seed_replays_its_dreams(env):
@@ -258,6 +259,20 @@ def test_impossible_arguments_are_problems(run, kwargs, text):
 def test_an_unknown_argument_is_refused(run):
     with pytest.raises(TypeError, match="temprature"):
         make(run, temprature=1.0)
+    for env in (make(run), make_vector(run, 2)):
+        with pytest.raises(Problem, match="no option temprature of a reset: expected reset_mask, temperature, or none"):
+            env.reset(options={"temprature": 1.0})
+
+
+def test_a_dream_is_copied_and_pickled_as_it_was_made(run, env):
+    for dreams in (make(run, max_steps=3, temperature=0.5), make_vector(run, 2, max_steps=3, temperature=0.5)):
+        copy = pickle.loads(pickle.dumps(dreams))
+        seen = [each.reset(seed=4)[0] for each in (dreams, copy)]
+        np.testing.assert_array_equal(*seen)
+        steps = [[each.step(each.action_space.sample() * 0)[0] for _ in range(3)] for each in (dreams, copy)]
+        np.testing.assert_array_equal(*steps)
+    (chained,) = {int(env.reset(seed=6 * (begun == 0) or None)[1]["seed"]) for begun in range(2)} - {6}
+    np.testing.assert_array_equal(env.reset(seed=chained)[0], [env.reset(seed=6), env.reset()][1][0])
 
 
 def test_any_seed_is_taken_and_actions_out_of_range_are_refused(run, env):
@@ -295,9 +310,9 @@ def test_a_run_without_m_is_a_problem(run, tmp_path):
 
 
 def test_the_dream_is_of_the_world_that_its_name_says(run, racing):
-    with pytest.raises(UsageProblem, match=r"is a run of carracing, and no dream of doom can be had of it"):
+    with pytest.raises(UsageProblem, match=r"is a run of carracing, and this environment is for one of doom"):
         make(racing)
-    with pytest.raises(UsageProblem, match=r"is a run of doom, and no dream of carracing can be had of it"):
+    with pytest.raises(UsageProblem, match=r"is a run of doom, and this environment is for one of carracing"):
         gymnasium.make("rnn:CarRacingDream-v0", run=run.path)
 
 

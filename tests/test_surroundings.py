@@ -52,6 +52,23 @@ def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_p
     assert json.loads((tmp_path / "keras.json").read_text()) == theirs
 
 
+APART = """
+import ctypes, importlib, sys
+for package in sys.argv[1:]:
+    sys.modules.pop("experiment", None)
+    importlib.import_module(package)
+    assert "experiment" in sys.modules, package
+import tensorflow as tf
+print(hasattr(ctypes.CDLL(None), "TF_Version"), tf.function(lambda x: x + 1, jit_compile=True)(1).numpy())
+"""
+
+
+def test_tensorflow_keeps_its_symbols_to_itself_whichever_package_loads_it():
+    """Others crash on them, those with an LLVM of their own. Its compiler still works."""
+    done = python(APART, "controller", "gallery", "nextframe", "openloop", "play", "rnn", "vae")
+    assert done.stdout == "False 2\n", done.stderr
+
+
 def test_variables_that_change_results_are_dropped_and_those_that_choose_devices_stay(monkeypatch):
     dropped = ["TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "TF_XLA_FLAGS", "TF2_BEHAVIOR", "KERAS_MAX_EPOCHS", "MPLBACKEND"]
     kept = ["TF_CPP_MIN_LOG_LEVEL", "TF_GPU_ALLOCATOR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MPLCONFIGDIR"]

@@ -2,3 +2,5 @@
 
 Nothing here imports TensorFlow at import time; see `model.py` for the network.
 """
+
+import experiment  # noqa: F401 (before TensorFlow: it says how that is loaded)
