@@ -13,10 +13,10 @@ from experiment.hardware import describe_machine, import_tensorflow, matmul_peak
 from experiment.schema import Hardware
 from experiment.stage import guard
 
-NAMES = ("extraction", "networks", "dream", "agent", "racing", "nextframe", "player")
+NAMES = ("extraction", "networks", "dream", "agent", "racing", "workers", "nextframe", "player")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
-Measure extraction, training of V and M, encoding, the dream, the real agent loop, the next-frame model and the player, each
+Measure extraction, training of V and M, encoding, the dream, the real agent loop, workers, the next-frame model and the player, each
 against a plain baseline in the same run; for matrix work also the share of the machine's own measured matrix-product
 peak. Takes some minutes; anything else that runs on the machine spoils it. Where only some are measured, what the file
 says of the others on the same machine is kept.

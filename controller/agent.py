@@ -18,8 +18,8 @@ from controller.policy import Policy, policy_from
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import seen_by
-from rnn.model import load_rnn
-from vae.model import draw, load_vae
+from rnn.model import build_rnn, load_rnn
+from vae.model import VAE, draw, load_vae
 
 Tensor = Any
 
@@ -27,6 +27,18 @@ Tensor = Any
 def load_agent(settings: Experiment, run: Run) -> "Agent":
     """The agent of a run's V and M."""
     return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), seen_by(settings))
+
+
+Weights = list[list[np.ndarray]]
+"""Those of V and of M."""
+
+
+def agent_with(settings: Experiment, weights: Weights) -> "Agent":
+    """The agent whose `weights` these are."""
+    vae, rnn = VAE(settings.vae.z, settings.vae.kl_floor), build_rnn(settings)
+    vae.set_weights(weights[0])
+    rnn.set_weights(weights[1])
+    return Agent(vae, rnn, policy_from(settings), seen_by(settings))
 
 
 class Agent:
@@ -45,6 +57,10 @@ class Agent:
         signature += [rows(policy.actions), rows(), rows(rnn.hidden), rows(rnn.hidden)]
         # The graph itself: finding it again for every step's arguments takes a millisecond.
         self._compiled = tf.function(self._step).get_concrete_function(*signature)
+
+    def weights(self) -> Weights:
+        """Those of V and M."""
+        return [self.vae.get_weights(), self.rnn.get_weights()]
 
     def _step(
         self, frames: Tensor, noise: Tensor, parameters: Tensor, nudge: Tensor, restart: Tensor, h: Tensor, c: Tensor

@@ -59,10 +59,12 @@ class InReal:
     def __init__(self, world: RealWorld):
         self.world, wanted = world, world.settings.controller
         self.population, self.episodes, self.seed = wanted.real_population, wanted.real_episodes, wanted.seed
+        self.patience = wanted.patience
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
         seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)
-        played = self.world.play(np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates)).tolist())
+        parameters, seeds = np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates))
+        played = self.world.play(parameters, seeds.tolist(), patience=self.patience)
         returns, lengths = (part.reshape(len(candidates), -1) for part in (played.returns, played.lengths))
         return Tried(returns, lengths, self.world.settings.env.max_steps)
 

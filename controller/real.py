@@ -5,61 +5,76 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from controller.agent import Agent, AgentPlayer, Recording, load_agent
+from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
 from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
-from experiment.hardware import thread_count
+from experiment.hardware import prepare, thread_count
 from experiment.run import Run
-from experiment.schema import Experiment, Hardware
-from experiment.workers import run_tasks
+from experiment.schema import Experiment
+from experiment.workers import open_pool
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
 FEW, MANY = 4, 1000
 """Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
+SLICES = 3
+"""For each worker of a cluster: whoever is faster plays more of them."""
+RENEWED = 50_000
+"""Episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)."""
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     """The real world of a run: `with RealWorld(settings, run) as world: world.play(parameters, seeds)`.
 
     final: whether it is the one that final figures are measured in (for CarRacing Gymnasium's own, not EnvPool's).
-    patience: see controller.patience. V, M and the games themselves are opened when they are first needed, and kept.
+    V, M, the games and the workers are opened when they are first needed, and kept.
     """
 
-    def __init__(self, settings: Experiment, run: Run, final: bool = False, patience: int = 0):
-        self.settings, self.run, self.final, self.patience = settings, run, final, patience
+    def __init__(self, settings: Experiment, run: Run, final: bool = False):
+        self.settings, self.run, self.final = settings, run, final
         self.world = world_of(settings)
-        self.opened: Vector | None = None
+        self.opened: dict[int, Vector] = {}
+        """Games, by the patience that they have."""
+        processes = settings.workers.processes or thread_count()
+        self.pool = open_pool(self.play_slice, settings.workers, processes, tensorflow=True)
+        self.spread = 0
+        """Episodes that the workers have played."""
+
+    def __reduce__(self) -> Any:
+        """What a worker makes its own of: the settings, and the weights, since it may be without the run folder."""
+        return elsewhere, (for_workers(self.settings), self.run, self.final, self.agent.weights())
 
     @functools.cached_property
     def agent(self) -> Agent:
         """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
 
-    def games(self, episodes: int) -> Vector:
+    def games(self, episodes: int, patience: int = 0) -> Vector:
         """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""
         games = min(self.settings.env.games, episodes)
-        if self.opened is not None and self.opened.num_envs < games:
-            self.close()
-        if self.opened is None:
-            env = self.settings.env
-            self.opened = self.world.open(env, games, self.patience, self.final)
-        return self.opened
+        if patience in self.opened and self.opened[patience].num_envs < games:
+            self.opened.pop(patience).close()
+        if patience not in self.opened:
+            self.opened[patience] = self.world.open(self.settings.env, games, patience, self.final)
+        return self.opened[patience]
 
     def play_here(
-        self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None
+        self,
+        parameters: np.ndarray | None,
+        seeds: Sequence[int],
+        progress: Progressed | None = None,
+        patience: int = 0,
     ) -> Played:
         """One episode per seed, in this process.
 
         parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
-        every step.
+        every step. patience: see controller.patience.
         """
-        vector = self.games(len(seeds))
+        vector = self.games(len(seeds), patience)
         games = vector.num_envs
         if parameters is None:
             player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
@@ -79,24 +94,43 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
-    def processes(self, episodes: int) -> int:
-        """How many processes so many episodes are spread over where the settings leave it open: 1, or one for each core."""
+    def play_slice(self, task: tuple[np.ndarray | None, Sequence[int], int]) -> Played:
+        """`play_here`, as a task: parameters, seeds and patience."""
+        parameters, seeds, patience = task
+        return self.play_here(parameters, seeds, patience=patience)
+
+    def parts(self, episodes: int) -> int:
+        """How many slices so many episodes are played in, at least; where it is one, this process plays it.
+
+        On this machine as many as the settings say, else 1, or one for each core; on a cluster some for each worker.
+        """
+        if self.settings.workers.backend == "ray":
+            return SLICES * self.pool.size()
         spread = self.world.processes and episodes >= (FEW if self.final else MANY)
         return self.settings.workers.processes or (thread_count() if spread else 1)
 
-    def play(self, parameters: np.ndarray | None, seeds: Sequence[int], progress: Progressed | None = None) -> Played:
+    def play(
+        self,
+        parameters: np.ndarray | None,
+        seeds: Sequence[int],
+        progress: Progressed | None = None,
+        patience: int = 0,
+    ) -> Played:
         """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
-        workers, processes = self.settings.workers, self.processes(len(seeds))
-        if workers.backend == "local" and processes <= 1:
-            return self.play_here(parameters, seeds, progress)
-        settings = dataclasses.replace(self.settings, hardware=measured(self.settings.hardware))
-        size = min(settings.env.games, -(-len(seeds) // processes))
+        parts = self.parts(len(seeds))
+        if parts <= 1:
+            return self.play_here(parameters, seeds, progress, patience)
+        if self.spread > RENEWED:
+            self.pool.close()
+            self.spread = 0
+        self.spread += len(seeds)
+        size = min(self.settings.env.games, -(-len(seeds) // parts))
         slices = [
-            (part(parameters, first, size), list(seeds[first : first + size])) for first in range(0, len(seeds), size)
+            (part(parameters, first, size), list(seeds[first : first + size]), patience)
+            for first in range(0, len(seeds), size)
         ]
-        play_elsewhere = functools.partial(play_slice, settings, self.run.path, self.final, self.patience)
         results: dict[int, Played] = {}
-        for index, result in run_tasks(play_elsewhere, slices, workers, processes, tensorflow=True):
+        for index, result in self.pool.run(slices):
             results[index] = result
             if progress is not None:
                 progress(len(result.returns))
@@ -109,12 +143,12 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
 
     def close(self) -> None:
         """Close the games."""
-        if self.opened is not None:
-            self.opened.close()
-            self.opened = None
+        while self.opened:
+            self.opened.popitem()[1].close()
 
     def __exit__(self, *error: object) -> None:
         self.close()
+        self.pool.close()
 
 
 def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | None:
@@ -122,20 +156,21 @@ def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | N
     return parameters[first : first + size] if parameters is not None and parameters.ndim == 2 else parameters
 
 
-def measured(hardware: Hardware) -> Hardware:
-    """With the precision of this process, so that no worker measures and chooses another."""
+def for_workers(settings: Experiment) -> Experiment:
+    """With the precision of this process, so that no worker measures and chooses another, and a core's one thread on Ray."""
     from experiment.backend import keras
 
     bfloat16 = "bfloat16" in keras.config.dtype_policy().name
-    return dataclasses.replace(hardware, precision="bfloat16" if bfloat16 else "float32")
+    threads = settings.hardware.threads or (1 if settings.workers.backend == "ray" else 0)
+    precision: Literal["bfloat16", "float32"] = "bfloat16" if bfloat16 else "float32"
+    return dataclasses.replace(
+        settings, hardware=dataclasses.replace(settings.hardware, threads=threads, precision=precision)
+    )
 
 
-def play_slice(
-    settings: Experiment, run: Path, final: bool, patience: int, task: tuple[np.ndarray | None, list[int]]
-) -> Played:
-    """Some episodes of a run's agent, its parameters and their seeds, in whatever process is given them."""
-    from experiment.hardware import prepare
-
+def elsewhere(settings: Experiment, run: Run, final: bool, weights: Weights) -> RealWorld:
+    """A real world in a worker, with the weights of V and M."""
     prepare(settings.hardware)
-    with RealWorld(settings, Run(run), final, patience) as world:
-        return world.play_here(*task)
+    world = RealWorld(settings, run, final)
+    world.agent = agent_with(settings, weights)
+    return world

@@ -133,13 +133,13 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
         start = load_controller(folder.previous.controller, policy).mean
     check_that_nothing_depends_on(settings, folder)
     gone_on = saved(folder, "real").exists()
-    with RealWorld(settings, folder) as world, RealWorld(settings, folder, patience=wanted.patience) as track:
+    with RealWorld(settings, folder) as world:
         if wanted.generations and not gone_on:
             dream = load_dream(settings, folder)
             in_dream = InDream(settings, dream, policy)
             start = evolve(settings, folder, in_dream, policy, wanted.generations, world.trial, start)
         if wanted.real_generations:
-            evolve(settings, folder, InReal(track), policy, wanted.real_generations, world.trial, start)
+            evolve(settings, folder, InReal(world), policy, wanted.real_generations, world.trial, start)
     return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
 
 

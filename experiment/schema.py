@@ -297,7 +297,12 @@ class Workers:
     """Who does the tasks of extraction and evaluation; does not change any result."""
 
     backend: Literal["local", "ray"] = setting("local", "local: processes of this machine; ray: tasks on a Ray cluster")
-    processes: int = setting(0, "local: worker processes, or 0 for one per core where that is faster", 0, 4096)
+    processes: int = setting(
+        0,
+        "worker processes, or 0 for one per core where that is faster; ray: 0 for one per core of the cluster",
+        0,
+        4096,
+    )
     address: str = setting("", "ray: 'auto' or host:port of a running cluster; empty starts one on this machine")
 
 
@@ -305,7 +310,7 @@ class Workers:
 class Hardware:
     """What the machine is asked for; changes rounding at most."""
 
-    threads: int = setting(0, "threads for computing, or 0 for all cores", 0, 4096)
+    threads: int = setting(0, "threads for computing, or 0 for all cores (ray: 1 a worker)", 0, 4096)
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 where the machine multiplies "
         "it faster, decided once a run")
     encode_batch: int = setting(512, "frames V encodes at once (multiples of an HDF5 chunk's 32 read best)", 1, BATCH)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from typing import Any
 
 from experiment.run import Run
@@ -31,12 +30,11 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
     if settings.extract.policy in ("networks", "agent"):
         from controller.collect import with_networks  # this command is where the rooms are put together
-        from controller.real import measured
+        from controller.real import for_workers
         from experiment.hardware import prepare
 
         prepare(settings.hardware, run)
-        settings = replace(settings, hardware=measured(settings.hardware))
-        return collect(settings, run, with_networks(run))
+        return collect(for_workers(settings), run, with_networks(run))
     return collect(settings, run)
 
 

@@ -22,7 +22,7 @@ from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run, difference
 from experiment.schema import Experiment
-from experiment.workers import run_tasks
+from experiment.workers import open_pool
 from extract.policies import Each, describe_policy, make_policy
 from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, shard_path
 
@@ -98,10 +98,13 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     total, unit = (extract.steps, f"{world.step}s") if extract.steps else (extract.episodes, "episodes")
     done = total - sum(task.amount for task in missing)
     began, steps = time.monotonic(), 0
-    with Progress("recording rollouts", total=total, unit=unit, done=done) as bar:
-        networks = player is not without_networks
-        processes = max(1, thread_count() // world.recorded_on)
-        for index, result in run_tasks(record, missing, settings.workers, processes, networks, pin=True):
+    networks = player is not without_networks
+    processes = min(settings.workers.processes or max(1, thread_count() // world.recorded_on), len(missing))
+    with (
+        open_pool(record, settings.workers, processes, networks, pin=True) as pool,
+        Progress("recording rollouts", total=total, unit=unit, done=done) as bar,
+    ):
+        for index, result in pool.run(missing):
             played.append(result)
             steps += int(result.played_lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")

@@ -1,12 +1,13 @@
 """The reported figures: statistics, tables, what is measured once, pictures, slices, and the sweep."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 from controller.policy import policy_from
-from controller.real import RealWorld, play_slice
+from controller.real import RealWorld
 from controller.scores import (
     Row,
     once,
@@ -23,6 +24,7 @@ from experiment.files import read_json
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Dream, Env, Evaluate, Experiment, Hardware, Rnn, Vae, Workers
+from experiment.workers import Processes
 from tests.fake import FakeGames, fake_world, length, save_agent
 
 SETTINGS = Experiment(
@@ -144,7 +146,8 @@ def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, ca
 def test_slices_give_what_the_whole_gives(run, evaluated):
     seeds = evaluated["game"]["seeds"]
     controller = load_controller(run.controller, policy_from(SETTINGS)).mean
-    slices = [play_slice(SETTINGS, run.path, True, 0, (controller, part)) for part in (seeds[:1], seeds[1:])]
+    with pickle.loads(pickle.dumps(RealWorld(SETTINGS, run, final=True))) as elsewhere:
+        slices = [elsewhere.play_slice((controller, part, 0)) for part in (seeds[:1], seeds[1:])]
     np.testing.assert_array_equal(np.concatenate([played.returns for played in slices]), evaluated["game"]["returns"])
     np.testing.assert_array_equal(np.concatenate([played.lengths for played in slices]), evaluated["game"]["returns"])
     assert len(set(evaluated["game"]["returns"])) > 1
@@ -262,24 +265,24 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
     controllers = np.random.default_rng(0).normal(size=(11, policy.size)).astype("float32")
     seeds, told, tasks = list(range(30, 41)), [], []
 
-    def backwards(function, slices, workers, default_processes, tensorflow):
-        tasks.append((*function.args[2:], slices[-1][1]))
+    def backwards(pool, slices):
+        tasks.append(slices[-1][1:])
         for index in reversed(range(len(slices))):
-            yield index, function(slices[index])
+            yield index, pool.function(slices[index])
 
-    monkeypatch.setattr("controller.real.run_tasks", backwards)
-    with RealWorld(CARRACING, run, final=True, patience=9) as world:
-        whole = [world.play(given, seeds) for given in (controllers, controllers[0], None)]
+    monkeypatch.setattr(Processes, "run", backwards)
+    with RealWorld(CARRACING, run, final=True) as world:
+        whole = [world.play(given, seeds, patience=9) for given in (controllers, controllers[0], None)]
         assert not tasks
     spread = dataclasses.replace(CARRACING, workers=Workers(processes=4))
-    with RealWorld(spread, run, final=True, patience=9) as world:
-        parts = [world.play(given, seeds, told.append) for given in (controllers, controllers[0], None)]
+    with RealWorld(spread, run, final=True) as world:
+        parts = [world.play(given, seeds, told.append, patience=9) for given in (controllers, controllers[0], None)]
     for played, expected in zip(parts, whole, strict=True):
         np.testing.assert_allclose(played.returns, expected.returns, rtol=1e-6)  # without AVX-512, but for rounding
         np.testing.assert_array_equal(played.lengths, expected.lengths)
     assert len(np.unique(whole[0].returns - whole[1].returns)) > 5 and len(np.unique(whole[2].returns)) > 5
     assert told == [2, 3, 3, 3] * 3
-    assert tasks[0] == (True, 9, [39, 40])
+    assert tasks[0] == ([39, 40], 9)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +298,9 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
     settings = dataclasses.replace(CARRACING, env=Env(name=world, max_steps=1000), workers=Workers())
     monkeypatch.setattr("controller.real.thread_count", lambda: 2)
-    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == (2 if spread else 1)
+    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == (2 if spread else 1)
     settings = dataclasses.replace(settings, workers=Workers(processes=3))
-    assert RealWorld(settings, Run(tmp_path), final).processes(episodes) == 3
+    assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == 3
 
 
 def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):

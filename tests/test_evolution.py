@@ -389,9 +389,9 @@ def test_all_candidates_drive_on_the_same_tracks(fake, tmp_path):
         asked_for = []
         play = world.play
 
-        def listen(parameters, seeds):
+        def listen(parameters, seeds, patience):
             asked_for.append(seeds)
-            return play(parameters, seeds)
+            return play(parameters, seeds, patience=patience)
 
         world.play = listen
         tried, arena = [], InReal(world)

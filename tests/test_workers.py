@@ -14,9 +14,41 @@ import pytest
 from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
-from experiment.workers import run_tasks, without_interrupts
+from experiment.workers import open_pool, without_interrupts
+from tests.ray_cluster import SECONDS, RayCluster, limited
 
-BACKENDS = [Workers(), Workers(processes=2), pytest.param(Workers(backend="ray"), marks=pytest.mark.needs("ray"))]
+RAY = pytest.param("ray", marks=pytest.mark.needs("ray"))
+
+
+@pytest.fixture(autouse=True)
+def soon():
+    """Nothing here is waited for for ever."""
+    with limited(2 * SECONDS):
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with RayCluster(cores=2) as started:
+        yield started
+
+
+@pytest.fixture
+def workers(request):
+    """Settings by their name."""
+    if request.param == "ray":
+        return Workers(backend="ray", address=request.getfixturevalue("cluster").address)
+    return Workers(processes=2 if request.param == "processes" else 0)
+
+
+everywhere = pytest.mark.parametrize("workers", ["here", "processes", RAY], indirect=True)
+elsewhere = pytest.mark.parametrize("workers", ["processes", RAY], indirect=True)
+
+
+def run_tasks(function, tasks, workers, **options):
+    """In workers that are started for it."""
+    with open_pool(function, workers, workers.processes or 1, **options) as pool:
+        yield from pool.run(list(tasks))
 
 
 def square(number: int) -> int:
@@ -75,27 +107,72 @@ def alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("workers", BACKENDS, ids=["here", "processes", "ray"])
+@everywhere
 def test_results_are_the_same_everywhere(workers):
     assert sorted(run_tasks(square, range(5), workers)) == [(i, i * i) for i in range(5)]
 
 
-@pytest.mark.parametrize("workers", BACKENDS, ids=["here", "processes", "ray"])
+@everywhere
 def test_a_problem_in_a_task_reaches_the_caller(workers):
     with pytest.raises(Problem, match="task 7 cannot be done"):
         list(run_tasks(fail, [7, 7], workers))
 
 
-@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
+@elsewhere
 def test_a_dead_worker_is_replaced_and_its_task_done_again(workers, tmp_path):
     markers = [tmp_path / f"marker-{i}" for i in range(3)]
     assert sorted(run_tasks(die_once, markers, workers)) == [(i, f"marker-{i}") for i in range(3)]
 
 
-@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
+@elsewhere
 def test_workers_that_always_die_are_a_problem(workers):
     with pytest.raises(Problem, match="died"):
         list(run_tasks(die, [1, 2], workers))
+
+
+class Remembers:
+    """Says which process it is in, and how many tasks it has had there."""
+
+    def __init__(self):
+        self.tasks = 0
+
+    def __call__(self, _: int) -> tuple[int, int]:
+        self.tasks += 1
+        time.sleep(0.05)
+        return os.getpid(), self.tasks
+
+
+def fail_or_square(number: int) -> int:
+    if number < 0:
+        fail(number)
+    return square(number)
+
+
+@elsewhere
+def test_workers_are_kept_and_what_is_sent_to_them_too(workers):
+    remembers = Remembers()
+    with open_pool(remembers, workers, workers.processes) as pool:
+        first, second = (dict(result for _, result in pool.run(range(10))) for _ in range(2))
+    counts = {**first, **second}  # of each process, the last; one may have started too late for the first call
+    assert len(counts) <= 2 and sum(counts.values()) == 20 and remembers.tasks == 0
+
+
+@elsewhere
+def test_a_pool_goes_on_after_a_problem(workers):
+    with open_pool(fail_or_square, workers, workers.processes) as pool:
+        with pytest.raises(Problem):
+            list(pool.run([-1, -2]))
+        assert sorted(pool.run(range(3))) == [(0, 0), (1, 1), (2, 4)]
+
+
+@elsewhere
+def test_workers_that_die_between_two_calls_are_replaced(workers):
+    with open_pool(Remembers(), workers, workers.processes) as pool:
+        processes = {process for _, (process, _) in pool.run(range(10))}
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        again = {process for _, (process, _) in pool.run(range(10))}
+    assert again and not again & processes
 
 
 @pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks into Linux's /dev/shm")
@@ -125,7 +202,7 @@ def resource_tracker_of_python() -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into Linux's /proc")
-@pytest.mark.parametrize("workers", BACKENDS[1:], ids=["processes", "ray"])
+@elsewhere
 def test_no_task_goes_on_when_one_has_failed(workers, tmp_path):
     with pytest.raises(Problem, match="cannot be done"):
         list(run_tasks(fail_beside_another, [(False, tmp_path), (True, tmp_path), (False, tmp_path)], workers))
@@ -138,8 +215,7 @@ import sys
 from pathlib import Path
 from experiment.schema import Workers
 from experiment.stage import guard
-from experiment.workers import run_tasks
-from tests.test_workers import linger
+from tests.test_workers import linger, run_tasks
 
 if __name__ == "__main__":
     tasks, workers = [Path(sys.argv[1])] * 6, Workers(backend=sys.argv[2], processes=2)
@@ -204,7 +280,7 @@ def test_ctrl_c_waits_also_where_a_library_has_threads():
 
 IMPORTING = """
 from experiment.schema import Experiment, Workers
-from experiment.workers import run_tasks
+from tests.test_workers import run_tasks
 
 if __name__ == "__main__":
     from rnn.dream import drawn_weight  # whose module imports TensorFlow
@@ -231,8 +307,5 @@ def test_a_process_for_each_core_stays_on_one():
 
 @pytest.mark.needs("ray")
 def test_unreachable_ray_cluster_is_named():
-    import ray
-
-    ray.shutdown()
     with pytest.raises(Problem, match=r"workers.address=127\.0\.0\.1:1"):
         list(run_tasks(square, [1], Workers(backend="ray", address="127.0.0.1:1")))
