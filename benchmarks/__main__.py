@@ -1,6 +1,5 @@
 """`python -m benchmarks [NAME ...]`: measure, print a table, and write it as JSON."""
 
-import argparse
 import importlib
 import sys
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from benchmarks.measure import Measurement
 from experiment.files import read_json, write_json
 from experiment.hardware import describe_machine, import_tensorflow, matmul_peak, prepare, thread_count
 from experiment.schema import Hardware
-from experiment.stage import guard
+from experiment.stage import Parser, guard
 
 NAMES = ("extraction", "networks", "dream", "agent", "racing", "workers", "nextframe", "player")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
@@ -25,7 +24,7 @@ says of the others on the same machine is kept.
 
 def main() -> None:
     """Run the benchmarks that were asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=TEXT.strip())
+    parser = Parser(prog="python -m benchmarks", description=TEXT.strip())
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="where the JSON goes (benchmarks/results/speed.json)"

@@ -1,6 +1,5 @@
 """`python -m controller.again RUN`: let an agent play on fresh seeds, and compare with what is stated of it."""
 
-import argparse
 import math
 import sys
 
@@ -14,7 +13,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import SEED
-from experiment.stage import guard
+from experiment.stage import Parser, guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
 FRESH = 7_000_000  # a seed from which on no figure of this project is
@@ -27,7 +26,7 @@ figures in its results.json. Writes nothing. The exit code is 1 where the two di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m controller.again", description=TEXT.strip())
+    parser = Parser(prog="python -m controller.again", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")

@@ -103,7 +103,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     if hits := in_game.get("first_hits"):
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
-            f"{hits['standard_error']:,.0f}); where a dream ends at a hit, this is what to compare it with"
+            f"{hits['standard_error']:,.0f}); compare this with the dream, which ends at a hit"
         )
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
@@ -119,8 +119,9 @@ def save_real_videos(world: RealWorld, controller: Controller, record: Record) -
         chosen |= {"game-best": order[-1], "game-worst": order[0]}
     recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
-        about, reached = world.world, record["returns"][index]
-        label = f"{about.score} {reached:,.{about.digits}f}, {len(recording.z):,} {about.step}s"
+        about, reached, steps = world.world, record["returns"][index], len(recording.z)
+        score = "the game" if reached == steps else f"{about.score} {reached:,.{about.digits}f}"
+        label = f"{score}, {steps:,} {about.step}s"
         save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
 
 

@@ -13,6 +13,7 @@ from experiment.schema import Experiment
 from viz.curves import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Curves, Histogram
 from viz.video import save_video, side_by_side
 
+FEWEST = 3  # points that a curve of losses is drawn of
 PUBLISHED_EPISODES = 64 * 16  # of a generation of the published runs
 # Of what a curve shows, in whichever experiment or plot: its label's beginning, without what is in brackets.
 COLOURS = {
@@ -107,7 +108,7 @@ def returns_panel(settings: Experiment, game: Record, dream: Record | None, rand
 
 
 def loss_panels(run: Run) -> list[Curves]:
-    """Training and held-out losses of V and M."""
+    """Training and held-out losses of V and M, where there are enough points for a curve."""
     tables = {name: read_metrics(run.metrics / f"{name}.csv") for name in ("vae", "vae_heldout", "rnn_losses", "rnn")}
     panels = []
     for title, column, unit, (training, held_out) in (
@@ -122,7 +123,7 @@ def loss_panels(run: Run) -> list[Curves]:
             for label, name in (("training", training), ("held out", held_out))
             if tables[name].get(column, np.zeros(1)).any()  # a head that M does not have is written as 0
         }
-        if series:
+        if any(len(steps) >= FEWEST for steps, _ in series.values()):
             panels.append(Curves(series, "training steps", unit, title))
     return panels
 

@@ -56,6 +56,10 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     settings = settle(settings, first, arguments.overrides)
     check(settings)
     runs = [first.at(number) for number in range(first.iteration, max(first.iteration, settings.iterations) + 1)]
+    for run in runs:
+        for name in stages(settings, run, runs):
+            if record := run.read_record(name):
+                run.compare(name, record["settings"], for_iteration(settings, run.iteration))
     print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
     print(f"on {core_count()} cores, {processor_name()}")
     if settings.begin:

@@ -7,6 +7,7 @@ false where true or false is, and both are themselves where a text is, whatever 
 import contextlib
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -154,12 +155,16 @@ def compose(text: str, name: str) -> yaml.Node:
 
 def read_yaml(path: str) -> yaml.MappingNode:
     """The mapping in a YAML file. Raises UsageProblem if there is none."""
+    if os.path.isdir(path):
+        raise UsageProblem(f"{path} is a folder: give a YAML file, such as configs/doom.yaml")
     try:
         with open(regular(path), "rb") as file:
             data = file.read(LARGEST_FILE + 1)
         content = data.decode()
     except FileNotFoundError:
-        raise UsageProblem(f"there is no config {path}: give a YAML file such as configs/doom.yaml") from None
+        raise UsageProblem(
+            f"there is no config {path} here: give the path of a YAML file, such as configs/doom.yaml in the project's folder"
+        ) from None
     except (OSError, ValueError) as error:  # also a name with a NUL in it, and what is not UTF-8
         raise UsageProblem(f"cannot read the config {path}: {error}") from None
     if len(data) > LARGEST_FILE:
@@ -260,11 +265,16 @@ def expected(entry: "dataclasses.Field[Any]") -> str:
         return f"one of {', '.join(get_args(entry.type))}"
     if get_origin(entry.type) is list:
         assert callable(entry.default_factory)
-        return f"a list such as {entry.default_factory()}"
+        return f"a list such as {written(entry.default_factory())}"
     if get_origin(entry.type) is dict:
         return "names with values, such as {name: value}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return f"{words[entry.type]} {limits_text(entry)}".rstrip()  # type: ignore[index]
+
+
+def written(value: Any) -> Any:
+    """A value as it is given on a command line: a list as [z,h]."""
+    return str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
 
 
 def is_empty(node: yaml.Node) -> bool:

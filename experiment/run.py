@@ -178,8 +178,9 @@ class Run:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
         wanted = {key: value for key, value, _ in flatten(settings) if key in recorded and not is_extendable(key)}
         if key := difference(recorded, wanted, unsaid={}):
+            asked = "nothing" if wanted[key] == "" else wanted[key]
             raise Problem(
-                f"{self.path} holds a '{stage}' made with {key}={recorded[key]}, not {wanted[key]}: "
+                f"{self.path} holds '{stage}' made with {key}={recorded[key]}, not {asked}: "
                 f"use another folder (--run), or the same setting ({key}={recorded[key]})"
             )
 
@@ -210,7 +211,7 @@ class Run:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Problem(
-                    f"another process is working in {self.path}: wait for it, or use another folder (--run)"
+                    f"another process is working in {self.path}: wait for it, or use another run folder"
                 ) from None
             except OSError as error:
                 warn_of_no_lock(self.path, error.strerror)

@@ -149,7 +149,7 @@ class Rnn:
     epochs: int = setting(10, "parts of the training; each ends with validation and a checkpoint", 1, 100_000)
     keep: Literal["best", "done", "last"] = setting("best", "which epoch's M is kept: that with the lowest held-out "
         "loss (best), that with the lowest held-out loss of done (done), or the last, as in the original")
-    check_episodes: int = setting(0, "episodes of each fixed policy that the dream is checked with (0: as many as suit "
+    check_episodes: int = setting(0, "episodes of each fixed policy that the dream is checked with (0: as chosen for "
         "the world)", 0, 10_000)
     seed: int = setting(0, "seed of the weights, the batches and the latents drawn", 0, SEED)
 
@@ -208,9 +208,9 @@ class Evaluate:
     seed: int = setting(1_000_000, "the first of the held-out seeds; extraction and trials never use seeds from "
         "here on", 1_000_000, 2_000_000_000)
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
-    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "those of the sweep", above=0, most=TEMPERATURE)
+    temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures that controller.sweep tries", above=0, most=TEMPERATURE)
     videos: bool = setting(True, "whether to record videos")
-    extremes: bool = setting(True, "whether to film the best and the worst real episode, too, not the median one alone")
+    extremes: bool = setting(True, "whether to film the best and worst real episodes as well as the median")
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class Openloop:
     seed: int = setting(0, "seed of the windows, the dreams and the bands", 0, SEED)
     batch: int = setting(16, "windows that are predicted at once", 1, BATCH)
     confidence: float = setting(0.95, "what the bands around the means should cover", above=0, below=1)
-    resamples: int = setting(1000, "times that the episodes are drawn anew for the bands", 10, 1_000_000)
+    resamples: int = setting(1000, "bootstrap resamples for the bands", 10, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class Experiment:
     evaluate: Evaluate = field(default_factory=Evaluate)
     begin: str = setting("", "where V and M, or the next-frame model, have their first weights from: a shipped model "
         "(doom, carracing, breakout, coinrun) or a run folder, of the same world and sizes; C begins at zero all the "
-        "same. Empty: random weights; so it is too where the command line asks for another size than a preset's "
+        "same. Empty: random weights; also when the command line asks for a different size from the preset's "
         "`begin` has")
     iterations: int = setting(1, "how often to go through everything; each after the first plays with the last one's "
         "controller", 1, 1000)

@@ -11,23 +11,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from experiment.beginning import settle
-from experiment.config import DEFAULT_PRESET, flatten, load_config
+from experiment.config import DEFAULT_PRESET, flatten, load_config, written
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow, use_threads
 from experiment.iterations import for_iteration
-from experiment.problem import Problem
+from experiment.problem import Problem, UsageProblem
 from experiment.progress import duration
 from experiment.run import ITERATIONS, Run
-from experiment.schema import Experiment, limits_text
+from experiment.schema import OFFLINE, Env, Experiment, limits_text
 from experiment.surroundings import drop_variables, own_streams
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120
 DEAF = 10.0  # seconds after Ctrl-C in which another one is not heard
 HELP = {"-h", "--help"}
 COMMON = ("workers", "hardware")  # sections of the settings that every stage has
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line; a mistake in it is told in one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     """Check, run and record one stage, in the run folder that the arguments name if no other is given."""
     run = run or meant(stage, run_folder(arguments))
     experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
+    check_world(stage, experiment)
     if "begin" in stage.sections:
         experiment = settle(experiment, run, arguments.overrides)
     settings = for_iteration(experiment, run.iteration)
@@ -140,6 +148,14 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
     print(f"{stage.name}: done in {duration(seconds)}, in {run.path}", flush=True)
 
 
+def check_world(stage: Stage, experiment: Experiment) -> None:
+    """Raise UsageProblem where a stage is of V, M and C and the world of the next-frame model, or the other way round."""
+    world, models = experiment.env.name, {"vae", "model"} & set(stage.sections)
+    if models == {"vae" if world in OFFLINE else "model"}:
+        others = sorted({*get_args(Env.__annotations__["name"])} - {*OFFLINE}) if world in OFFLINE else OFFLINE
+        raise UsageProblem(f"'{stage.name}' is for env.name={' or '.join(others)}, not {world}: give another CONFIG")
+
+
 def meant(stage: Stage, named: Run) -> Run:
     """The iteration of a run that a stage is to be done in; says so where it is not the first."""
     run = named.latest() if stage.of_last else named
@@ -170,7 +186,7 @@ def new_parser(
     name: str, text: str, sections: Sequence[str], arguments: Sequence[str] | None = None
 ) -> argparse.ArgumentParser:
     """A parser for `python -m NAME CONFIG ...`, whose --help shows the settings of these sections as the arguments say."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {name}",
         description=textwrap.dedent(text).strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -180,7 +196,9 @@ def new_parser(
     parser.add_argument(
         "--run", metavar="DIR", type=folder_name, help="the run folder (runs/CONFIG, or runs/CONFIG-PRESET)"
     )
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that differ, such as vae.steps=100")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings that differ, such as vae.steps=100"
+    )
     arguments = sys.argv[1:] if arguments is None else arguments
     asked_about = None
     if HELP & set(arguments):  # where CONFIG is missing or something is wrong, the defaults are shown
@@ -204,9 +222,8 @@ def settings_help(sections: Sequence[str], settings: Experiment | None = None) -
     lines = [f"settings ({'as CONFIG, its preset and what follows them say' if settings else defaults}):"]
     for key, value, entry in flatten(settings or Experiment()):
         if key.split(".")[0] in sections:
-            shown = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else value
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]
-            first = f"  {key}={shown}".ljust(SETTING_COLUMN) + " "
+            first = f"  {key}={written(value)}".ljust(SETTING_COLUMN) + " "
             lines += textwrap.wrap(text, HELP_WIDTH, initial_indent=first, subsequent_indent=" " * (SETTING_COLUMN + 1))
     return "\n".join(lines)

@@ -1,12 +1,11 @@
 """`python -m extract`: record rollouts of a random policy. `python -m extract --show RUN`: say what is recorded."""
 
-import argparse
 import sys
 from typing import Any
 
 from experiment.run import Run
 from experiment.schema import Experiment
-from experiment.stage import Stage, guard, main
+from experiment.stage import Parser, Stage, guard, main
 
 STAGE = Stage(
     name="extract",
@@ -42,7 +41,7 @@ def show(arguments: list[str]) -> None:
     """Print the manifest of a run's rollouts."""
     from extract.recorded import manifest
 
-    parser = argparse.ArgumentParser(prog="python -m extract", description="Print what a run's rollouts are.")
+    parser = Parser(prog="python -m extract", description="Print what a run's rollouts are.")
     parser.add_argument("--show", metavar="RUN", required=True, help="the run folder")
     print(manifest(Run(parser.parse_args(arguments).show).rollouts))
 

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from experiment.hardware import import_tensorflow
-from experiment.stage import guard
+from experiment.stage import Parser, guard
 
 SEED = 1_000_002  # one of those that no training uses
 TEXT = """
@@ -27,7 +27,7 @@ RUN is a shipped agent (doom) or a run folder (runs/doom).
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m gallery",
         description=textwrap.dedent(TEXT).strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

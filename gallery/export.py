@@ -1,6 +1,5 @@
 """`python -m gallery.export RUN NAME`: make a run's models small enough to ship, as the run folder pretrained/NAME."""
 
-import argparse
 import dataclasses
 import shlex
 import shutil
@@ -24,7 +23,7 @@ from experiment.pretrained import find_run
 from experiment.problem import Problem
 from experiment.run import CONFIG_HEADER, PRETRAINED, Run
 from experiment.schema import Experiment, Openloop
-from experiment.stage import guard
+from experiment.stage import Parser, guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 from openloop.__main__ import is_of, origin
@@ -49,7 +48,7 @@ shipped model on these are added.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m gallery.export", description=TEXT.strip())
+    parser = Parser(prog="python -m gallery.export", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ usage() {
 usage: bash launch_scripts/carracing.bash [quick|laptop|paper] [--run DIR] [key=value ...]
 
 World Models on CarRacing: installs what is missing into .venv, records drives on random tracks, trains V and M,
-evolves the controller C (in M's dream, on the real track, or in the one and then the other, as the config says),
+evolves the controller C (in M's dream, on the real track, or both in turn, as the config says),
 and lets it drive 100 tracks that no training used, in Gymnasium's own environment. Needs no display. Prints first
 what it is going to do and about how long each stage takes on this machine, and last where everything is.
 
@@ -21,7 +21,7 @@ presets (on two cores):
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
   begin=RUN    V and M begin with those of a run folder or a shipped model; C at zero all the same
 
-The same command again goes on where it was interrupted, and skips what is complete.
+Run the same command again to resume after an interruption; what is complete is skipped.
 
   see it train          .venv/bin/tensorboard --logdir runs/carracing/tensorboard
   look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/carracing .venv/bin/jupyter lab notebooks
@@ -31,7 +31,7 @@ The same command again goes on where it was interrupted, and skips what is compl
   a later iteration     the same with --run runs/carracing/iterations/2
 
 environment:
-  EXTRAS=gpu,ray   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  EXTRAS=gpu,ray   optional packages to install as well (default: gpu where there is an NVIDIA driver)
   PYTHON=...       the Python to make .venv with (3.11 to 3.13; default: python3)
 HELP
 }

@@ -21,7 +21,7 @@ presets (on two cores):
   key=value    settings that differ, such as train.unroll=8 or hardware.threads=4
   begin=RUN    the model begins with that of a run folder or a shipped one
 
-The same command again goes on where it was interrupted, and skips what is complete.
+Run the same command again to resume after an interruption; what is complete is skipped.
 
   see it train          .venv/bin/tensorboard --logdir runs/breakout/tensorboard
   look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/breakout .venv/bin/jupyter lab notebooks/compounding_error.ipynb
@@ -31,7 +31,7 @@ The same command again goes on where it was interrupted, and skips what is compl
   one stage alone       STAGE is extract or nextframe; .venv/bin/python -m openloop runs/breakout
 
 environment:
-  EXTRAS=gpu,wandb   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  EXTRAS=gpu,wandb   optional packages to install as well (default: gpu where there is an NVIDIA driver)
   PYTHON=...         the Python to make .venv with (3.11 to 3.13; default: python3)
 HELP
 }

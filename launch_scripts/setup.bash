@@ -82,7 +82,7 @@ _setup_install() {
     python=$(_setup_python) || exit
     cd "$PROJECT" || exit
     echo "setup: installing World Models${extras:+ with extras $extras} into $PROJECT/.venv"
-    echo "setup: $("$python" --version), versions as in constraints.txt; at first some 1.2 GB to download and 4 GB on disk"
+    echo "setup: $("$python" --version), versions as in constraints.txt; the first installation downloads about 1.2 GB and takes 4 GB of disk"
     case ",$extras," in *,gpu,*) echo "setup: the gpu extra adds CUDA's libraries: some 2.5 GB more to download, 5 GB on disk" ;; esac
 
     # .unfinished stands while pip works: a pip that was killed may leave packages that only look whole.

@@ -20,7 +20,7 @@ presets (on two cores):
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
   begin=RUN    V and M begin with those of a run folder or a shipped model; C at zero all the same
 
-The same command again goes on where it was interrupted, and skips what is complete.
+Run the same command again to resume after an interruption; what is complete is skipped.
 
   see it train          .venv/bin/tensorboard --logdir runs/doom/tensorboard
   look into it          bash launch_scripts/setup.bash notebooks; RUNS=runs/doom .venv/bin/jupyter lab notebooks
@@ -29,7 +29,7 @@ The same command again goes on where it was interrupted, and skips what is compl
   one stage alone       STAGE is extract, vae, vae.encode, rnn, controller or controller.evaluate
 
 environment:
-  EXTRAS=gpu,ray   what to install beside the base (default: gpu where there is an NVIDIA driver)
+  EXTRAS=gpu,ray   optional packages to install as well (default: gpu where there is an NVIDIA driver)
   PYTHON=...       the Python to make .venv with (3.11 to 3.13; default: python3)
 HELP
 }

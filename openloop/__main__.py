@@ -14,7 +14,7 @@ from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run, difference
 from experiment.schema import Experiment
-from experiment.stage import Stage, guard, settings_help
+from experiment.stage import Parser, Stage, guard, settings_help
 from openloop.predictor import CHANGEABLE, load_predictor, open_run, trained_stages
 from openloop.table import table
 
@@ -42,7 +42,7 @@ STAGE = Stage(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m openloop",
         description=textwrap.dedent(TEXT).strip(),
         epilog=settings_help(CHANGEABLE),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from experiment.hardware import import_tensorflow
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem, one_line
-from experiment.stage import guard
+from experiment.stage import Parser, guard
 from play.hosts import Hosts, is_local
 
 TEXT = """
@@ -18,12 +18,12 @@ Opens a local web page in which you drive in the dream of a trained M, or in the
 beside it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back. Of a
 next-frame model: in its own prediction, or in the real game with what it predicted of each frame beside it.
 
-NAME is a shipped model (doom), RUN a run folder (runs/doom).
+NAME is a shipped model (doom) or a run folder (runs/doom).
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m play",
         description=textwrap.dedent(TEXT).strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -274,6 +274,8 @@ def test_help_shows_the_values_of_the_config_that_is_given(capsys, arguments, sh
 def test_missing_file_and_unknown_preset(tmp_path):
     with pytest.raises(UsageProblem, match="there is no config"):
         load_config(tmp_path / "none.yaml")
+    with pytest.raises(UsageProblem, match="is a folder: give a YAML file"):
+        load_config(tmp_path)
     with pytest.raises(UsageProblem, match="no preset 'huge': choose one of quick, laptop, paper"):
         load_config(DOOM, "huge")
 

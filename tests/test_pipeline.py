@@ -98,9 +98,10 @@ def test_running_again_does_nothing_and_changes_nothing(whole, capsys):
     assert files == {path: path.stat().st_mtime_ns for path in run.rglob("*.h5")}
 
 
-def test_other_settings_in_the_same_folder_are_refused(whole):
-    with pytest.raises(Problem, match=r"run holds a 'vae' made with vae\.z=6, not 7"):
+def test_other_settings_in_the_same_folder_are_refused_before_anything_is_announced(whole, capsys):
+    with pytest.raises(Problem, match=r"run holds 'vae' made with vae\.z=6, not 7"):
         run_here(whole[0] / "run", TINY, "vae.z=7")
+    assert not capsys.readouterr().out
 
 
 def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path, capsys):

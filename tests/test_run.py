@@ -9,6 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+import controller.evaluate
+import nextframe.__main__
+import vae.__main__
 from experiment import hardware
 from experiment.config import load_config
 from experiment.files import LOCK, PARTIAL, atomic, remove_partial, write_json
@@ -345,6 +348,32 @@ def test_what_cannot_be_a_run_folder_is_refused_in_one_line(tmp_path, folder, wo
         run_stage(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(tmp_path / folder)]))
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in [folder, *words]), caught.value
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "words"),
+    [
+        (nextframe.__main__, "doom", "'nextframe' is for env.name=breakout or coinrun, not doom"),
+        (vae.__main__, "coinrun", "'vae' is for env.name=carracing or doom or gymnasium, not coinrun"),
+        (controller.evaluate, "breakout", "'controller.evaluate' is for env.name=carracing or doom or gymnasium"),
+    ],
+)
+def test_a_stage_of_another_world_is_refused(tmp_path, stage, config, words):
+    path = DOOM.with_name(f"{config}.yaml")
+    with pytest.raises(UsageProblem, match=words):
+        run_stage(stage.STAGE, stage.run, parse(stage.STAGE, [str(path), "--run", str(tmp_path / "run")]))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "required: CONFIG;"), ([str(DOOM), "--rnu", "x"], "unrecognized arguments: --rnu x;")],
+)
+def test_a_mistake_in_the_command_is_told_in_one_line(capsys, arguments, words):
+    with pytest.raises(SystemExit) as caught:
+        parse(FIRST, arguments)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1 and words in error
 
 
 def test_an_empty_run_folder_is_refused(capsys):
