@@ -1,6 +1,8 @@
-"""The dream: a whole generation with its controllers in one call, against one dream at a time, eager."""
+"""The dream: a whole generation with its controllers in one call, against one dream at a time, eager; and step by step."""
 
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +10,9 @@ import tensorflow as tf
 from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.policy import policy_from
 from experiment.config import load_config
+from experiment.schema import Experiment
 from rnn.dream import Dream, State, seen_by
+from rnn.environment import Dreams
 from rnn.mixture import sample
 from rnn.model import MDNRNN, build_rnn
 from rnn.starts import Starts
@@ -18,20 +22,20 @@ PLAIN_STEPS = 200
 
 
 def measure() -> Iterator[Measurement]:
-    """Of both experiments."""
+    """Of both experiments, and what the environments step, one dream against an eager one and many against whole ones."""
     for name in ("doom", "carracing"):
         yield measure_world(name)
+    yield measure_steps(1)
+    yield measure_steps(1024)
 
 
 def measure_world(name: str) -> Measurement:
     """Dream steps a second, counting those of living dreams only, of an untrained M whose dreams end now and then."""
     settings = load_config(f"configs/{name}.yaml")
-    model, policy = mortal(build_rnn(settings)), policy_from(settings)
-    generator = np.random.default_rng(0)
-    mu, logvar = generator.normal(size=(2, 100, model.latent_size)).astype("float32")
-    starts = Starts(mu, logvar, *np.zeros((2, 100, model.hidden), "float32"))
-    dream = Dream(model, starts, seen_by(settings))
-    population = generator.normal(0, 0.1, (settings.controller.population, policy.size)).astype("float32")
+    dream, policy = new_dream(settings), policy_from(settings)
+    population = (
+        np.random.default_rng(1).normal(0, 0.1, (settings.controller.population, policy.size)).astype("float32")
+    )
 
     def generation() -> float:
         episodes, longest = settings.controller.episodes, settings.dream.max_steps
@@ -39,10 +43,52 @@ def measure_world(name: str) -> Measurement:
 
     rate = best_rate(generation)
     with in_float32():
-        alone = Dream(mortal(build_rnn(settings)), starts, seen_by(settings))
+        alone = new_dream(settings)
         plain = best_rate(lambda: plain_dream(alone, policy.act, population[:1]), repeats=2)
+    model = dream.model
     flop = float(2 * (np.prod(model.kernel.shape) + np.prod(model.output_kernel.shape)))
     return Measurement(f"dream, {name}", "steps", rate, plain, "one dream, batch 1, eager, float32", flop)
+
+
+def new_dream(settings: Experiment) -> Dream:
+    """Of an untrained M whose dreams end now and then."""
+    model = mortal(build_rnn(settings))
+    mu, logvar = np.random.default_rng(0).normal(size=(2, 100, model.latent_size)).astype("float32")
+    return Dream(model, Starts(mu, logvar, *np.zeros((2, 100, model.hidden), "float32")), seen_by(settings))
+
+
+def measure_steps(number: int) -> Measurement:
+    """Steps a second of processor time of `Dreams` of Doom, which begin again where they end, as in an environment."""
+    settings = load_config("configs/doom.yaml")
+    with in_float32() if number == 1 else nullcontext():
+        dream = new_dream(settings)
+    policy, steps = policy_from(settings), PLAIN_STEPS // (1 if number == 1 else 10)
+    dreams, rows, raw = Dreams(dream, number, TEMPERATURE, 10**9), np.arange(number), np.zeros(number, "float32")
+    dreams.generators = [np.random.default_rng(row) for row in rows]
+    dreams.begin(rows)
+
+    def play() -> float:
+        for _ in range(steps):
+            dreams.advance(raw, rows)
+            dreams.begin(np.flatnonzero(dreams.died))
+        return steps * number
+
+    rate = best_rate(play, clock=time.process_time)
+    population = np.zeros((number, policy.size), "float32")
+    if number == 1:
+        plain, what = (
+            best_rate(lambda: plain_dream(dream, policy.act, population), 2, time.process_time),
+            "eager, float32",
+        )
+    else:
+
+        def whole() -> float:
+            return float(
+                dream.rollout(policy.act, population, 1, 0, TEMPERATURE, settings.dream.max_steps).lengths.sum()
+            )
+
+        plain, what = best_rate(whole, clock=time.process_time), "Dream.rollout of as many"
+    return Measurement(f"dream environments, {number}", "steps", rate, plain, f"{what}; processor time")
 
 
 def mortal(model: MDNRNN) -> MDNRNN:

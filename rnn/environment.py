@@ -46,15 +46,21 @@ class Dreams:
     def __init__(self, dream: Dream, number: int, temperature: float, max_steps: int, step: Any = None):
         self.set_temperature(temperature)
         self.dream, self.max_steps = dream, max_steps
-        latent_size, hidden = dream.model.latent_size, dream.model.hidden
-        self.state = State(*(np.zeros((number, size), "float32") for size in (latent_size, hidden, hidden)))
+        model = dream.model
+        self._sizes = np.cumsum([model.latent_size, model.hidden])
+        self._state = np.zeros((number, model.latent_size + 2 * model.hidden), "float32")  # z, h and c, side by side
         self.generators = [np.random.default_rng(0)] * number
-        self.uniform = np.zeros((number, AHEAD, latent_size + 1), "float32")  # the last is for the ending
-        self.normal = np.zeros((number, AHEAD, latent_size), "float32")
+        self.uniform = np.zeros((number, AHEAD, model.latent_size + 1), "float32")  # the last is for the ending
+        self.normal = np.zeros((number, AHEAD, model.latent_size), "float32")
         self.steps = np.zeros(number, "int64")
         self.died = np.zeros(number, bool)
         self.rewards = np.zeros(number)
         self._step = step or compile_step(dream, number)
+
+    @property
+    def state(self) -> State:
+        """What C sees now, as arrays."""
+        return State(*np.split(self._state, self._sizes, axis=1))
 
     @property
     def truncated(self) -> np.ndarray:
@@ -70,13 +76,13 @@ class Dreams:
     def begin(self, rows: Sequence[int] | np.ndarray) -> None:
         """Start some dreams (their numbers) at recorded moments, drawn by their generators."""
         check_tensorflow()
-        starts, self.state = self.dream.starts, State(*(np.array(part) for part in self.state))
+        starts, state = self.dream.starts, self.state
         for row in rows:
             generator = self.generators[row]
             chosen = generator.integers(len(starts.mu))
             normal = generator.standard_normal(starts.mu.shape[1], "float32")
-            self.state.z[row] = draw(starts.mu[chosen], starts.logvar[chosen], normal)
-            self.state.h[row], self.state.c[row] = starts.h[chosen], starts.c[chosen]
+            state.z[row] = draw(starts.mu[chosen], starts.logvar[chosen], normal)
+            state.h[row], state.c[row] = starts.h[chosen], starts.c[chosen]
             self.steps[row], self.died[row] = 0, False
 
     def advance(self, raw: np.ndarray, rows: np.ndarray) -> None:
@@ -85,49 +91,46 @@ class Dreams:
         for row in rows[self.steps[rows] % AHEAD == 0]:
             self.generators[row].random(out=self.uniform[row], dtype="float32")
             self.generators[row].standard_normal(out=self.normal[row], dtype="float32")
-        going = np.zeros(len(self.steps), "float32")
-        going[rows] = 1
-        drawn = np.arange(len(self.steps)), self.steps % AHEAD
-        restart = ((self.steps == 0) & self.dream.starts.fresh).astype("float32")
-        arguments = raw, restart, going, self.temperature, self.uniform[drawn], self.normal[drawn]
-        z, h, c, died, rewards = self._step(*self.state, *(np.asarray(each, "float32") for each in arguments))
-        self.state = State(z, h, c)
-        self.died[rows] = died.numpy()[rows]
-        self.rewards = np.zeros(len(self.steps))
-        self.rewards[rows] = rewards.numpy()[rows]
+        number = len(self.steps)
+        drawn = np.arange(number), self.steps % AHEAD
+        restart = (self.steps == 0) & self.dream.starts.fresh
+        given = raw.reshape(number, -1), restart[:, None], self.uniform[drawn], self.normal[drawn]
+        after = self._step(
+            self._state, np.concatenate(given, axis=1, dtype="float32"), np.float32(self.temperature)
+        ).numpy()
+        going = np.isin(np.arange(number), rows)
+        self._state = np.where(going[:, None], after[:, :-2], self._state)
+        self.died[rows] = after[rows, -2] > 0
+        self.rewards = np.where(going, after[:, -1].astype("float64"), 0.0)
         self.steps[rows] += 1
 
 
 def compile_step(dream: Dream, number: int) -> Any:
     """A whole step of N dreams as one compiled function, for all `Dreams` of so many.
 
-    From z (N, Z), h and c (N, H), raw actions (N,) or (N, A), restart (N,), going (N,), 1 where a dream is to be stepped and
-    else 0, the temperature, and random numbers, uniform (N, Z+1) and standard normal (N, Z), to the next z, h and c, which
-    dreams end (N,) bool, and the rewards (N,). All float32. One dream is compiled by XLA as a whole, so that its small
-    operations do not wait for each other; twice, since XLA multiplies one row more slowly than two. Of more dreams the
-    products count, which are faster as they are (see rnn/dream.py).
+    Of what C sees, z, h and c (N, Z+2H), and what is given, the raw action, restart, and random numbers, uniform (Z+1, the
+    last for the ending) and standard normal (Z), (N, A+1+Z+1+Z), and the temperature, it makes what C sees next, whether the
+    dream ends, 1 or 0, and the reward, (N, Z+2H+2). All float32, and few arrays, since to hand over each takes as long as a
+    tenth of M's products of one row. One dream is compiled by XLA as a whole, so that its small operations do not wait for each other; of
+    more dreams the products count, which are faster as they are (see rnn/dream.py).
     """
-    weights = dream.weights()
+    weights, m = dream.weights(), dream.model
 
-    def step(
-        z: Tensor, h: Tensor, c: Tensor, raw: Tensor, restart: Tensor, going: Tensor, temperature: Tensor,
-        uniform: Tensor, normal: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        batch = [z, h, c, dream.seen(raw), restart, uniform[:, :-1], normal]
-        *state, seen, begun, chance, noise = [tf.repeat(part, 2, axis=0) for part in batch] if number == 1 else batch
-        after, imagined = dream.step(weights, State(*state), seen, begun, temperature, chance, noise)
-        kept = [tf.where(going[:, None] > 0, new[:number], old) for new, old in zip(after, (z, h, c), strict=True)]
-        return *kept, dream.ends(imagined.done_logit[:number], uniform[:, -1]), imagined.reward[:number]
+    def step(state: Tensor, given: Tensor, temperature: Tensor) -> Tensor:
+        z, h, c = tf.split(state, [m.latent_size, m.hidden, m.hidden], axis=1)
+        raw, restart, uniform, luck, normal = tf.split(
+            given, [m.action_size, 1, m.latent_size, 1, m.latent_size], axis=1
+        )
+        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0])
+        after, imagined = dream.step(weights, State(z, h, c), seen, restart[:, 0], temperature, uniform, normal)
+        ends = tf.cast(dream.ends(imagined.done_logit, luck[:, 0]), tf.float32)
+        return tf.concat([*after, ends[:, None], imagined.reward[:, None]], axis=1)
 
-    def of(*shape: int) -> tf.TensorSpec:
-        return tf.TensorSpec(shape, tf.float32)
-
-    m = dream.model
-    rows, z, memory = of(number), of(number, m.latent_size), of(number, m.hidden)
-    action = of(number, m.action_size) if m.action_size > 1 else rows
-    signature = z, memory, memory, action, rows, rows, of(), of(number, m.latent_size + 1), z
+    shapes = (number, m.latent_size + 2 * m.hidden), (number, m.action_size + 2 + 2 * m.latent_size), ()
     # The graph itself: finding it again for every step's arguments takes a millisecond.
-    return tf.function(step, jit_compile=number == 1).get_concrete_function(*signature)
+    return tf.function(step, jit_compile=number == 1).get_concrete_function(
+        *(tf.TensorSpec(shape, tf.float32) for shape in shapes)
+    )
 
 
 def check_tensorflow() -> None:

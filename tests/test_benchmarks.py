@@ -22,7 +22,7 @@ def tiny(monkeypatch):
     controller = dataclasses.replace(settings.controller, population=3, episodes=2)
     settings = dataclasses.replace(settings, controller=controller)
     monkeypatch.setattr(dream, "load_config", lambda path: settings)
-    monkeypatch.setattr(dream, "PLAIN_STEPS", 3)
+    monkeypatch.setattr(dream, "PLAIN_STEPS", 10)
     return settings
 
 
@@ -30,6 +30,12 @@ def test_the_dream_is_measured(tiny):
     row = dream.measure_world("doom")
     products = (6 + 1 + 1 + 16) * 4 * 16 + 16 * (3 * 2 * 6 + 1)  # z, a, restart and h to four gates; h to the head
     assert row.rate > row.baseline > 0 and row.flop == 2 * products
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_dreams_are_measured_step_by_step(tiny, number):
+    row = dream.measure_steps(number)
+    assert row.rate > 0 and row.baseline > 0 and row.name == f"dream environments, {number}"
 
 
 def test_training_m_is_measured(tiny):
