@@ -115,8 +115,8 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     mean, std, digits = float(returns.mean()), float(returns.std()), f".{world.digits}f"
     published = " (the paper's random policy: {:g} ± {:g}, a random action every {})"
     print(
-        f"{describe_policy(extract)}: {len(lengths):,} episodes of {lengths.mean():.0f} {world.step}s on average, {kept:,} "
-        f"of them kept; {world.score} {mean:{digits}} ± {std:{digits}}"
+        f"{describe_policy(extract)}: {world.score} {mean:{digits}} ± {std:{digits}} in {len(lengths):,} episodes of "
+        f"{lengths.mean():.0f} {world.step}s on average, {kept:,} kept"
         f"{published.format(*world.random, world.step) if world.random else ''}"
     )
     counts = {"episodes": kept, "played": len(lengths), f"{world.step}s": int(lengths.sum())}
