@@ -6,7 +6,7 @@ usage() {
     cat <<'HELP'
 usage: bash launch_scripts/test.bash [PYTEST ARGUMENT ...]
 
-Every check there is: format, lint, imports, types, tests; 8 to 16 minutes on two cores. Installs what is missing into
+Every check there is: format, lint, imports, types, tests; 8 to 18 minutes on two cores. Installs what is missing into
 .venv, and stops at the first that fails. What needs something that is not installed and not necessary, such as a browser,
 is skipped: a line at the end says what to install.
 
@@ -23,7 +23,7 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.bash"
 for argument in "$@"; do
     case $argument in -h | --help) usage && exit ;; esac
 done
-echo "test.bash: format, lint, imports, types and tests of $PROJECT; 8 to 16 minutes on two cores"
+echo "test.bash: format, lint, imports, types and tests of $PROJECT; 8 to 18 minutes on two cores"
 setup dev
 cd "$PROJECT" || exit
 # The user's settings for these tools, for languages, windows and proxies change nothing here; no test needs a network.
