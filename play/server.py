@@ -250,7 +250,8 @@ class Door:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY})  # 403, of which no page learns the reason
         else:
-            await PlainTextResponse(f"{refusal}\n", 403)(scope, receive, send)
+            # Who names no origin is no page of another site: it has the host wrong.
+            await PlainTextResponse(f"{refusal}\n", 403 if origins else 400)(scope, receive, send)
 
 
 class Connection(WebSocketsSansIOProtocol):

@@ -548,7 +548,7 @@ def test_other_web_sites_have_no_business_here(doom, capsys):
     with Page(doom, origin=f"http://{doom.address}") as page:
         assert page.hello["type"] == "hello"
     status, _, body = get(doom, "/", Host="Evil.example:8000")  # a name that was pointed here
-    assert status == 403 and b"start the player with --allow-host evil.example" in body
+    assert status == 400 and b"start the player with --allow-host evil.example" in body
     said = capsys.readouterr().out
     assert f"refused: a page of http://example.com asked for {doom.address}; if that is yours" in said
     assert "refused: evil.example is not a name of this machine; if that is yours" in said
