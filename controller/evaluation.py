@@ -44,7 +44,7 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
 
 def measure_dream(
     settings: Experiment, dream: Dream, policy: Policy, controller: Controller, temperature: float, run: Run, *keys: str
-) -> Record:  # fmt: skip
+) -> Record:
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
     dreams, longest, seed = (
         settings.evaluate.dreams,

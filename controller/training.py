@@ -37,9 +37,14 @@ def saved(folder: Run, name: str) -> Path:
 
 
 def evolve(
-    settings: Experiment, folder: Run, arena: Arena, policy: Policy, generations: int,
-    trial: Callable[[np.ndarray], np.ndarray] | None = None, start: Evolution | np.ndarray | None = None,
-) -> Evolution:  # fmt: skip
+    settings: Experiment,
+    folder: Run,
+    arena: Arena,
+    policy: Policy,
+    generations: int,
+    trial: Callable[[np.ndarray], np.ndarray] | None = None,
+    start: Evolution | np.ndarray | None = None,
+) -> Evolution:
     """Evolve C for some generations, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice

@@ -18,9 +18,12 @@ Numbers = dict[str, float]
 
 
 def fit(
-    model: keras.Model, batches: Generator[Any, None, None], steps: int, inputs: Callable[[Any], tuple[Any, ...]],
+    model: keras.Model,
+    batches: Generator[Any, None, None],
+    steps: int,
+    inputs: Callable[[Any], tuple[Any, ...]],
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> float:  # fmt: skip
+) -> float:
     """Train on the next `steps` batches, each as `inputs` gives it to model.fit. Returns the seconds that it took.
 
     model.fit reads them in a thread of TensorFlow's, which makes an error of its own of whatever is raised there: a Problem

@@ -230,9 +230,15 @@ class Dream:
         )
 
     def step(
-        self, weights: Weights, state: State, seen: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor,
+        self,
+        weights: Weights,
+        state: State,
+        seen: Tensor,
+        restart: Tensor,
+        temperature: Tensor,
+        uniform: Tensor,
         normal: Tensor,
-    ) -> tuple[State, Imagined]:  # fmt: skip
+    ) -> tuple[State, Imagined]:
         """One step of N dreams after their actions, as M is given them, (N,) or (N, A).
 
         restart: (N,), 1 on the first step of an episode, else 0; there h and c must be zero. uniform and normal: (N, Z),
@@ -280,9 +286,14 @@ class Dream:
 
         @tf.function(input_signature=self._signature())
         def block(
-            weights: Weights, parameters: Tensor, episodes: Tensor, seed: Tensor, temperature: Tensor, steps: Tensor,
+            weights: Weights,
+            parameters: Tensor,
+            episodes: Tensor,
+            seed: Tensor,
+            temperature: Tensor,
+            steps: Tensor,
             live: Live,
-        ) -> tuple[Live, tuple[Tensor, ...]]:  # fmt: skip
+        ) -> tuple[Live, tuple[Tensor, ...]]:
             state, alive, lengths, returns, row = live
             episode = row % episodes
             own = tf.gather(parameters, row // episodes)  # (N, D)
@@ -344,8 +355,15 @@ class Dream:
         return Trace(lengths.reshape(shape), *parts)
 
     def _live(
-        self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int, traced: bool
-    ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:  # fmt: skip
+        self,
+        act: Act,
+        parameters: np.ndarray,
+        episodes: int,
+        seed: int,
+        temperature: float,
+        max_steps: int,
+        traced: bool,
+    ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:
         """Live through all dreams block by block: after each, the tiles and, if traced, the Moments of each."""
         block, weights = self._block(act, traced), self.weights()
         total = len(parameters) * episodes

@@ -89,9 +89,14 @@ class Validator:
 
 
 def figures(
-    nll: np.ndarray, logit: np.ndarray, ended: np.ndarray, reward: np.ndarray, predicted: np.ndarray, done_weight: float,
+    nll: np.ndarray,
+    logit: np.ndarray,
+    ended: np.ndarray,
+    reward: np.ndarray,
+    predicted: np.ndarray,
+    done_weight: float,
     reward_weight: float = 0.0,
-) -> Validation:  # fmt: skip
+) -> Validation:
     """Of steps: -log p (any number), done logits and whether the episode ended (N,), rewards and what was predicted (R,)."""
     entropy = np.logaddexp(0, np.where(ended, -logit, logit))  # (N,)
     hits, alarms, endings = (int(np.sum(part)) for part in ((logit > 0) & ended, logit > 0, ended))
