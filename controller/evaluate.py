@@ -18,8 +18,9 @@ STAGE = Stage(
     returns are written into results.json, and printed beside the paper's figures.
 
     Reads controller.h5, vae.weights.h5, rnn.weights.h5, latents.h5 and metrics/.
-    Writes results.json; plots/training.png, plots/returns.png, plots/losses.png; videos/game and videos/dream (MP4 and
-    GIF), the episode and the dream of median return, and videos/game-best and videos/game-worst (evaluate.extremes).
+    Writes results.json; plots/training.png, plots/returns.png, and plots/losses.png where there are points enough for a
+    curve; videos/game and videos/dream (MP4 and GIF), the episode and the dream of median return, and videos/game-best
+    and videos/game-worst (evaluate.extremes).
     Parts that were measured before, of the same controller and seeds, are not measured again.
     """,
 )
