@@ -34,9 +34,15 @@ class Evolution:
     """
 
     def __init__(
-        self, size: int, sigma: float, population: int, seed: int, weight_decay: float = 0.0,
-        x0: np.ndarray | None = None, diagonal: bool = False,
-    ):  # fmt: skip
+        self,
+        size: int,
+        sigma: float,
+        population: int,
+        seed: int,
+        weight_decay: float = 0.0,
+        x0: np.ndarray | None = None,
+        diagonal: bool = False,
+    ):
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
         self.best = np.zeros(size, "float32")  # the candidate of the highest fitness so far

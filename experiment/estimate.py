@@ -32,9 +32,7 @@ FIXED = {
 """Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
 VALIDATION = 4.0  # seconds that V's figures and pictures at the end of an epoch take
 FILM = 0.006  # seconds that a frame of a video takes: decoded, composed, and encoded twice
-LEARNING = (
-    40  # generations in which the episodes of C grow from those of a random policy to those of a trained controller
-)
+LEARNING = 40  # generations in which C's episodes grow from those of random play to those of a trained C
 FORWARD = 3  # times as fast as training are predictions, which validations and M's teacher-forced figures are made of
 
 Work = tuple[str, dict[str, float]]
