@@ -17,7 +17,7 @@ class NextFrames:
     draws = 1
 
     def __init__(self, model: NextFrame):
-        self.model = model
+        self.model, self.sees = model, model.context
         self.title = f"Next-frame model ({model.settings.model.name})"
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Clips:

@@ -16,7 +16,7 @@ from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, settings_help
 from openloop.predictor import CHANGEABLE, load_predictor, open_run, trained_stages
-from openloop.table import table
+from openloop.table import seen_line, table
 
 TEXT = """
 Compare what the model of a run predicts with what was recorded: in windows of held-out episodes, from the same context
@@ -80,8 +80,8 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure the model of a run, record it in results.json, and print the figures."""
     from experiment.hardware import prepare
     from openloop.evaluation import evaluate, pick_windows, predict
-    from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables
-    from openloop.windows import open_recorded, read_windows
+    from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables, without_seen
+    from openloop.windows import open_recorded, read_windows, seen_in_training
 
     began, o = time.monotonic(), settings.openloop
     of = origin(settings, run)
@@ -99,7 +99,12 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     for row, name in enumerate(picked):
         save_comparison(run.videos / f"openloop_{name}", steps, row, predictor.draws)
     about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "shown": picked}
-    record = {**about, **record_of(curves, means, windows, o), "seconds": round(time.monotonic() - began, 1)}
+    record = {**about, **record_of(curves, means, windows, o)}
+    if predictor.sees:
+        training = rollouts.split(settings.data.val_ratio)[0]
+        seen = seen_in_training(rollouts, training, windows, o.context - predictor.sees, o.context + 1)
+        record["seen_in_training"] = without_seen(curves, seen, o)
+    record["seconds"] = round(time.monotonic() - began, 1)
     run.update_results("machine", describe_machine())
     run.update_results("openloop", record)
     print(describe(run, record), flush=True)
@@ -109,6 +114,8 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 def describe(run: Run, record: dict[str, Any]) -> str:
     """The figures as text, and where everything is."""
     heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
+    if "seen_in_training" in record:
+        heading += f"\n{seen_line(record['seen_in_training'])}"
     places = f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*"
     return f"{heading}\n{table(record, record['draws'])}\n{places}"
 

@@ -24,6 +24,7 @@ class Predictor(Protocol):
 
     title: str  # what the model is called in plots
     draws: int  # D, predictions it makes of each window: 1 where they are not random
+    sees: int  # how many frames it predicts from, the last ones; 0 where it remembers all of them
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Memory:
         """The memory after C recorded frames (B, C, h, w, c) and the actions between them, (B, C-1) or (B, C-1, A).

@@ -35,6 +35,11 @@ def means_of(curves: Mapping[str, Scores], windows: Sequence[Window], settings: 
     }
 
 
+def horizons_said(settings: Openloop) -> list[int]:
+    """The horizons whose figures are in the record."""
+    return sorted({k for k in (*HORIZONS, settings.horizon) if k <= settings.horizon})
+
+
 def record_of(
     curves: Mapping[str, Scores], means: Means, windows: Sequence[Window], settings: Openloop
 ) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def record_of(
     gain = curves["copy"].mse - curves["open_loop"].mse  # (W, H)
     gained = mean_with_band(gain, episodes, settings)
     figures = {}
-    for k in sorted({k for k in (*HORIZONS, settings.horizon) if k <= settings.horizon}):
+    for k in horizons_said(settings):
         if not alive[k - 1]:
             continue
         figures[str(k)] = {
@@ -58,6 +63,19 @@ def record_of(
             "windows_better_than_copy": int((gain[:, k - 1] > 0).sum()),
         }
     return {"windows": len(windows), "episodes": len(np.unique(episodes)), "horizons": figures}
+
+
+def without_seen(curves: Mapping[str, Scores], seen: np.ndarray, settings: Openloop) -> dict[str, Any]:
+    """How many windows begin as training does, see windows.seen_in_training, and MSE without them, at the same horizons.
+
+    seen: (W,) bool.
+    """
+    figures = {}
+    for k in horizons_said(settings):
+        errors = {name: curves[name].mse[~seen, k - 1] for name in ("open_loop", "copy")}
+        if np.isfinite(errors["copy"]).any():
+            figures[str(k)] = {name: float(np.nanmean(of)) for name, of in errors.items()}
+    return {"windows": int(seen.sum()), "of": len(seen), "mse_without": figures}
 
 
 def save_tables(run: Run, curves: Mapping[str, Scores], means: Means, windows: Sequence[Window]) -> None:

@@ -28,3 +28,12 @@ def table(record: Mapping[str, Any], draws: int) -> str:
             means = [format(mean, form) for mean, *_ in figures[metric].values()]
             lines.append([UNITS[metric], k, f"{figures['windows']:,}", *means])
     return ruled([lines[:1], lines[1:]], left=0)
+
+
+def seen_line(record: Mapping[str, Any]) -> str:
+    """What report.without_seen found, as a line."""
+    found = f"{record['windows']:,} of {record['of']:,} windows begin with frames that training has too, exactly"
+    shares = [f"{of['open_loop'] / of['copy']:.1%} at {k}" for k, of in record["mse_without"].items() if of["copy"]]
+    if not record["windows"] or not shares:
+        return found
+    return f"{found};\nwithout them, open-loop MSE is this share of the copy's: {', '.join(shares)}"

@@ -54,7 +54,7 @@ class VisionMemory:
     vae, rnn: V and M. seen: from raw actions to what M is given, as it was trained. settings: dreams, temperature, seed.
     """
 
-    title = "V+M"
+    title, sees = "V+M", 0
 
     def __init__(self, vae: Any, rnn: MDNRNN, seen: Callable[[Tensor], Tensor], settings: Openloop):
         self.vae, self.rnn, self.seen, self.settings = vae, rnn, seen, settings

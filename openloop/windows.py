@@ -1,6 +1,7 @@
 """The windows of recorded episodes that predictions are compared on: fixed, of held-out episodes, each inside of one."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -96,3 +97,25 @@ def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Wind
         acted.append(actions[np.minimum(np.arange(first, first + context + longest), last)])
     numbers, steps = (np.array([getattr(window, name) for window in windows]) for name in ("number", "steps"))
     return Recorded(numbers, steps, np.stack(frames), np.stack(acted))
+
+
+def seen_in_training(
+    rollouts: Rollouts, training: np.ndarray, windows: Sequence[Window], begin: int, end: int
+) -> np.ndarray:
+    """Which windows' frames from `begin` to `end`, counted from the window's start, stand in a training episode too.
+
+    Exactly, and in a row: (W,) bool. Games that always begin alike come to the same frames in several episodes, of which
+    some are then trained on and others held out. Reads all training frames once. training: the episodes' numbers.
+    """
+    firsts = [int(rollouts.starts[window.episode]) + window.start for window in windows]
+    clips = [rollouts.read_range(first + begin, first + end) for first in firsts]
+    seen, ending = np.zeros(len(windows), bool), defaultdict(list)
+    for number, clip in enumerate(clips):
+        ending[clip[-1].tobytes()].append(number)
+    for episode in training:
+        first = int(rollouts.starts[episode])
+        frames = rollouts.read_range(first, first + int(rollouts.lengths[episode]))
+        for last in range(end - begin, len(frames) + 1):
+            for number in ending.get(frames[last - 1].tobytes(), ()):
+                seen[number] |= np.array_equal(clips[number], frames[last - (end - begin) : last])
+    return seen

@@ -639,7 +639,8 @@ def test_the_commands_as_a_user_runs_them(tmp_path):
     assert "nextframe.weights.h5 in" in done.stdout and (tmp_path / "run" / "nextframe.weights.h5").exists()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["stages"]["nextframe"]["windows"] == 4
-    assert results["openloop"]["windows"] == 2 and set(results["stages"]) == {"extract", "nextframe", "openloop"}
+    assert results["openloop"]["seen_in_training"]["of"] == results["openloop"]["windows"] == 2
+    assert set(results["stages"]) == {"extract", "nextframe", "openloop"}
     module = [sys.executable, "-m", "nextframe", *line[3:], *tiny]
     assert "nothing to do" in subprocess.run(module, **options).stdout
     again = subprocess.run([*line, *tiny, "workers.processes=1"], **options)

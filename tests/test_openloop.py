@@ -30,10 +30,10 @@ from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run, is_of, origin
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
 from openloop.predictor import open_run, trained_stages
-from openloop.report import read_means, save_comparison
-from openloop.table import table
+from openloop.report import read_means, save_comparison, without_seen
+from openloop.table import seen_line, table
 from openloop.vm import VisionMemory, noise
-from openloop.windows import Recorded, Window, choose_windows, read_windows
+from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
 from tests.fake import save_next_frames
@@ -179,6 +179,40 @@ def test_what_is_read_of_windows(tmp_path, actions):
             np.testing.assert_array_equal(batch.actions[row, t], episode.actions[step])
     alone = read_windows(rollouts, acted, windows[-1:], 4)
     assert alone.frames.shape[1] == 4 + windows[-1].steps
+
+
+def test_windows_that_begin_as_training_does_are_found(tmp_path):
+    episodes = []
+    for number, length in enumerate([9, 7, 9, 8]):
+        frames = (
+            np.full((length, 4, 4, 1), 10 * number, np.uint8) + np.arange(length, dtype=np.uint8)[:, None, None, None]
+        )
+        zeros = np.zeros(length, np.float32)
+        episodes.append(Episode(frames, zeros, zeros, np.arange(length) == length - 1, np.zeros(length, bool)))
+    episodes[3].frames[2:6] = episodes[0].frames[4:8]  # frames 2 to 5 of the held-out one are training's 4 to 7
+    write_shard(shard_path(tmp_path, 0), episodes, {})
+    windows = [Window(number, 3, number, 1) for number in range(4)]
+    rollouts, training = Rollouts(tmp_path), np.array([0, 1, 2])
+    assert seen_in_training(rollouts, training, windows, 1, 4).tolist() == [False, True, True, False]
+    assert seen_in_training(rollouts, training, windows, 0, 4).tolist() == [False, False, True, False]
+    assert not seen_in_training(rollouts, np.array([1, 2]), windows, 1, 4).any()
+
+
+def test_errors_without_the_windows_that_training_has():
+    errors = {
+        "open_loop": np.array([[1.0, 2], [3, np.nan], [5, 6]]),
+        "copy": np.array([[10.0, 10], [20, np.nan], [30, 30]]),
+    }
+    curves = {name: Scores(of, of, of) for name, of in errors.items()}
+    record = without_seen(curves, np.array([True, False, False]), dataclasses.replace(SETTINGS, horizon=2))
+    assert record == {
+        "windows": 1, "of": 3, "mse_without": {"1": {"open_loop": 4, "copy": 25}, "2": {"open_loop": 6, "copy": 30}}
+    }  # fmt: skip
+    assert seen_line(record).endswith("of the copy's: 16.0% at 1, 20.0% at 2")
+    alone = without_seen(curves, np.array([False, True, False]), dataclasses.replace(SETTINGS, horizon=2))
+    assert list(alone["mse_without"]) == ["1", "2"]
+    none = without_seen(curves, np.array([True, False, True]), dataclasses.replace(SETTINGS, horizon=2))
+    assert list(none["mse_without"]) == ["1"], "no window is left at horizon 2"
 
 
 # Curves
