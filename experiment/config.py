@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from experiment.files import regular
+from experiment.files import SHIPPED, regular
 from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
 from experiment.schema import OFFLINE, Experiment, limits_text, within
@@ -154,16 +154,17 @@ def compose(text: str, name: str) -> yaml.Node:
 
 
 def read_yaml(path: str) -> yaml.MappingNode:
-    """The mapping in a YAML file. Raises UsageProblem if there is none."""
+    """The mapping in a YAML file; configs/NAME is ours in a folder without it. Raises UsageProblem if there is none."""
+    ours = not os.path.exists(path) and os.path.dirname(path) == "configs"
     if os.path.isdir(path):
         raise UsageProblem(f"{path} is a folder: give a YAML file, such as configs/doom.yaml")
     try:
-        with open(regular(path), "rb") as file:
+        with open(regular(SHIPPED / path if ours else path), "rb") as file:
             data = file.read(LARGEST_FILE + 1)
         content = data.decode()
     except FileNotFoundError:
         raise UsageProblem(
-            f"there is no config {path} here: give the path of a YAML file, such as configs/doom.yaml in the project's folder"
+            f"there is no config {path} here: give the path of a YAML file, such as configs/doom.yaml"
         ) from None
     except (OSError, ValueError) as error:  # also a name with a NUL in it, and what is not UTF-8
         raise UsageProblem(f"cannot read the config {path}: {error}") from None

@@ -17,6 +17,9 @@ from typing import Any
 
 from experiment.problem import Problem
 
+PROJECT = Path(__file__).parents[1]
+SHIPPED = PROJECT / "world_models" if (PROJECT / "world_models" / "configs").exists() else PROJECT
+"""Where configs/ and pretrained/ are: pip puts them into a package of ours."""
 PARTIAL = ".partial"
 ROLLOUTS = "rollouts"  # in a run folder, where recorded episodes are
 LOCK = ".lock"  # in a run folder, the file that the process which works there holds locked

@@ -14,12 +14,23 @@ from typing import Any
 import numpy as np
 
 from experiment.config import flatten, load_made, to_yaml
-from experiment.files import JSON_REMEDY, LOCK, ROLLOUTS, atomic, check_folder, read_json, reading, regular, write_json
+from experiment.files import (
+    JSON_REMEDY,
+    LOCK,
+    ROLLOUTS,
+    SHIPPED,
+    atomic,
+    check_folder,
+    read_json,
+    reading,
+    regular,
+    write_json,
+)
 from experiment.problem import Problem, UsageProblem
 from experiment.schema import Experiment, is_extendable
 
 ITERATIONS = "iterations"
-PRETRAINED = Path(__file__).parents[1] / "pretrained"  # run folders of agents that are shipped, by name
+PRETRAINED = SHIPPED / "pretrained"  # run folders of agents that are shipped, by name
 CONFIG_HEADER = "# What this run is made with. Give this file to a command as its CONFIG to make the same run again.\n"
 ALWAYS_WRITTEN = ("iterations", "repeat", "workers", "hardware")  # sections of config.yaml that no stage has alone
 

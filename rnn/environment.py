@@ -1,6 +1,6 @@
 """What the C of a run sees as Gymnasium environments: of M's dream, and of the real game, which V sees and M follows.
 
-`gymnasium.make("rnn:DoomDream-v0", run="runs/doom")` is one dream, `rnn:DoomLatent-v0` the game (`CarRacingDream-v0`,
+`gymnasium.make("world_models:DoomDream-v0", run="doom")` is one dream, `DoomLatent-v0` the game (`CarRacingDream-v0`,
 `CarRacingLatent-v0` of a CarRacing run), `gymnasium.make_vec` with the same arguments many side by side. Both have the same
 spaces: an observation is z of the moment and M's memory c and h, the actions are the game's.
 """
