@@ -258,8 +258,8 @@ class Train:
     motion_threshold: float = setting(0.05, "a pixel moves if it changes by more than this from the last frame", 0, 1)
     unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", 1, 1000)
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", 0, below=1)
-    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before, or since what "
-        "came after that: a validation, or the beginning of unrolling", 1, STEPS)
+    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before; there is one at "
+        "every checkpoint too", 1, STEPS)
     val_every_steps: int = setting(2000, "steps between validations on held-out episodes, each with a checkpoint and "
         "pictures", 1, STEPS)
     val_windows: int = setting(512, "held-out windows that the figures are measured on", 1, 100_000)

@@ -40,7 +40,6 @@ class NextFrame(keras.Model):
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
         self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
-        self.mse = keras.metrics.Mean(name="mse")
         self.step = tf.function(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
         self.built = True
 
@@ -66,11 +65,6 @@ class NextFrame(keras.Model):
         """
         return self.unroll(self.step, frames, actions)
 
-    def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Training: from windows of K + n frames and their actions, n predictions, unclipped: what is beyond [0, 1] has a gradient back."""
-        frames, actions = inputs
-        return self.unroll(self.unclipped, frames[:, : self.context], actions)
-
     def unroll(self, predict: Callable[[Tensor, Tensor], Tensor], frames: Tensor, actions: Tensor) -> Tensor:
         """What `predict` makes of frames and actions, and then of its own predictions, clipped."""
         window, predicted = to_unit(frames), []
@@ -79,12 +73,17 @@ class NextFrame(keras.Model):
             window = ops.concatenate([window[:, 1:], ops.clip(predicted[-1], 0.0, 1.0)[:, None]], axis=1)
         return ops.stack(predicted, axis=1)
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
-        """The mean over windows, predicted steps and pixels of the error, weighted where pixels move."""
-        frames = to_unit(x[0])
+    def losses(self, clips: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Of windows of K + n frames and their actions: the mean over windows, steps and pixels of the loss, and of the squared error.
+
+        The n predictions are unclipped: what is beyond [0, 1] has a gradient back.
+        """
+        frames, actions = clips
+        predicted = self.unroll(self.unclipped, frames[:, : self.context], actions)
+        frames = to_unit(frames)
         truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
-        self.mse.update_state(ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3, 4)))
-        return ops.mean(pixel_loss(truth, y_pred, before, self.settings.train))
+        loss = ops.mean(pixel_loss(truth, predicted, before, self.settings.train))
+        return {"loss": loss, "mse": ops.mean(ops.square(truth - predicted))}
 
 
 def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train) -> Tensor:
