@@ -30,10 +30,8 @@ QT = "CoinRun needs the system's Qt 5: on Debian and Ubuntu, apt install libqt5g
 class Arcade(PooledGames):
     """N games with actions to choose from, and frames of a size that is asked for."""
 
-    names: tuple[str, ...]
-    """Of the actions."""
-    longest: int
-    """The most steps that an episode can have."""
+    names: tuple[str, ...]  # of the actions
+    longest: int  # the most steps that an episode can have
     metadata = {"render_modes": [], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(

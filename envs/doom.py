@@ -42,15 +42,12 @@ class Game:
         """screen, flashes, start_tic: see experiment.schema.Env."""
         self.options = screen, flashes, start_tic
         width, height = map(int, screen.split("x"))
-        self.rows = height * 5 // 6
-        """Below them is the status bar."""
+        self.rows = height * 5 // 6  # below them is the status bar
         self.screen = np.zeros((height, width, 3), np.uint8)
         """The whole screen as last seen. After the last tic of an episode there is no new one."""
         self.seed = 0
-        self.actions: list[int] = []
-        """The episode's discrete actions so far."""
-        self.dead = self.hit = False
-        """Whether the last tic killed the player; whether it hurt."""
+        self.actions: list[int] = []  # the episode's discrete actions so far
+        self.dead = self.hit = False  # whether the last tic killed the player; whether it hurt
         self.health = 0.0
         self.engine: Engine | None = None
         self.shrink = Shrink((self.rows, width), FRAME[:2])

@@ -36,8 +36,7 @@ class Played(NamedTuple):
 
     returns: np.ndarray
     lengths: np.ndarray
-    first_hits: np.ndarray
-    """The length where there was none."""
+    first_hits: np.ndarray  # the length where there was none
 
 
 def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:

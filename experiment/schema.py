@@ -22,13 +22,13 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+# The most that settings of these kinds can be.
 SEED = 2**32 - 1  # what libraries draw seeds from
 STEPS = 1_000_000_000
 BATCH = 16_384
 LONGEST = 27_000  # steps of an episode, in the world with the longest
 WEIGHT = 1_000_000
 TEMPERATURE = 100
-"""The most that settings of these kinds can be."""
 OFFLINE = ("breakout", "coinrun")  # the worlds of the next-frame model, in which neither V, M nor C learns
 EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
               "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip

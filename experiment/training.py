@@ -18,8 +18,7 @@ WARMUP_STEPS = 200
 WARMUP_SHARE = 0.1  # of all steps, at most
 RISE, START = 0.3, 1 / 25  # onecycle: the share of the steps in which the rate rises, and from which share of its peak
 
-Losses = dict[str, Any]
-"""The parts of a step's loss by name; `loss` is the one that is lowered."""
+Losses = dict[str, Any]  # the parts of a step's loss by name; `loss` is the one that is lowered
 
 
 @dataclass(eq=False)

@@ -151,8 +151,7 @@ class OfRun(SideBySide):
     if the run is of another world, or V or M is missing.
     """
 
-    section: str
-    """Of the run's settings: where the length of an episode is said."""
+    section: str  # of the run's settings: where the length of an episode is said
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
