@@ -76,11 +76,7 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
 
 
 def play(
-    world: World,
-    vector: Vector,
-    player: Player,
-    seeds: Sequence[int],
-    progress: Callable[[int], Any] | None = None,
+    world: World, vector: Vector, player: Player, seeds: Sequence[int], progress: Callable[[int], Any] | None = None
 ) -> Played:
     """Play one episode per seed. progress: called with the number of episodes that just ended.
 
