@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiment.progress import ruled
 from experiment.run import Run, difference
-from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
 NOT_MEASURED = "This run has not measured that."

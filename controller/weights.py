@@ -8,8 +8,7 @@ import numpy as np
 
 from controller.evolution import Evolution
 from controller.policy import Policy
-from experiment.arrays import open_hdf5
-from experiment.hdf5 import written
+from experiment.arrays import open_hdf5, written
 from experiment.problem import Problem
 
 

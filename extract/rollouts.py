@@ -16,18 +16,18 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import hdf5plugin
 import numpy as np
 
-from experiment.arrays import open_hdf5
-from experiment.hdf5 import Disk, written
+from experiment.arrays import Disk, open_hdf5, written
 from experiment.problem import Problem
-from extract.ahead import read_ahead
 
 FORMAT = "world-models rollouts"
 VERSION = 1
@@ -37,6 +37,7 @@ POOL = 8192  # frames that shuffled reading holds and draws its batches from (10
 AHEAD = 2048  # frames of finished batches waiting for the consumer
 FRAME_LIMIT = 1 << 20  # bytes in a frame, many times more than those of any world here
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
+Item = TypeVar("Item")
 
 
 class Episode(NamedTuple):
@@ -347,3 +348,21 @@ class Rollouts:
         for first in range(0, len(order), pool):
             rng.shuffle(order[first : first + pool])
         return order
+
+
+def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
+    """Yield the same items in the same order, up to `depth` of them prepared beforehand in one thread.
+
+    An error in the thread is raised here, in the place of the item that it prevented. When this iterator
+    ends, is closed or is no longer referred to, so does the thread, at most one item later.
+    """
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        pending = deque(thread.submit(next, items, end) for _ in range(depth))
+        try:
+            while (item := pending.popleft().result()) is not end:
+                pending.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            for future in pending:
+                future.cancel()

@@ -7,7 +7,6 @@ import numpy as np
 from controller.report import loss_panels, returns_panel, temperatures_panel, training_panels
 from controller.scores import Record, Row, published_rows, table
 from envs.worlds import world_of
-from experiment.config import load_made
 from experiment.run import Run
 from experiment.schema import Experiment
 from viz.curves import Curves, Histogram
@@ -20,7 +19,7 @@ class Results:
 
     def __init__(self, run: Run):
         self.run, self.title = run, run.title
-        self.settings: Experiment = load_made(run.config, SECTIONS)
+        self.settings: Experiment = run.settings(SECTIONS)
         self.world = world_of(self.settings)
         self.evaluations: dict[str, Any] = run.read_results().get("evaluations", {})
         with run.reading_results():  # what cannot be shown is not what was written

@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+import viz.frames
 from envs.worlds import world_of
 from experiment.arrays import load_weights, open_hdf5
 from experiment.backend import keras, ops, save_weights
@@ -16,6 +18,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Train
 from extract.recorded import signature_from
 from nextframe.networks import ARCHITECTURES
+from nextframe.windows import Clips
 from vae.model import to_unit
 
 Tensor = Any
@@ -74,7 +77,7 @@ class NextFrame(keras.Model):
         return ops.stack(predicted, axis=1)
 
     def losses(self, clips: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Of windows of K + n frames and their actions: the mean over windows, steps and pixels of the loss, and of the squared error.
+        """Of windows of K + n frames and their actions: the means over windows, steps and pixels of loss and squared error.
 
         The n predictions are unclipped: what is beyond [0, 1] has a gradient back.
         """
@@ -138,3 +141,37 @@ def load_nextframe(run: Run, settings: Experiment) -> NextFrame:
     model = NextFrame(settings)
     load(model, run.nextframe_weights)
     return model
+
+
+class NextFrames:
+    """The model as a predictor, see openloop.predictor.Predictor.
+
+    Its prediction is not random, and shows any frame: one draw, no floor. Its memory is what the model sees but for the
+    action that is still to come: K frames and the K - 1 actions between them.
+    """
+
+    draws = 1
+
+    def __init__(self, model: NextFrame):
+        self.model, self.sees = model, model.context
+        self.title = f"Next-frame model ({model.settings.model.name})"
+
+    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Clips:
+        recorded, seen = frames.shape[1], self.model.context
+        if recorded < seen:
+            raise Problem(
+                f"openloop.context={recorded} is too few: the next-frame model sees model.context={seen} frames"
+            )
+        return Clips(viz.frames.to_unit(frames[:, recorded - seen :]), actions[:, recorded - seen :])
+
+    def imagine(self, memory: Clips, actions: np.ndarray) -> tuple[np.ndarray, Clips]:
+        taken = np.concatenate([memory.actions, actions[:, None]], axis=1)
+        predicted = np.asarray(self.model.step(memory.frames, taken))  # (B, h, w, c)
+        return predicted[:, None], self.observe(memory, actions, predicted)
+
+    def observe(self, memory: Clips, actions: np.ndarray, frames: np.ndarray) -> Clips:
+        taken = np.concatenate([memory.actions, actions[:, None]], axis=1)
+        return Clips(np.concatenate([memory.frames[:, 1:], viz.frames.to_unit(frames)[:, None]], axis=1), taken[:, 1:])
+
+    def reconstruct(self, frames: np.ndarray) -> None:
+        return None

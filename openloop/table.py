@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiment.tables import ruled
+from experiment.progress import ruled
 
 NAMES = {
     "open_loop": "open loop",

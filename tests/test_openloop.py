@@ -20,7 +20,7 @@ from PIL import Image
 
 from envs.worlds import WORLDS
 from experiment.backend import keras
-from experiment.config import load_made, to_yaml
+from experiment.config import to_yaml
 from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
@@ -523,8 +523,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     ("env", "shape"), [("breakout", (84, 84, 1)), ("coinrun", (84, 84, 3)), ("carracing", (64, 64, 3))]
 )
 def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
-    from nextframe.model import NextFrame
-    from nextframe.predictor import NextFrames
+    from nextframe.model import NextFrame, NextFrames
 
     keras.config.set_dtype_policy("float32")
     settings = Experiment(env=Env(name=env, grey=shape[2] == 1), model=Model(channels=8))
@@ -834,7 +833,7 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UsageProblem, match=r"rnn\.layers"):
         open_run(str(tmp_path))
-    assert load_made(tmp_path / "config.yaml", ["vae"]).rnn == settings.rnn
+    assert Run(tmp_path).settings(["vae"]).rnn == settings.rnn
 
 
 def test_help_lists_what_can_be_changed():
