@@ -55,18 +55,12 @@ class Game:
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
         self.seed, self.actions = seed, []
-        try:
-            self._begin()
-        except DIED as fault:
-            self._recover(fault)
+        self._outliving(self._begin)
 
     def step(self, action: int) -> None:
         """Play one tic with a discrete action."""
         self.actions.append(action)
-        try:
-            self._advance(action)
-        except DIED as fault:
-            self._recover(fault)
+        self._outliving(lambda: self._advance(action))
 
     def view(self, frame: np.ndarray) -> None:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
@@ -78,40 +72,37 @@ class Game:
             self.engine.close()
             self.engine = None
 
-    def _recover(self, fault: Exception) -> None:
-        """Start another process for one that has died, and play the episode again up to here."""
-        for _ in range(ATTEMPTS - 1):
-            self.close()
+    def _outliving(self, act: Callable[[], None]) -> None:
+        """Do something with the game's process; if it has died, start another and play the episode again up to here."""
+        for _ in range(ATTEMPTS):
             try:
-                self._begin()
-                for action in self.actions:
-                    self._advance(action)
-                return
+                return act()
             except DIED as error:
-                fault = error
-        self.close()
+                fault, act = error, self._replay
+                self.close()
         raise Problem(
             f"the game's process ended {ATTEMPTS} times in a row ({fault}): is the machine out of memory?"
         ) from fault
 
+    def _replay(self) -> None:
+        self._begin()
+        for action in self.actions:
+            self._advance(action)
+
     def _begin(self) -> None:
-        if self.engine is None:
-            self.engine = Engine(new_game(*self.options))
+        self.engine = self.engine or Engine(new_game(*self.options))
         self.engine.game.set_seed(self.seed)  # without it an episode would depend on those before it
         self.engine.game.new_episode()
         self.health = np.inf
-        self._look()
+        self._look(self.engine.game.get_state())
 
     def _advance(self, action: int) -> None:
         assert self.engine is not None
         self.engine.game.make_action(BUTTONS[action])
-        self._look()
+        self._look(self.engine.game.get_state())
 
-    def _look(self) -> None:
-        assert self.engine is not None
-        state = self.engine.game.get_state()
-        self.dead = state is None
-        health = 0.0
+    def _look(self, state: vizdoom.GameState | None) -> None:
+        self.dead, health = state is None, 0.0
         if state is not None:
             assert state.game_variables is not None
             health, self.screen = float(state.game_variables[0]), state.screen_buffer  # the scenario's only variable
