@@ -17,7 +17,7 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -145,13 +145,6 @@ class ShardWriter:
         returns = self.played_returns or np.add.reduceat(self.file["rewards"][:], self.starts)
         self.file["played_returns"] = np.asarray(returns, np.float64)
         self.file.attrs.update({**attributes, "format": FORMAT, "version": VERSION})
-
-
-def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str, Any]) -> None:
-    """Write whole episodes into one shard, atomically; holds one episode in memory at a time."""
-    with new_shard(path, attributes) as shard:
-        for episode in episodes:
-            shard.append(episode)
 
 
 class Shard(NamedTuple):

@@ -24,7 +24,7 @@ from experiment.run import Run
 from experiment.schema import Architecture, Data, Env, Experiment, Hardware, Model, Train, Wandb
 from experiment.training import OneCycle
 from extract.recorded import Signature, signature_from, signature_of
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.rollouts import Episode, Rollouts, shard_path
 from nextframe import training, windows
 from nextframe.model import (
     NextFrame,
@@ -35,6 +35,7 @@ from nextframe.model import (
 )
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
+from tests.fake import write_shard
 
 ARCHITECTURES = get_args(Architecture)
 PROJECT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.rollouts import Episode, Rollouts, shard_path
 from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run, is_of, origin
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
@@ -36,7 +36,7 @@ from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
-from tests.fake import save_next_frames
+from tests.fake import save_next_frames, write_shard
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores, score

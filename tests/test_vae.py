@@ -22,8 +22,9 @@ from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Rnn, Vae
 from experiment.training import FusedAdam, WarmupCosine
 from extract import rollouts
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.rollouts import Episode, Rollouts, shard_path
 from rnn.model import build_rnn
+from tests.fake import write_shard
 from vae import training
 from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae
