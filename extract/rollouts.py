@@ -17,8 +17,9 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -350,12 +351,18 @@ def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]
     ends, is closed or is no longer referred to, so does the thread, at most one item later.
     """
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
-        pending = deque(thread.submit(next, items, end) for _ in range(depth))
+    with contextlib.closing(in_threads(itertools.repeat(partial(next, items, end)), depth)) as ahead:
+        yield from itertools.takewhile(lambda item: item is not end, ahead)
+
+
+def in_threads(calls: Iterator[Callable[[], Item]], depth: int, threads: int = 1) -> Generator[Item, None, None]:
+    """What calls return, in their order, up to `depth` of them made beforehand; see read_ahead."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        pending = deque(map(pool.submit, itertools.islice(calls, depth)))
         try:
-            while (item := pending.popleft().result()) is not end:
-                pending.append(thread.submit(next, items, end))
-                yield item
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(map(pool.submit, itertools.islice(calls, 1)))
+                yield result
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
