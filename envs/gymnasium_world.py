@@ -48,7 +48,8 @@ class Game:
             self.see(self.env.reset(seed=0)[0])
         except Exception as fault:  # whatever a stranger's code raises
             self.env.close()
-            raise no_pixels(self.name, fault) from fault
+            unseen = f"{self.name} shows no pixels that V could learn from ({told(fault)}); see env.view"
+            raise UsageProblem(unseen) from fault
         top, bottom, left, right = crop
         height, width = self.screen.shape[:2]
         if min(height - top - bottom, width - left - right) < 1:
@@ -105,11 +106,6 @@ def opened(id: str, kwargs: dict[str, Any], view: str) -> gymnasium.Env[Any, Any
 def told(fault: Exception) -> str:
     """What went wrong, with what kind of mistake it is."""
     return f"{type(fault).__name__}: {' '.join(str(fault).split())}"
-
-
-def no_pixels(name: str, fault: Exception) -> UsageProblem:
-    """What is said of an environment that V cannot see."""
-    return UsageProblem(f"{name} shows no pixels that V could learn from ({told(fault)}); see env.view")
 
 
 def shows_pixels(space: gymnasium.Space[Any]) -> bool:

@@ -30,7 +30,7 @@ from experiment.files import (
     write_json,
 )
 from experiment.problem import Problem, UsageProblem
-from experiment.schema import Experiment, is_extendable
+from experiment.schema import EXTENDABLE, Experiment
 
 ITERATIONS = "iterations"
 PRETRAINED = SHIPPED / "pretrained"  # run folders of agents that are shipped, by name
@@ -197,7 +197,8 @@ class Run:
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        wanted = {key: value for key, value, _ in flatten(settings) if key in recorded and not is_extendable(key)}
+        fixed = {key for key in recorded if not {key, key.split(".")[0]} & {*EXTENDABLE}}
+        wanted = {key: value for key, value, _ in flatten(settings) if key in fixed}
         if key := difference(recorded, wanted, unsaid={}):
             asked = "nothing" if wanted[key] == "" else wanted[key]
             raise Problem(

@@ -346,11 +346,6 @@ class Experiment:
 # fmt: on
 
 
-def is_extendable(key: str) -> bool:
-    """Whether a setting, by its dotted key, is one of those."""
-    return key in EXTENDABLE or key.split(".")[0] in EXTENDABLE
-
-
 def limits_text(entry: "Field[Any]") -> str:
     """The limits of a setting in words, such as 'from 1 to 100' or 'above 0 and below 1'."""
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}

@@ -1,9 +1,8 @@
 """What was recorded for a run: in words, and checked against what its settings say of game, frames and actions."""
 
 import zlib
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from extract.policies import describe_policy
 from extract.rollouts import FORMAT, PATTERN, Rollouts
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """What data is of, and a model for: its game, frames and actions."""
 
     game: str
@@ -42,7 +40,7 @@ def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
         about, (height, width, channels) = shard.attributes, shard.frame_shape
         game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
         found = Signature(game, height, width, channels, actions)
-        for key, value in asdict(found).items():
+        for key, value in found._asdict().items():
             if value != (right := getattr(wanted, key)):
                 raise Problem(
                     f"{shard.path} was recorded with {key}={value}, but the settings say {right}: "

@@ -115,7 +115,7 @@ def save(model: NextFrame, path: Path) -> None:
 def describe(model: NextFrame) -> dict[str, Any]:
     """What a file of weights says of its model."""
     options = {f"model.{key}": value for key, value in asdict(model.settings.model).items()}
-    return {**asdict(signature_from(model.settings)), **options}
+    return {**signature_from(model.settings)._asdict(), **options}
 
 
 def load(model: NextFrame, path: Path) -> None:
