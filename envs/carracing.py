@@ -197,15 +197,7 @@ CARRACING = World(
     },
     compared=32,
     rates=Rates(
-        episode=1_000,
-        random=1_000,
-        agent_episode=1_000,
-        extract=1_700,
-        blind=2_000,
-        agent=1_400,
-        final=330,
-        alone=150,
-        rnn=(90_000, 62_000, 15_000),
-        dream=(300_000, 147_000, 40_000),
+        episode=1_000, random=1_000, agent_episode=1_000, extract=1_700, blind=2_000, agent=1_400, final=330, alone=150,
+        rnn=(90_000, 62_000, 15_000), dream=(300_000, 147_000, 40_000),
     ),
-)
+)  # fmt: skip
