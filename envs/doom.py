@@ -221,9 +221,8 @@ class DoomVector(SideBySide):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the games' processes."""
-        self._pool.shutdown(
-            cancel_futures=True
-        )  # first: a game that is closed while a thread plays it crashes the program
+        # First: a game that is closed while a thread plays it crashes the program.
+        self._pool.shutdown(cancel_futures=True)
         for game in self.games:
             game.close()
 
