@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from experiment import pretrained
+from experiment import run as run_folder
 from experiment.config import load_config
 from experiment.files import read_json, write_json
 from experiment.hardware import prepare
@@ -40,7 +40,7 @@ def made(tmp_path_factory) -> Run:
 @pytest.fixture
 def shipped(made, tmp_path, monkeypatch) -> Run:
     """It is shipped as `tiny`."""
-    for module in (export, pretrained):
+    for module in (export, run_folder):
         monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setattr(sys, "argv", ["gallery.export", str(made.path), "tiny"])
     assert guard(export.main) == 0
