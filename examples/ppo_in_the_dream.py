@@ -22,9 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from controller.policy import policy_from
 from controller.weights import load_controller
 from envs.worlds import world_of
-from experiment.config import load_made
-from experiment.pretrained import find_run
-from experiment.run import Run
+from experiment.run import Run, find_run
 
 NAMES = {"doom": "Doom", "carracing": "CarRacing"}
 
@@ -69,7 +67,7 @@ class Vector(VecEnv):
 
 def controller_of(run: Run) -> Callable[[np.ndarray], Any]:
     """What the run's own C does, given what is seen."""
-    settings = load_made(run.config, ("env", "vae", "rnn", "controller"))
+    settings = run.settings(("env", "vae", "rnn", "controller"))
     policy, world = policy_from(settings), world_of(settings)
     parameters = load_controller(run.controller, policy).mean[None]
     sizes = np.cumsum([policy.latent_size, policy.memory])
@@ -101,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=8_000_000, help="of the first of them (8000000)")
     given = parser.parse_args()
     run = find_run(given.run)
-    name = NAMES[load_made(run.config, ("env",)).env.name]
+    name = NAMES[run.settings(("env",)).env.name]
     dreams = Vector(
         gymnasium.make_vec(f"world_models:{name}Dream-v0", given.dreams, run=run.path, autoreset_mode="SameStep")
     )

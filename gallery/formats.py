@@ -8,10 +8,8 @@ import h5py
 import numpy as np
 
 from envs.worlds import world_of
-from experiment.arrays import open_hdf5
-from experiment.config import load_made
+from experiment.arrays import open_hdf5, written
 from experiment.files import atomic
-from experiment.hdf5 import written
 from experiment.problem import UsageProblem
 from experiment.run import Run
 from extract.rollouts import Rollouts
@@ -104,7 +102,7 @@ def arrays_of(file: h5py.File) -> dict[str, np.ndarray]:
 
 def card(run: Run, models: list[str]) -> str:
     """The model card."""
-    settings, text = load_made(run.config, ()), run.config.read_text(encoding="utf-8")
+    settings, text = run.settings(()), run.config.read_text(encoding="utf-8")
     world = world_of(settings)
     scores = [
         f"- {name}: {record['mean']:,.1f} ± {record['std']:,.1f} ({world.score}, {record['n']} episodes)"

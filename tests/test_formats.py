@@ -9,13 +9,13 @@ import hdf5plugin  # noqa: F401 (h5py reads compressed frames with it)
 import numpy as np
 import pytest
 
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run
+from experiment.run import Run, find_run
 from experiment.stage import guard
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.rollouts import Episode, Rollouts, shard_path
 from gallery import export
 from gallery.formats import link_rollouts, write_safetensors
+from tests.fake import write_shard
 
 
 def recorded(folder, *shape: int) -> Run:
