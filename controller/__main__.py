@@ -8,7 +8,7 @@ from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="controller",
-    sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller"),
+    sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "wandb"),
     needs=("vae", "vae.encode", "rnn"),
     makes=("controller",),
     text="""

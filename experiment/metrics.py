@@ -16,9 +16,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from experiment.files import atomic, read_text, reading, sync, writing
 from experiment.problem import Problem
+from experiment.tracking import track
 
 LIMIT = 100_000_000  # bytes of the largest metrics file that is read: a million rows
 REMEDY = "delete it, or run its stage again"
+GROUPS = {"vae": "V", "rnn": "M", "controller": "C"}  # of charts
 
 
 class Metrics:
@@ -26,7 +28,7 @@ class Metrics:
 
     The first row fixes the columns; each row is on disk when `write` returns. Raises Problem when the disk is full, or
     where the file that is there is damaged.
-    tensorboard: folder for events of the same numbers, or None.
+    tensorboard: folder for events of the same numbers, or None. Weights & Biases is sent them too, where it is on.
     resume_from: keep the rows up to this step, drop later ones (they will be written again); None begins anew.
     """
 
@@ -57,6 +59,7 @@ class Metrics:
             # First: an event without its row is dropped after a kill, and one that is not there is lost.
             if self.events is not None:
                 self.events.write(step, numbers)
+                track(step, {f"{self.events.folder.name}/{name}": number for name, number in numbers.items()})
             if self.columns is None:
                 self.columns = list(row)
                 writer.writeheader()
@@ -83,6 +86,7 @@ class Events:
     """
 
     def __init__(self, folder: Path, last: float):
+        self.folder = folder
         before = [path for path in folder.glob("*tfevents*") if path.is_file()]
         path = folder / f"events.out.tfevents.{time.time_ns()}"
         with atomic(path) as temporary, open(temporary, "wb") as self.file:
@@ -95,11 +99,12 @@ class Events:
         self.file = open(path, "ab")  # noqa: SIM115 (closed by Metrics)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Append an event with these numbers."""
+        """Append an event with these numbers, each in a chart such as V/loss for all folders vae and vae_*."""
+        model = self.folder.name.partition("_")[0]
         summary, about = summary_pb2.Summary(), create_summary_metadata(display_name=None, description=None)
         for name, number in numbers.items():
             tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)])
-            summary.value.add(tag=name, metadata=about, tensor=tensor)
+            summary.value.add(tag=f"{GROUPS.get(model, model)}/{name}", metadata=about, tensor=tensor)
         self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def append(self, event: event_pb2.Event) -> None:

@@ -270,7 +270,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases: figures and pictures of the next-frame model's training, if asked for."""
+    """Weights & Biases: the figures of every training, if asked for, and the next-frame model's pictures."""
 
     mode: Literal["disabled", "offline", "online"] = setting("disabled", "disabled: it is not even imported; offline: "
         "written into the run folder")

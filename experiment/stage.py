@@ -22,6 +22,7 @@ from experiment.progress import duration
 from experiment.run import ITERATIONS, Run
 from experiment.schema import OFFLINE, Env, Experiment, for_iteration, limits_text
 from experiment.surroundings import drop_variables, own_streams
+from experiment.tracking import tracking
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120
 DEAF = 10.0  # seconds after Ctrl-C in which another one is not heard
@@ -128,7 +129,8 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
         import_tensorflow()
         before, began = files_in(run.path), time.monotonic()
         try:
-            figures = function(settings, run) or {}
+            with tracking(settings, run, stage.name) if "wandb" in stage.sections else contextlib.nullcontext():
+                figures = function(settings, run) or {}
         except Problem:
             # Where nothing was made of these settings, others are welcome.
             if record is None and files_in(run.path) <= before | {run.results}:

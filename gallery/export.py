@@ -1,4 +1,7 @@
-"""`python -m gallery.export RUN NAME`: make a run's models small enough to ship, as the run folder pretrained/NAME."""
+"""`python -m gallery.export RUN NAME`: make a run's models small enough to ship, as the run folder pretrained/NAME.
+
+Or write them, or its rollouts, as other tools read them; see gallery.formats.
+"""
 
 import dataclasses
 import shlex
@@ -24,6 +27,7 @@ from experiment.schema import Experiment, Openloop
 from experiment.stage import Parser, guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
+from gallery.formats import link_rollouts, write_safetensors
 from openloop.__main__ import is_of, origin
 from openloop.predictor import load_predictor, trained_stages
 from openloop.windows import Window, open_recorded
@@ -42,15 +46,30 @@ Of V, M and C the moments where dreams begin are kept too; the agent that is shi
 episodes first, so that the figures are its own. Of a next-frame model some of the held-out windows are kept that
 `python -m openloop RUN` has measured it on, so that it can be played and evaluated without any data; the figures of the
 shipped model on these are added.
+With --rollouts and --safetensors, a run is written for other tools instead.
 """
 
 
 def main() -> None:
     parser = Parser(prog="python -m gallery.export", description=TEXT.strip())
     parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
-    parser.add_argument("name", metavar="NAME", help="what it is to be called")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="what it is to be called")
+    parser.add_argument(
+        "--rollouts", metavar="FILE.h5", type=Path, help="write one HDF5 file, in stable-worldmodel's layout, through "
+        "which all rollouts are seen where they are (open it with hdf5plugin)",
+    )  # fmt: skip
+    parser.add_argument("--safetensors", metavar="FOLDER", type=Path, help="write weights there, and a model card")
     arguments = parser.parse_args()
-    export(find_run(arguments.run), PRETRAINED / arguments.name)
+    if not (arguments.name or arguments.rollouts or arguments.safetensors):
+        parser.error("expected a NAME, --rollouts or --safetensors")
+    run = find_run(arguments.run)
+    if arguments.name:
+        export(run, PRETRAINED / arguments.name)
+    if arguments.rollouts:
+        rollouts = link_rollouts(run, arguments.rollouts)
+        print(f"{arguments.rollouts}: {rollouts.frames:,} frames in {rollouts.episodes:,} episodes")
+    if arguments.safetensors:
+        print(*write_safetensors(run, arguments.safetensors), sep="\n")
 
 
 def export(run: Run, folder: Path) -> None:

@@ -157,7 +157,9 @@ extras:
   play         the player in the browser (python -m play)
   notebooks    JupyterLab
   ray          work spread over many machines
-  wandb        Weights & Biases, for the next-frame models
+  wandb        Weights & Biases
+  rl           Stable-Baselines3, for examples/
+  safetensors  weights for other tools (python -m gallery.export)
   gpu          CUDA's libraries, for NVIDIA
   dev          format, lint, imports, types and tests, with what is tested; test.bash installs it itself
 

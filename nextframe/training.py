@@ -15,10 +15,10 @@ from experiment.metrics import Metrics, read_metrics_rows
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
+from experiment.tracking import track
 from experiment.training import Training, learning_rate, optimize
 from extract.recorded import open_rollouts
 from nextframe.model import NextFrame, load, load_nextframe, save
-from nextframe.tracking import tracking
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 
@@ -48,7 +48,6 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     first = int(model.optimizer.iterations)
 
     with (
-        tracking(settings, run) as track,
         Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", first) as log,
         Metrics(validated, run.tensorboard / "nextframe_heldout", first) as validation,
         Progress("next-frame model", options.max_steps, "batches", first) as bar,
@@ -56,9 +55,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
 
         def write(step: int, **losses: float) -> None:
-            numbers = {**losses, "learning_rate": float(model.optimizer.learning_rate)}
-            log.write(step, **numbers)
-            track(step, **numbers)
+            log.write(step, **losses, learning_rate=float(model.optimizer.learning_rate))
 
         def progress(losses: dict[str, float]) -> None:
             bar.update(1, f"loss {losses['loss']:.3g}, MSE {losses['mse']:.3g}")
@@ -80,7 +77,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 picture = run.plots / f"nextframe_step_{step:06d}.png"
                 held_out.save_strip(model, picture)
                 held_out.save_video(model, run.videos / f"nextframe_step_{step:06d}")
-                track(step, picture, **{f"val_{name}": value for name, value in numbers.items()})
+                track(step, {"strip": picture})
                 if better := numbers["loss"] < best or not run.nextframe_weights.exists():
                     best = numbers["loss"]
                     save(without_optimizer(model), run.nextframe_weights)

@@ -32,7 +32,7 @@ printed.
 
 STAGE = Stage(
     name="openloop",
-    sections=("env", "extract", "data", "begin", "model", "train", "wandb", "openloop"),
+    sections=("env", "extract", "data", "begin", "model", "train", "openloop"),
     needs=("nextframe",),
     text=TEXT,
     whole=lambda settings, run: record_in(settings, run) is not None,

@@ -19,7 +19,7 @@ STAGE = Stage(
             checkpoints/            what going on after an interruption needs
             results.json            evaluations.rnn and survival
     """,
-    sections=("env", "extract", "data", "begin", "vae", "rnn"),
+    sections=("env", "extract", "data", "begin", "vae", "rnn", "wandb"),
     needs=("vae.encode",),
     makes=("rnn_weights",),
 )

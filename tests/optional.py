@@ -12,7 +12,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 @functools.cache
 def lacking(name: str) -> str:
     """What to install for it here, on one line; empty where it can be used."""
-    return {"browser": browser, "qt": qt, "ray": ray}[name]()
+    found = {"browser": browser, "qt": qt}.get(name)
+    return found() if found else missing(name)
 
 
 def browser() -> str:
@@ -51,5 +52,7 @@ def qt() -> str:
     return ""
 
 
-def ray() -> str:
-    return "" if find_spec("ray") else "no Ray: bash launch_scripts/setup.bash ray"
+def missing(module: str) -> str:
+    """Of what an extra brings."""
+    extra = {"stable_baselines3": "rl"}.get(module, module)
+    return "" if find_spec(module) else f"no {module}: bash launch_scripts/setup.bash {extra}"

@@ -22,6 +22,7 @@ from experiment.metrics import read_metrics_rows
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Architecture, Data, Env, Experiment, Hardware, Model, Train, Wandb
+from experiment.tracking import track, tracking
 from experiment.training import OneCycle
 from extract.recorded import Signature, signature_from, signature_of
 from extract.rollouts import Episode, Rollouts, shard_path
@@ -439,20 +440,22 @@ def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monk
 
 def test_wandb_is_imported_only_when_asked_for(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # so that importing it raises ImportError
-    short = replace(SETTINGS.train, max_steps=1, val_every_steps=1, video_steps=0, unroll=1)
-    training.train(replace(SETTINGS, train=short), run)
-    with pytest.raises(Problem, match=r"wandb\.mode=offline needs Weights & Biases"):
-        training.train(replace(SETTINGS, train=replace(short, max_steps=2), wandb=Wandb(mode="offline")), run)
+    with tracking(SETTINGS, run, "nextframe"):
+        track(1, {"loss": 0.5})
+    offline = replace(SETTINGS, wandb=Wandb(mode="offline"))
+    with pytest.raises(Problem, match=r"wandb\.mode=offline needs Weights & Biases"), tracking(offline, run, "rnn"):
+        pass
 
 
 def test_wandb_is_told_the_figures(run, monkeypatch):
     told = []
 
     class Fake:
-        Image = str
+        Image, run = str, None
 
         def init(self, **options):
             told.append(options)
+            self.run = self
             return self
 
         def log(self, numbers, step):
@@ -463,13 +466,15 @@ def test_wandb_is_told_the_figures(run, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "wandb", Fake())
     train = replace(SETTINGS.train, max_steps=2, val_every_steps=2, log_every=2, video_steps=0, unroll=1)
-    training.train(replace(SETTINGS, train=train, wandb=Wandb(mode="offline", project="mine")), run)
-    assert (
-        told[0]["mode"] == "offline" and told[0]["project"] == "mine" and told[0]["config"]["train"]["max_steps"] == 2
-    )
-    assert told[1] == (2, {"loss", "mse", "learning_rate"})
-    assert told[2][0] == 2 and {"val_loss", "val_ssim", "strip"} <= told[2][1]
-    assert told[3] == "finished"
+    settings = replace(SETTINGS, train=train, wandb=Wandb(mode="offline", project="mine"))
+    with tracking(settings, run, "nextframe"):
+        training.train(settings, run)
+    begun, *sent, last = told
+    assert begun["mode"] == "offline" and begun["project"] == "mine" and begun["config"]["train"]["max_steps"] == 2
+    assert begun["name"] == f"{run.path.name} nextframe"
+    assert sent[0] == (2, {"nextframe/loss", "nextframe/mse", "nextframe/learning_rate"})
+    assert sent[1][0] == 2 and {"nextframe_heldout/loss", "nextframe_heldout/ssim"} <= sent[1][1]
+    assert sent[2:] == [(2, {"strip"})] and last == "finished"
 
 
 # Bad input

@@ -18,14 +18,14 @@ from tests.test_gallery import small_run
 from tests.test_viz import read_video
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NAMES = ["compounding_error", "dream", "results"]
+NAMES = ["compounding_error", "dream", "results", "vmc_from_scratch"]
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """executed(name): a notebook's cells after all of them have been run in its own folder, by environment variables."""
     run = small_run(tmp_path_factory.mktemp("notebooks") / "small")
-    environment = {"STEPS": "60", "SECONDS": "0.5"}
+    environment = {"STEPS": "60", "SECONDS": "0.5", "GENERATIONS": "2"}
     done: dict[str, list[nbformat.NotebookNode]] = {}
 
     def execute(name: str) -> list[nbformat.NotebookNode]:
@@ -115,6 +115,18 @@ def test_compounding_error_is_shown(executed):
     assert len(futures) == 2, "one for each model"
     assert all(picture.shape[0] > 3 * 128 for picture in futures)
     assert len(data(outputs(cells, "typed_steps"), "application/vnd.jupyter.widget-view+json")) == 2
+
+
+def test_v_m_and_c_are_shown_from_scratch(executed):
+    cells = executed("vmc_from_scratch")
+    assert float(outputs(cells, "largest difference")[0].text.split()[-1]) < 1e-5, "its M is not the project's"
+    played = "".join(output.get("text", "") for output in outputs(cells, "players"))
+    means = {line.split()[0]: int(line.split()[1]) for line in played.splitlines()}
+    assert 40 < means["C"] <= 60 and set(means) == {"C", "random", "stays"}
+    assert "be 1: [1. 1. 1. 1. 1. 1. 1. 1. 1. 1.]" in outputs(cells, "def cma_es")[0].text
+    for words in ("vae.encode", "axes.hist", "players", "fill_between"):
+        assert len(pictures(outputs(cells, words))) == 1
+    assert (FOLDER / "vmc_from_scratch.ipynb").stat().st_size < 1e6
 
 
 @pytest.mark.parametrize("name", NAMES)

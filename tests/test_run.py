@@ -276,7 +276,7 @@ def test_metrics_of_other_columns_are_named(tmp_path):
 
 
 def test_tensorboard_has_the_rows_of_the_csv_after_a_kill(tmp_path):
-    path, folder = tmp_path / "m.csv", tmp_path / "events"
+    path, folder = tmp_path / "m.csv", tmp_path / "rnn_losses"
     with Metrics(path, folder) as metrics:
         for step in range(1, 5):
             metrics.write(step, loss=0.5 * step)
@@ -291,7 +291,7 @@ def test_tensorboard_has_the_rows_of_the_csv_after_a_kill(tmp_path):
         for event in read_events(file)
         for value in event.summary.value
     ]
-    assert rows == [(1, "loss", 0.5), (2, "loss", 1.0), (3, "loss", 9.0)]
+    assert rows == [(1, "M/loss", 0.5), (2, "M/loss", 1.0), (3, "M/loss", 9.0)]
     assert read_metrics(path)["step"].tolist() == [1, 2, 3]
 
 

@@ -8,7 +8,7 @@ from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="vae",
-    sections=("env", "extract", "data", "begin", "vae"),
+    sections=("env", "extract", "data", "begin", "vae", "wandb"),
     needs=("extract",),
     makes=("vae_weights",),
     text="""

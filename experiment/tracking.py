@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,15 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 
-Track = Callable[..., None]  # track(step, picture=None, **numbers)
-
 
 @contextlib.contextmanager
-def tracking(settings: Experiment, run: Run) -> Iterator[Track]:
-    """A function that sends figures, and a picture's path, to Weights & Biases; with wandb.mode=disabled it does nothing.
+def tracking(settings: Experiment, run: Run, stage: str) -> Iterator[None]:
+    """In the block, `track` sends what it is given to Weights & Biases; with wandb.mode=disabled it does nothing.
 
     A training that goes on after an interruption is another run there. Raises Problem if the package is missing.
     """
     if settings.wandb.mode == "disabled":
-        yield lambda step, picture=None, **numbers: None
+        yield
         return
     try:
         import wandb
@@ -34,15 +33,19 @@ def tracking(settings: Experiment, run: Run) -> Iterator[Track]:
         project=settings.wandb.project,
         mode=settings.wandb.mode,
         dir=str(run.path),
-        name=run.path.name,
+        name=f"{run.path.name} {stage}",
+        group=run.title,
         config=dataclasses.asdict(settings),
     )
-
-    def track(step: int, picture: Path | None = None, **numbers: Any) -> None:
-        pictures = {"strip": wandb.Image(str(picture))} if picture else {}
-        session.log({**numbers, **pictures}, step=step)
-
     try:
-        yield track
+        yield
     finally:
         session.finish()
+
+
+def track(step: int, values: dict[str, Any]) -> None:
+    """Send figures, and pictures by their paths."""
+    wandb: Any = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        shown = {key: wandb.Image(str(value)) if isinstance(value, Path) else value for key, value in values.items()}
+        wandb.run.log(shown, step=step)

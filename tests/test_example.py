@@ -1,0 +1,20 @@
+"""What examples/ shows, as a reader runs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ppo_in_the_dream.py"
+
+
+@pytest.mark.needs("stable_baselines3")
+def test_another_librarys_agent_learns_in_the_dream_and_plays_the_game(tmp_path):
+    options = ["doom", "--steps", "1024", "--dreams", "8", "--episodes", "2"]
+    done = subprocess.run([sys.executable, EXAMPLE, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\n1,024 dreamed steps in " in done.stdout
+    returns = re.findall(r"^(PPO|the run's C|random play) +(\d+) ± \d+ \(mean ± \d+\)$", done.stdout, re.MULTILINE)
+    assert len(returns) == 3 and all(int(mean) > 20 for _, mean in returns)
