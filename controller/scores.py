@@ -1,6 +1,8 @@
 """Figures of many episodes: what is written into results.json, and the published ones to compare with."""
 
 import csv
+import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
 NOT_MEASURED = "This run has not measured that."
+WIDTH = 80  # of a table
 
 Record = dict[str, Any]  # a part of an evaluation as in results.json: what it is of, and what `summary` gives
 
@@ -104,7 +107,7 @@ def published_lines(file: str) -> list[dict[str, str]]:
 
 
 def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: int = 0) -> str:
-    """The rows as text, ours above the published ones; a place where nobody has been has no column.
+    """The rows as text of WIDTH columns, ours above the published ones; a place where nobody has been has no column.
 
     heading: what the scores are, such as 'survival in tics' or 'return'. digits: decimals. Without any row: NOT_MEASURED.
     """
@@ -117,10 +120,17 @@ def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: i
     def cell(record: Record | None) -> str:
         if not record:
             return ""
-        error = f"  (mean ± {rounded(record['standard_error'])})" if "standard_error" in record else ""
+        error = f" ({rounded(record['standard_error'])})" if "standard_error" in record else ""
         return f"{rounded(record['mean'])} ± {rounded(record['std'])}{error}"
 
-    columns = {"in the dream": lambda row: cell(row.dream), "in the game": lambda row: cell(row.game)}
-    columns = {name: of for name, of in columns.items() if any(map(of, [*ours, *published]))}
-    sections = [[[row.name, *(of(row) for of in columns.values())] for row in rows] for rows in (ours, published)]
-    return ruled([[[f"{heading}, mean ± standard deviation", *columns]], *sections], left=1 + len(columns))
+    rows = [*ours, *published]
+    columns = {"in the dream": [cell(row.dream) for row in rows], "in the game": [cell(row.game) for row in rows]}
+    columns = {place: cells for place, cells in columns.items() if any(cells)}
+    room = WIDTH - sum(2 + max(map(len, [place, *cells])) for place, cells in columns.items())
+    lines = []
+    for row, *cells in zip(rows, *columns.values(), strict=True):
+        first, *others = textwrap.wrap(row.name, room, subsequent_indent="  ")
+        lines.append([[first, *cells], *([other, *[""] * len(cells)] for other in others)])
+    sections = [list(itertools.chain(*part)) for part in (lines[: len(ours)], lines[len(ours) :])]
+    about = f"{heading}: mean ± standard deviation (standard error of the mean)"
+    return f"{about}\n{ruled([[['', *columns]], *sections], left=1 + len(columns))}"

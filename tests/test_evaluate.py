@@ -65,9 +65,9 @@ def test_published_figures_of_doom():
     assert (len(episodes), round(episodes.mean())) == (100, 973)
     ours = [Row("ours", None, summary(np.array([100.0, 300.0])))]
     text = table(ours, published_rows("doom"), "survival in tics")
-    heading, first = text.splitlines()[1], text.splitlines()[3]
-    assert heading.split("  ")[0] == "survival in tics, mean ± standard deviation"
-    assert first.startswith("ours") and first.endswith("200 ± 141  (mean ± 100)")
+    heading, first = text.splitlines()[0], text.splitlines()[4]
+    assert heading == "survival in tics: mean ± standard deviation (standard error of the mean)"
+    assert first.startswith("ours") and first.endswith("200 ± 141 (100)")
     for figures in ("1,092 ± 556", "2,086 ± 140", "210 ± 108", "820 ± 58", "973 ± 542"):
         assert figures in text
     curve = published_curve("doom", "population")
@@ -78,11 +78,9 @@ def test_published_figures_of_doom():
 def test_published_figures_of_carracing():
     ours = [Row("ours", None, summary(np.array([-20.0, 19.4])))]
     text = table(ours, published_rows("carracing"), "return")
-    heading, first = text.splitlines()[1], text.splitlines()[3]
-    assert (
-        " ".join(heading.split()) == "return, mean ± standard deviation in the game"
-    )  # nobody dreamed: no such column
-    assert " ".join(first.split()) == "ours 0 ± 28 (mean ± 20)"  # -0.3: no -0
+    columns, first = text.splitlines()[2], text.splitlines()[4]
+    assert columns.strip() == "in the game"  # nobody dreamed: no such column
+    assert " ".join(first.split()) == "ours 0 ± 28 (20)"  # -0.3: no -0
     for figures in ("906 ± 21", "788 ± 141", "632 ± 251", "838 ± 11", "652 ± 10", "591 ± 45", "343 ± 18"):
         assert sum(line.endswith(figures) for line in text.splitlines()) == 1
     assert [row.game["mean"] for row in published_rows("carracing") if "PyTorch" in row.name] == [860, 870]
@@ -96,7 +94,17 @@ def test_published_figures_of_carracing():
 def test_a_dream_gets_a_column():
     record = summary(np.array([800.0, 900.0]))
     text = table([Row("ours", record, None)], published_rows("carracing"), "return")
-    assert "in the dream" in text and "850 ± 71  (mean ± 50)" in text
+    assert "in the dream" in text and "850 ± 71 (50)" in text
+
+
+def test_a_long_name_takes_two_lines_of_80_columns():
+    name, record = (
+        "this run, CMA-ES mean of generation 1,800, τ 1.15, bulk simulator",
+        summary(np.array([800.0, 2900.0])),
+    )
+    lines = table([Row(name, record, record)], published_rows("doom"), "survival in tics").splitlines()
+    assert max(map(len, lines)) <= 80 and lines[4].count("1,850 ± 1,485 (1,050)") == 2
+    assert " ".join(f"{lines[4].split('  ')[0]} {lines[5]}".split()) == name
 
 
 def test_what_was_not_published_is_empty():

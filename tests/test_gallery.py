@@ -216,7 +216,7 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
     assert results.table() == notebook.plot(results.training()) == "This run has not measured that."
     for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
         assert panels() == []
-    assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of the last frame"}
+    assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of last frame"}
     assert list(report.relative_panel(report.measured([run])).series) == ["run"]
 
 
@@ -244,11 +244,11 @@ def test_compounding_curves_of_several_runs(exhibit, tmp_path):
     runs = [SHIPPED, exhibit.run]
     assert report.measured([*runs, Run(tmp_path)]) == runs
     panel = report.error_panel(SHIPPED, "ssim")
-    assert "open loop" in panel.series and len(panel.series["copy of the last frame"][0]) == 64
+    assert "open loop" in panel.series and len(panel.series["copy of last frame"][0]) == 64
     relative = report.relative_panel(runs)
     assert list(relative.series) == ["doom", "small"]
     mse = report.error_panel(SHIPPED).series
-    shares = mse["open loop"][1] / mse["copy of the last frame"][1]
+    shares = mse["open loop"][1] / mse["copy of last frame"][1]
     np.testing.assert_allclose(relative.series["doom"][1], shares)
     with pytest.raises(Problem, match=r"no metrics/openloop.csv: run `python -m openloop"):
         report.error_panel(Run(tmp_path))
