@@ -69,9 +69,8 @@ def describe(name: str, record: Record, first: int) -> str:
 
 def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
-    from controller.policy import policy_from
+    from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
-    from controller.weights import load_controller
     from experiment.hardware import prepare
 
     settings = load_made(run.config, SECTIONS)

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from controller.evolution import generation_seed
-from controller.policy import Policy, policy_from
+from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import loss_panels, returns_panel, save_videos, training_panels
 from controller.scores import Record, Row, once, published_rows, summary, table
-from controller.weights import Controller, load_controller
 from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.progress import Progress
@@ -43,14 +42,11 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
 
 
 def measure_dream(
-    settings: Experiment, dream: Dream, policy: Policy, controller: Controller, temperature: float, run: Run, *keys: str
+    settings: Experiment, dream: Dream, controller: Controller, temperature: float, run: Run, *keys: str
 ) -> Record:
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    dreams, longest, seed = (
-        settings.evaluate.dreams,
-        settings.dream.max_steps,
-        generation_seed(settings.evaluate.seed, 0),
-    )
+    dreams, longest, policy = settings.evaluate.dreams, settings.dream.max_steps, policy_from(settings)
+    seed = generation_seed(settings.evaluate.seed, 0)
     of = {**described(controller), "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 
     def measure() -> Record:
@@ -73,14 +69,13 @@ def can_dream(settings: Experiment) -> bool:
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware, run)
-    policy, about = policy_from(settings), world_of(settings)
-    controller = load_controller(run.controller, policy)
-    temperature = settings.dream.temperature
+    controller = load_controller(run.controller, policy_from(settings))
+    about, temperature = world_of(settings), settings.dream.temperature
     dream, in_dream = None, None
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
         if can_dream(settings):
             dream = load_dream(settings, run)
-            in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
+            in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
         plots: dict[str, Sequence[Curves | Histogram]] = {
@@ -94,7 +89,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         if settings.evaluate.videos:
             save_real_videos(world, controller, in_game)
             if dream is not None and in_dream is not None:
-                save_dream_video(world, dream, policy, controller, in_dream)
+                save_dream_video(world, dream, controller, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
@@ -125,10 +120,10 @@ def save_real_videos(world: RealWorld, controller: Controller, record: Record) -
         save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
 
 
-def save_dream_video(world: RealWorld, dream: Dream, policy: Policy, controller: Controller, record: Record) -> None:
+def save_dream_video(world: RealWorld, dream: Dream, controller: Controller, record: Record) -> None:
     """Dream the dream of median return again, and film it."""
     counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
-    trace = dream.trace(policy.act, controller.mean[None], *counted)
+    trace = dream.trace(world.agent.policy.act, controller.mean[None], *counted)
     episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
     z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"

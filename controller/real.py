@@ -19,6 +19,8 @@ from experiment.workers import open_pool
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
+Slice = tuple[np.ndarray | None, Sequence[int], int]
+"""Parameters, seeds and patience, as `RealWorld.play` takes them."""
 FEW, MANY = 4, 1000
 """Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
 SLICES = 3
@@ -62,26 +64,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.opened[patience] = self.world.open(self.settings.env, games, patience, self.final)
         return self.opened[patience]
 
-    def play_here(
-        self,
-        parameters: np.ndarray | None,
-        seeds: Sequence[int],
-        progress: Progressed | None = None,
-        patience: int = 0,
-    ) -> Played:
-        """One episode per seed, in this process.
-
-        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
-        every step. patience: see controller.patience.
-        """
-        vector = self.games(len(seeds), patience)
-        games = vector.num_envs
-        if parameters is None:
-            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
-        else:
-            player = AgentPlayer(self.agent, games, parameters)
-        return play(self.world, vector, player, seeds, progress)
-
     def record(self, parameters: np.ndarray, seeds: Sequence[int], steps: int | None = None) -> list[Recording]:
         """One whole episode per seed, side by side; or what happens in the first steps."""
         vector = self.games(len(seeds))
@@ -94,10 +76,16 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
-    def play_slice(self, task: tuple[np.ndarray | None, Sequence[int], int]) -> Played:
-        """`play_here`, as a task: parameters, seeds and patience."""
+    def play_slice(self, task: Slice, progress: Progressed | None = None) -> Played:
+        """What `play` is asked for, in this process."""
         parameters, seeds, patience = task
-        return self.play_here(parameters, seeds, patience=patience)
+        vector = self.games(len(seeds), patience)
+        games = vector.num_envs
+        if parameters is None:
+            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
+        else:
+            player = AgentPlayer(self.agent, games, parameters)
+        return play(self.world, vector, player, seeds, progress)
 
     def parts(self, episodes: int) -> int:
         """How many slices so many episodes are played in, at least; where it is one, this process plays it.
@@ -116,19 +104,24 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         progress: Progressed | None = None,
         patience: int = 0,
     ) -> Played:
-        """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
+        """One episode per seed, in slices on the workers of the settings where there are several; the same result.
+
+        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
+        every step. patience: see controller.patience.
+        """
         parts = self.parts(len(seeds))
         if parts <= 1:
-            return self.play_here(parameters, seeds, progress, patience)
+            return self.play_slice((parameters, seeds, patience), progress)
         if self.spread > RENEWED:
             self.pool.close()
             self.spread = 0
         self.spread += len(seeds)
         size = min(self.settings.env.games, -(-len(seeds) // parts))
-        slices = [
-            (part(parameters, first, size), list(seeds[first : first + size]), patience)
-            for first in range(0, len(seeds), size)
-        ]
+        several = parameters is not None and parameters.ndim == 2
+        slices: list[Slice] = []
+        for first in range(0, len(seeds), size):
+            part = slice(first, first + size)
+            slices.append((parameters[part] if several else parameters, list(seeds[part]), patience))
         results: dict[int, Played] = {}
         for index, result in self.pool.run(slices):
             results[index] = result
@@ -149,11 +142,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def __exit__(self, *error: object) -> None:
         self.close()
         self.pool.close()
-
-
-def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | None:
-    """The rows of a slice, where every episode has its own controller; else the one there is, or none."""
-    return parameters[first : first + size] if parameters is not None and parameters.ndim == 2 else parameters
 
 
 def for_workers(settings: Experiment) -> Experiment:

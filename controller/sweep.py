@@ -30,14 +30,12 @@ STAGE = Stage(
 
 def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
-    from controller.arenas import InDream
     from controller.evaluation import measure_dream, measure_real
-    from controller.policy import policy_from
+    from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
     from controller.report import temperatures_panel
     from controller.scores import Record, Row, published_rows, table
-    from controller.training import evolve
-    from controller.weights import load_controller
+    from controller.training import InDream, evolve
     from envs.worlds import world_of
     from experiment.hardware import prepare
     from rnn.dream import load_dream
@@ -64,14 +62,14 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
                 generations = settings.controller.generations
                 evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
             controller = load_controller(folder.controller, policy)
-            in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
+            in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
             in_game = measure_real(game, controller, run, *keys, "game")
             measured[temperature] = in_dream, in_game
             rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
-        record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
+        record = measure_dream(settings, dream, controller, temperature, run, *keys)
         rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
         save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])

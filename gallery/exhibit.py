@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from controller.agent import Recording
+from controller.policy import load_controller
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem

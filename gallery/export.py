@@ -126,15 +126,13 @@ def keep_metrics(run: Run, shipped: Run) -> None:
 def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any]:
     """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
     from controller.evaluation import can_dream, measure_dream, measure_real
-    from controller.policy import policy_from
+    from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
-    from controller.weights import load_controller
     from rnn.dream import load_dream
     from rnn.model import load_rnn
     from rnn.starts import Starts, load_starts, made_with, write_starts
 
-    policy = policy_from(settings)
-    controller = load_controller(shipped.controller, policy)
+    controller = load_controller(shipped.controller, policy_from(settings))
     figures = {}
     shipped.results.unlink(missing_ok=True)
     if can_dream(settings):
@@ -144,7 +142,7 @@ def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any
         write_starts(shipped.starts, fewer, made_with(settings, shipped))
         dream = load_dream(settings, shipped)
         temperature = settings.dream.temperature
-        figures["dream"] = measure_dream(settings, dream, policy, controller, temperature, shipped, "dream")
+        figures["dream"] = measure_dream(settings, dream, controller, temperature, shipped, "dream")
     with RealWorld(settings, shipped, final=True) as world:
         figures["game"] = measure_real(world, controller, shipped, "game")
     return figures

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from controller.policy import policy_from
-from controller.weights import load_controller
+from controller.policy import load_controller, policy_from
 from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.hardware import prepare

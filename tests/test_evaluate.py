@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
 from controller.scores import (
     Row,
@@ -17,7 +17,6 @@ from controller.scores import (
     summary,
     table,
 )
-from controller.weights import load_controller
 from envs.play import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json
@@ -320,7 +319,7 @@ def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
         assert three.num_envs == 3 and two.closed and not three.closed
         assert world.games(3) is three
         seeds = [7, 12, 5, 4]
-        np.testing.assert_array_equal(world.play_here(None, seeds).lengths, [length(seed) for seed in seeds])
+        np.testing.assert_array_equal(world.play_slice((None, seeds, 0)).lengths, [length(seed) for seed in seeds])
     assert three.closed
 
 

@@ -7,9 +7,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import rnn  # noqa: F401 (registers the environments)
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.config import load_made
 from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem

@@ -6,9 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.config import load_config, to_yaml
 from experiment.hardware import prepare
 from experiment.metrics import read_metrics, write_metrics
