@@ -27,7 +27,7 @@ more than chance explains.
 
 
 def main() -> None:
-    parser = Parser(prog="python -m controller.again", description=TEXT.strip())
+    parser = Parser("controller.again", TEXT)
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")

@@ -48,7 +48,7 @@ shipped model on these are added.
 
 
 def main() -> None:
-    parser = Parser(prog="python -m gallery.export", description=TEXT.strip())
+    parser = Parser("gallery.export", TEXT)
     parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     arguments = parser.parse_args()

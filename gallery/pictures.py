@@ -11,7 +11,6 @@ from experiment.run import Run
 from experiment.schema import OFFLINE
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.exhibit import Exhibit
-from gallery.latent import liveliest, traverse
 from gallery.results import Results
 from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
@@ -66,8 +65,8 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:
     temperature = exhibit.settings.dream.temperature
     dream = branch.with_controller(exhibit.steps(DREAMT), temperature)
     yield gif("dream", {f"a dream, τ {temperature:g}": dream.frames}, scale=3)
-    dimensions = liveliest(exhibit, recording, DIMENSIONS)
-    yield rows("latent", traverse(exhibit, recording.z[branch.at], dimensions))
+    dimensions = exhibit.liveliest(recording, DIMENSIONS)
+    yield rows("latent", exhibit.traverse(recording.z[branch.at], dimensions))
     if shown := details(exhibit, recording):
         yield rows(world.detail, shown)
 

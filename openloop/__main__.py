@@ -1,9 +1,7 @@
 """`python -m openloop RUN`: how prediction errors compound in the model of a run."""
 
-import argparse
 import dataclasses
 import sys
-import textwrap
 import time
 from typing import Any
 
@@ -42,12 +40,7 @@ STAGE = Stage(
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m openloop",
-        description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(CHANGEABLE),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("openloop", TEXT, epilog=settings_help(CHANGEABLE))
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.dreams=16")
     arguments = parser.parse_intermixed_args()
