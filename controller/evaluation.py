@@ -1,5 +1,9 @@
-"""The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy."""
+"""The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy.
 
+And what the temperature of the dream does to a controller that was evolved there.
+"""
+
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +12,12 @@ import numpy as np
 from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
-from controller.report import loss_panels, returns_panel, save_videos, training_panels
-from controller.scores import Record, Row, once, published_rows, summary, table
+from controller.report import loss_panels, returns_panel, save_videos, temperatures_panel, training_panels
+from controller.scores import Record, Row, once, summary, table
+from controller.training import InDream, evolve
 from envs.worlds import world_of
 from experiment.hardware import prepare
+from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -94,7 +100,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
-    print(table(ours, published_rows(settings.env.name), about.score, about.digits))
+    print(table(ours, settings))
     if hits := in_game.get("first_hits"):
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
@@ -104,6 +110,47 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
     return {"episodes": in_game["n"] + random["n"], "dreams": dreams}
+
+
+def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
+    """What `python -m controller.sweep` does: evolve (if evolve_each) and measure at every temperature.
+
+    Everything that is there already is kept.
+    """
+    if evolve_each and not settings.controller.generations:
+        raise Problem(
+            "controller.generations=0: nothing is evolved in the dream; give --evaluate-only to measure what there is"
+        )
+    prepare(settings.hardware, run)
+    policy, dream = policy_from(settings), load_dream(settings, run)
+    own = settings.dream.temperature
+    rows: list[Row] = []
+    measured: dict[float, tuple[Record, Record]] = {}
+    with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
+        for temperature in settings.evaluate.temperatures if evolve_each else ():
+            here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
+            name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
+            keys = [] if have else ["sweep", name]
+            folder = run if have else Run(run.path / "sweep" / name)
+            if not have:
+                print(f"evolving a controller at temperature {temperature:g}", flush=True)
+                start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
+                generations = settings.controller.generations
+                evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
+            controller = load_controller(folder.controller, policy)
+            in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
+            in_game = measure_real(game, controller, run, *keys, "game")
+            measured[temperature] = in_dream, in_game
+            rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
+    controller = load_controller(run.controller, policy)
+    for temperature in settings.evaluate.temperatures:
+        keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
+        record = measure_dream(settings, dream, controller, temperature, run, *keys)
+        rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
+    if measured:
+        save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
+    print(table(rows, settings), flush=True)
+    return {"temperatures": settings.evaluate.temperatures}
 
 
 def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:

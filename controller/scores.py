@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.worlds import world_of
 from experiment.run import Run, difference
+from experiment.schema import Experiment
 from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -106,16 +108,17 @@ def published_lines(file: str) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: int = 0) -> str:
-    """The rows as text of WIDTH columns, ours above the published ones; a place where nobody has been has no column.
+def table(ours: Sequence[Row], settings: Experiment) -> str:
+    """The rows as text of WIDTH columns, ours above those published of this world; NOT_MEASURED without any.
 
-    heading: what the scores are, such as 'survival in tics' or 'return'. digits: decimals. Without any row: NOT_MEASURED.
+    A place where nobody has been has no column.
     """
+    world, published = world_of(settings), published_rows(settings.env.name)
     if not ours and not published:
         return NOT_MEASURED
 
     def rounded(value: float) -> str:
-        return f"{value:z,.{digits}f}"  # z: a return of -0.3 is 0, not -0
+        return f"{value:z,.{world.digits}f}"  # z: a return of -0.3 is 0, not -0
 
     def cell(record: Record | None) -> str:
         if not record:
@@ -132,5 +135,5 @@ def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: i
         first, *others = textwrap.wrap(row.name, room, subsequent_indent="  ")
         lines.append([[first, *cells], *([other, *[""] * len(cells)] for other in others)])
     sections = [list(itertools.chain(*part)) for part in (lines[: len(ours)], lines[len(ours) :])]
-    about = f"{heading}: mean ± standard deviation (standard error of the mean)"
+    about = f"{world.score}: mean ± standard deviation (standard error of the mean)"
     return f"{about}\n{ruled([[['', *columns]], *sections], left=1 + len(columns))}"

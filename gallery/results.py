@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from controller.report import loss_panels, returns_panel, temperatures_panel, training_panels
-from controller.scores import Record, Row, published_rows, table
+from controller.scores import Record, Row, table
 from envs.worlds import world_of
 from experiment.config import load_made
 from experiment.run import Run
@@ -43,7 +43,7 @@ class Results:
             rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))
         if "random" in self.evaluations:
             rows.append(Row("random policy, measured here", None, self.evaluations["random"]))
-        return table(rows, published_rows(self.settings.env.name), self.world.score, self.world.digits)
+        return table(rows, self.settings)
 
     def training(self) -> list[Curves]:
         """What C reached while it evolved, in the dream and in the real world, beside the published curve."""

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from experiment.problem import Problem, one_line
-from play.messages import SEEDS
+from play.messages import SEEDS, pack_frame
 from play.recorder import Recorder, Recordings
 from play.scenes import Models, Scene
-from play.wire import pack_frame
 
 LATE = 0.25  # seconds behind the clock after which a session no longer tries to catch up
 PAUSE_BETWEEN = 2.0  # seconds that C waits before it plays again

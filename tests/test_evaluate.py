@@ -63,7 +63,7 @@ def test_published_figures_of_doom():
     episodes = published_episodes("doom")
     assert (len(episodes), round(episodes.mean())) == (100, 973)
     ours = [Row("ours", None, summary(np.array([100.0, 300.0])))]
-    text = table(ours, published_rows("doom"), "survival in tics")
+    text = table(ours, SETTINGS)
     heading, first = text.splitlines()[0], text.splitlines()[4]
     assert heading == "survival in tics: mean ± standard deviation (standard error of the mean)"
     assert first.startswith("ours") and first.endswith("200 ± 141 (100)")
@@ -76,7 +76,7 @@ def test_published_figures_of_doom():
 
 def test_published_figures_of_carracing():
     ours = [Row("ours", None, summary(np.array([-20.0, 19.4])))]
-    text = table(ours, published_rows("carracing"), "return")
+    text = table(ours, CARRACING)
     columns, first = text.splitlines()[2], text.splitlines()[4]
     assert columns.strip() == "in the game"  # nobody dreamed: no such column
     assert " ".join(first.split()) == "ours 0 ± 28 (20)"  # -0.3: no -0
@@ -92,7 +92,7 @@ def test_published_figures_of_carracing():
 
 def test_a_dream_gets_a_column():
     record = summary(np.array([800.0, 900.0]))
-    text = table([Row("ours", record, None)], published_rows("carracing"), "return")
+    text = table([Row("ours", record, None)], CARRACING)
     assert "in the dream" in text and "850 ± 71 (50)" in text
 
 
@@ -101,7 +101,7 @@ def test_a_long_name_takes_two_lines_of_80_columns():
         "this run, CMA-ES mean of generation 1,800, τ 1.15, bulk simulator",
         summary(np.array([800.0, 2900.0])),
     )
-    lines = table([Row(name, record, record)], published_rows("doom"), "survival in tics").splitlines()
+    lines = table([Row(name, record, record)], SETTINGS).splitlines()
     assert max(map(len, lines)) <= 80 and lines[4].count("1,850 ± 1,485 (1,050)") == 2
     assert " ".join(f"{lines[4].split('  ')[0]} {lines[5]}".split()) == name
 
@@ -161,7 +161,7 @@ def test_slices_give_what_the_whole_gives(run, evaluated):
 
 
 def test_sweep_makes_the_papers_table(run, evaluated, capsys):
-    from controller.sweep import sweep
+    from controller.evaluation import sweep
 
     sweep(SETTINGS, run, evolve_each=True)
     text = capsys.readouterr().out

@@ -27,13 +27,12 @@ from experiment.schema import Hardware
 from play.__main__ import serve
 from play.agent import for_one
 from play.hosts import TOLD, Hosts, Terminal, is_local
-from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, parse
+from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, pack_frame, parse
 from play.models import load_models
 from play.recorder import Recordings
 from play.scenes import Scene
 from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
-from play.wire import pack_frame
 from tests.player import Page, doom_run, models, next_frame_run, serving, unpack_frame, wait
 
 ONE, THREE = axes_of(WORLDS["doom"]), axes_of(WORLDS["carracing"])
