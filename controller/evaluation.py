@@ -33,7 +33,7 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     """
     wanted, longest = world.settings.evaluate, world.settings.env.max_steps
     count = wanted.episodes if controller else wanted.random_episodes
-    who = described(controller) if controller else {"policy": "random action every step"}
+    who = controller.described if controller else {"policy": "random action every step"}
     seeds = [wanted.seed + i for i in range(count)]
     if not world.final and world.world.final:
         who["simulator"] = "bulk"
@@ -53,18 +53,13 @@ def measure_dream(
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
     dreams, longest, policy = settings.evaluate.dreams, settings.dream.max_steps, policy_from(settings)
     seed = generation_seed(settings.evaluate.seed, 0)
-    of = {**described(controller), "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
+    of = {**controller.described, "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 
     def measure() -> Record:
         outcome = dream.rollout(policy.act, controller.mean[None], dreams, seed, temperature, longest)
         return summary(outcome.returns[0])
 
     return once(run, keys, of, measure)
-
-
-def described(controller: Controller) -> Record:
-    """Which controller a record is of."""
-    return {"controller": controller.fingerprint, "generation": controller.generation}
 
 
 def can_dream(settings: Experiment) -> bool:

@@ -106,9 +106,9 @@ class Controller(NamedTuple):
     generation: int
 
     @property
-    def fingerprint(self) -> str:
-        """Twelve characters that tell one CMA-ES mean from another."""
-        return hashlib.sha256(self.mean.tobytes()).hexdigest()[:12]
+    def described(self) -> dict[str, Any]:
+        """What a record says of it: twelve characters that tell one CMA-ES mean from another, and the generation."""
+        return {"controller": hashlib.sha256(self.mean.tobytes()).hexdigest()[:12], "generation": self.generation}
 
 
 def load_controller(path: Path, policy: Policy) -> Controller:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from controller.scores import Record, published_curve, published_episodes, published_rows
-from envs.worlds import World, world_of
+from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -72,7 +72,9 @@ def score_panel(
     """Returns against something, with what to compare them with: the return that counts as solved, the random policy."""
     world = world_of(settings)
     score, against = world.score, f"{world.score.capitalize()} against {title or xlabel}"
-    levels = solved(world) | ({"random": world.random[0]} if world.random else {})
+    levels = ({"solved": world.solved} if world.solved is not None else {}) | (
+        {"random": world.random[0]} if world.random else {}
+    )
     roles = {label: label.split(" (")[0] for label in series}
     colours = {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
     return Curves(series, xlabel, score, against, logx=logx, hlines=levels, colours=colours)
@@ -91,11 +93,6 @@ def history(run: Run, name: str) -> dict[str, np.ndarray]:
     return {column: np.concatenate([table[column] for table in tables]) for column in shared}
 
 
-def solved(world: World) -> dict[str, float]:
-    """The return that counts as solved, if any does."""
-    return {} if world.solved is None else {"solved": world.solved}
-
-
 def returns_panel(settings: Experiment, game: Record, dream: Record | None, random: Record) -> Histogram:
     """How episodes end up; where dreams are cut sooner than real episodes, their label says so."""
     world, samples = world_of(settings), {"this agent, real": game["returns"]}
@@ -104,7 +101,8 @@ def returns_panel(settings: Experiment, game: Record, dream: Record | None, rand
         samples[f"this agent, dream at τ {dream['temperature']:g}{cut}"] = dream["returns"]
     samples["random policy, real"] = random["returns"]
     samples["published agent, real"] = published_episodes(settings.env.name)
-    return Histogram(samples, world.score, "How episodes end up", solved(world))
+    lines = {"solved": world.solved} if world.solved is not None else {}
+    return Histogram(samples, world.score, "How episodes end up", lines)
 
 
 def loss_panels(run: Run) -> list[Curves]:

@@ -17,6 +17,7 @@ from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
 from envs.worlds import world_of
+from experiment.hardware import prepare
 from experiment.hdf5 import written
 from experiment.metrics import Metrics, read_metrics
 from experiment.problem import Problem
@@ -199,6 +200,7 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     A later iteration begins with the controller of the one before. Returns the throughput for results.json. Raises
     Problem if what is asked for would put another controller in the place of one that something was made of since.
     """
+    prepare(settings.hardware, folder)
     wanted, policy = settings.controller, policy_from(settings)
     start: Evolution | np.ndarray | None = None
     if folder.previous is not None:

@@ -34,7 +34,7 @@ def test_a_shipped_agent_scores_what_it_says(name, episodes):
     settings = load_config(run.config)
     prepare(Hardware())
     controller = load_controller(run.controller, policy_from(settings))
-    assert controller.fingerprint == stated["controller"]
+    assert controller.described["controller"] == stated["controller"]
     with RealWorld(settings, run, final=True) as world:
         returns = world.play(controller.mean, stated["seeds"][:episodes]).returns
     assert abs(returns.mean() - stated["mean"]) < error
