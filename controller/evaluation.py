@@ -4,7 +4,6 @@ And what the temperature of the dream does to a controller that was evolved ther
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
-from controller.report import loss_panels, returns_panel, save_videos, temperatures_panel, training_panels
+from controller.report import Results
 from controller.scores import Record, Row, once, summary, table
 from controller.training import InDream, evolve
 from envs.worlds import world_of
@@ -22,7 +21,8 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import Dream, load_dream
-from viz.curves import Curves, Histogram, save_panels
+from viz.curves import save_panels
+from viz.video import save_video, side_by_side
 
 
 def measure_real(world: RealWorld, controller: Controller | None, run: Run, *keys: str) -> Record:
@@ -79,14 +79,8 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
             in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
-        plots: dict[str, Sequence[Curves | Histogram]] = {
-            "training": training_panels(settings, run),
-            "losses": loss_panels(run),
-            "returns": [returns_panel(settings, in_game, in_dream, random)],
-        }
-        for name, panels in plots.items():
-            if panels:  # what was trained here
-                save_panels(run.plots / f"{name}.png", panels)
+        for name, panels in Results(run, settings).panels("training", "losses", "returns").items():
+            save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
             save_real_videos(world, controller, in_game)
             if dream is not None and in_dream is not None:
@@ -143,7 +137,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         record = measure_dream(settings, dream, controller, temperature, run, *keys)
         rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if measured:
-        save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
+        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(measured)])
     print(table(rows, settings), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 
@@ -170,3 +164,12 @@ def save_dream_video(world: RealWorld, dream: Dream, controller: Controller, rec
     z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
     save_videos(world.run, world.agent.vae, "dream", label, z, world.world.fps)
+
+
+def save_videos(
+    run: Run, vae: Any, name: str, label: str, z: np.ndarray, fps: int, frames: np.ndarray | None = None
+) -> None:
+    """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
+    pictures = vae.pictures(z)
+    shown = {label: pictures} if frames is None else {label: frames, "V's reconstruction": pictures}
+    save_video(run.videos / name, side_by_side(shown), fps)

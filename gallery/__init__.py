@@ -5,7 +5,6 @@ exhibit.py      opens the agent of a run, or a shipped one, and lets it live som
                 V's latent space, one dimension at a time
 branch.py       dreams that leave a real episode at one moment: under the same actions, or with C acting
 expected.py     what M expects next, at every moment of an episode
-results.py      curves, histograms and tables of what a run has measured
 stepping.py     a model stepped through under actions that are typed
 notebook.py     pictures, plots and videos as a notebook shows them; sliders.py what its reader can change
 pictures.py     the files that `python -m gallery` writes

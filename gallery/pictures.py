@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from controller.agent import Recording
+from controller.report import Results
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import OFFLINE
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.exhibit import Exhibit
-from gallery.results import Results
 from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
 from viz.frames import Labelled
@@ -33,7 +33,10 @@ def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
         results = Results(run)
         if results.settings.env.name not in OFFLINE:
             yield from save_agent(Exhibit(run), out, seed)
-            yield from save_results(results, out)
+            for what, panels in results.panels("training", "temperatures", "returns").items():
+                path = out / f"{results.settings.env.name}_{what}.png"
+                save_panels(path, panels)
+                yield path
     if runs := measured(runs):
         path = out / "compounding_error.png"
         save_panels(path, [*(error_panel(run) for run in runs), relative_panel(runs)])
@@ -81,15 +84,6 @@ def details(exhibit: Exhibit, recording: Recording) -> Labelled:
         return {}
     best = np.array([part[shown[part].argmax()] for part in parts])
     return {"real": recording.frames[best], "V's reconstruction": exhibit.agent.vae.pictures(recording.z[best])}
-
-
-def save_results(results: Results, out: Path) -> Iterator[Path]:
-    """The plots of what a run has measured, as far as it has."""
-    for what in ("training", "temperatures", "returns"):
-        if panels := getattr(results, what)():
-            path = out / f"{results.settings.env.name}_{what}.png"
-            save_panels(path, panels)
-            yield path
 
 
 def save_small_gif(path: Path, frames: Labelled, fps: float, scale: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from controller.report import Results
 from controller.scores import summary
 from experiment.config import to_yaml
 from experiment.files import read_json, write_json
@@ -21,7 +22,6 @@ from gallery import branch, expected, notebook, sliders, stepping
 from gallery.__main__ import draw
 from gallery.exhibit import Exhibit, open_all
 from gallery.pictures import LIMIT
-from gallery.results import Results
 from gallery.runs import find, find_all
 from openloop import report
 from rnn.dream import noise
