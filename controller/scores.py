@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.worlds import world_of
+from experiment.metrics import read_metrics
 from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.tables import ruled
@@ -72,8 +73,8 @@ def published_rows(name: str) -> list[Row]:
         mean, std = line.get(f"{place}_mean"), line.get(f"{place}_std")
         return {"mean": float(mean), "std": float(std)} if mean and std else None
 
-    rows = []
-    for line in published_lines(f"{name}_table.csv"):
+    path, rows = PUBLISHED / f"{name}_table.csv", []
+    for line in csv.DictReader(path.read_text("utf-8").splitlines()) if path.exists() else ():
         temperature = line.get("temperature", "")
         label = line["row"] + (f", τ {temperature}" if temperature else "")
         rows.append(Row(label, score(line, "dream"), score(line, "game"), temperature))
@@ -85,7 +86,7 @@ def published_rows(name: str) -> list[Row]:
 
 def published_episodes(name: str) -> np.ndarray:
     """Returns of the published controller in single episodes of the real game, (n,); n is 0 if there are none."""
-    return np.array([float(line["return"]) for line in published_lines(f"{name}_episodes.csv")])
+    return read_metrics(PUBLISHED / f"{name}_episodes.csv").get("return", np.zeros(0))
 
 
 def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
@@ -95,17 +96,7 @@ def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
     and steps_mean of its 64 x 16 episodes, in the dream for doom, in the real game for carracing. Or 'mean_eval', how the
     CMA-ES mean did on 1,024 real episodes, every 25 generations: generation, elapsed_s and return_mean.
     """
-    lines = published_lines(f"{name}_{of}.csv")
-    return {column: np.array([float(line[column]) for line in lines]) for column in (lines[0] if lines else ())}
-
-
-def published_lines(file: str) -> list[dict[str, str]]:
-    """The lines of a published file; none if there is no such file: not everything was published."""
-    path = PUBLISHED / file
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+    return read_metrics(PUBLISHED / f"{name}_{of}.csv")
 
 
 def table(ours: Sequence[Row], settings: Experiment) -> str:
