@@ -119,10 +119,6 @@ class RealScene(GameScene):
 
     labels = ("the game", "what V keeps of it")
 
-    def __init__(self, models: AgentModels):
-        super().__init__(models)
-        self.models = models
-
     def look(self, frames: np.ndarray, seed: int | None = None) -> None:
         settings = self.models.settings
         if seed is not None:
