@@ -29,8 +29,7 @@ def load_agent(settings: Experiment, run: Run) -> "Agent":
     return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), seen_by(settings))
 
 
-Weights = list[list[np.ndarray]]
-"""Those of V and of M."""
+Weights = list[list[np.ndarray]]  # those of V and of M
 
 
 def agent_with(settings: Experiment, weights: Weights) -> "Agent":

@@ -19,14 +19,11 @@ from experiment.workers import open_pool
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
-Slice = tuple[np.ndarray | None, Sequence[int], int]
-"""Parameters, seeds and patience, as `RealWorld.play` takes them."""
+Slice = tuple[np.ndarray | None, Sequence[int], int]  # parameters, seeds and patience, as `RealWorld.play` takes them
 FEW, MANY = 4, 1000
 """Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
-SLICES = 3
-"""For each worker of a cluster: whoever is faster plays more of them."""
-RENEWED = 50_000
-"""Episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)."""
+SLICES = 3  # for each worker of a cluster: whoever is faster plays more of them
+RENEWED = 50_000  # episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
@@ -39,12 +36,10 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def __init__(self, settings: Experiment, run: Run, final: bool = False):
         self.settings, self.run, self.final = settings, run, final
         self.world = world_of(settings)
-        self.opened: dict[int, Vector] = {}
-        """Games, by the patience that they have."""
+        self.opened: dict[int, Vector] = {}  # games, by the patience that they have
         processes = settings.workers.processes or thread_count()
         self.pool = open_pool(self.play_slice, settings.workers, processes, tensorflow=True)
-        self.spread = 0
-        """Episodes that the workers have played."""
+        self.spread = 0  # episodes that the workers have played
 
     def __reduce__(self) -> Any:
         """What a worker makes its own of: the settings, and the weights, since it may be without the run folder."""

@@ -26,8 +26,8 @@ from experiment.schema import Experiment, Openloop
 from experiment.stage import Parser, guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
-from openloop.__main__ import is_of, origin
 from openloop.predictor import load_predictor, trained_stages
+from openloop.record import is_of, origin
 from openloop.windows import Window, open_recorded
 
 SECTIONS = ("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate", "model", "openloop")

@@ -27,11 +27,11 @@ from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path, write_shard
 from gallery.stepping import Steps, from_window, read_action, read_times
-from openloop.__main__ import evaluate_run, is_of, origin
+from openloop.__main__ import evaluate_run
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
 from openloop.predictor import open_run, trained_stages
+from openloop.record import is_of, origin, seen_line, table
 from openloop.report import read_means, save_comparison, without_seen
-from openloop.table import seen_line, table
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
