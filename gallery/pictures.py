@@ -14,8 +14,8 @@ from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_bran
 from gallery.exhibit import Exhibit
 from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
-from viz.frames import Labelled
-from viz.strips import evenly, save_strip
+from viz.frames import Labelled, evenly
+from viz.strips import save_strip
 from viz.video import save_gif, side_by_side
 
 LIMIT = 2_000_000  # bytes of a GIF, at most

@@ -33,7 +33,7 @@ def describe(run: Run, record: dict[str, Any]) -> str:
     heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
     if "seen_in_training" in record:
         heading += f"\n{seen_line(record['seen_in_training'])}"
-    places = f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*"
+    places = f"bands: {products(run)[0]}\ncurves: {run.plots}/*_vs_horizon.png\nvideos: {run.videos}/openloop_*"
     return f"{heading}\n{table(record, record['draws'])}\n{places}"
 
 

@@ -29,7 +29,7 @@ from rnn.mixture import sample
 from rnn.model import build_rnn
 from tests.fake import save_agent, save_next_frames
 from viz.curves import Histogram
-from viz.strips import evenly
+from viz.frames import evenly
 
 SETTINGS = Experiment(
     env=Env(max_steps=120, games=2),
