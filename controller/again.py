@@ -69,15 +69,13 @@ def describe(name: str, record: Record, first: int) -> str:
 
 def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
-    from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
     from experiment.hardware import prepare
 
     settings = load_made(run.config, SECTIONS)
     prepare(settings.hardware)
-    controller = load_controller(run.controller, policy_from(settings))
     with RealWorld(settings, run, final=not bulk) as world, Progress("real episodes", len(seeds), "episodes") as bar:
-        return world.play(controller.mean, seeds, bar.update).returns
+        return world.play(world.controller.mean, seeds, bar.update).returns
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ def can_dream(settings: Experiment) -> bool:
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware, run)
-    controller = load_controller(run.controller, policy_from(settings))
     about, temperature = world_of(settings), settings.dream.temperature
     dream, in_dream = None, None
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
+        controller = world.controller
         if can_dream(settings):
             dream = load_dream(settings, run)
             in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
@@ -82,9 +82,9 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         for name, panels in Results(run, settings).panels("training", "losses", "returns").items():
             save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
-            save_real_videos(world, controller, in_game)
+            save_real_videos(world, in_game)
             if dream is not None and in_dream is not None:
-                save_dream_video(world, dream, controller, in_dream)
+                save_dream_video(world, dream, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
@@ -142,34 +142,32 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     return {"temperatures": settings.evaluate.temperatures}
 
 
-def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:
+def save_real_videos(world: RealWorld, record: Record) -> None:
     """Play the median real episode again, and the best and the worst if wanted, and film them beside V's reconstruction."""
     order = np.argsort(record["returns"], kind="stable")
     chosen = {"game": order[len(order) // 2]}
     if world.settings.evaluate.extremes:
         chosen |= {"game-best": order[-1], "game-worst": order[0]}
-    recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
+    recordings = world.record(world.controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
         about, reached, steps = world.world, record["returns"][index], len(recording.z)
         score = "the game" if reached == steps else f"{about.score} {reached:,.{about.digits}f}"
         label = f"{score}, {steps:,} {about.step}s"
-        save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
+        save_videos(world, name, label, recording.z, recording.frames)
 
 
-def save_dream_video(world: RealWorld, dream: Dream, controller: Controller, record: Record) -> None:
+def save_dream_video(world: RealWorld, dream: Dream, record: Record) -> None:
     """Dream the dream of median return again, and film it."""
     counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
-    trace = dream.trace(world.agent.policy.act, controller.mean[None], *counted)
+    trace = dream.trace(world.agent.policy.act, world.controller.mean[None], *counted)
     episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
     z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
-    save_videos(world.run, world.agent.vae, "dream", label, z, world.world.fps)
+    save_videos(world, "dream", label, z)
 
 
-def save_videos(
-    run: Run, vae: Any, name: str, label: str, z: np.ndarray, fps: int, frames: np.ndarray | None = None
-) -> None:
+def save_videos(world: RealWorld, name: str, label: str, z: np.ndarray, frames: np.ndarray | None = None) -> None:
     """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
-    pictures = vae.pictures(z)
+    pictures = world.agent.vae.pictures(z)
     shown = {label: pictures} if frames is None else {label: frames, "V's reconstruction": pictures}
-    save_video(run.videos / name, side_by_side(shown), fps)
+    save_video(world.run.videos / name, side_by_side(shown), world.world.fps)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
+from controller.policy import Controller, load_controller, policy_from
 from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import prepare, thread_count
@@ -49,6 +50,11 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def agent(self) -> Agent:
         """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
+
+    @functools.cached_property
+    def controller(self) -> Controller:
+        """The one that the run has evolved."""
+        return load_controller(self.run.controller, policy_from(self.settings))
 
     def games(self, episodes: int, patience: int = 0) -> Vector:
         """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""

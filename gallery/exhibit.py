@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from controller.agent import Recording
-from controller.policy import load_controller
 from controller.real import RealWorld
 from experiment.config import load_made
 from experiment.hardware import prepare
@@ -28,7 +27,7 @@ class Exhibit:
         prepare(self.settings.hardware)
         self.real = RealWorld(self.settings, run)
         self.world, self.agent = self.real.world, self.real.agent
-        self.controller = load_controller(run.controller, self.agent.policy).mean  # (D,)
+        self.controller = self.real.controller.mean  # (D,)
 
     def live(self, seed: int, steps: int) -> Recording:
         """The episode of that seed in the real world, C acting, or its first steps."""

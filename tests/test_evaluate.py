@@ -195,7 +195,7 @@ def filmed(monkeypatch) -> dict[str, tuple[str, int, bool]]:
     """What videos are asked for from now on: their labels, lengths, and whether they show the real world too."""
     videos = {}
 
-    def film(run, vae, name, label, z, fps, frames=None):
+    def film(world, name, label, z, frames=None):
         assert frames is None or len(frames) == len(z)
         videos[name] = label, len(z), frames is not None
 
