@@ -1,7 +1,4 @@
-"""The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy.
-
-And what the temperature of the dream does to a controller that was evolved there.
-"""
+"""The reported figures of a run: its CMA-ES mean in the real world and in dreams, the random policy, and the sweep."""
 
 import dataclasses
 from typing import Any

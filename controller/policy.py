@@ -112,7 +112,7 @@ class Controller(NamedTuple):
 
 
 def load_controller(path: Path, policy: Policy) -> Controller:
-    """Read controller.h5 (controller.training.save_controller). Raises Problem if it is missing, damaged, or belongs to another policy."""
+    """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
     if not path.exists():
         raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
     with open_hdf5(path, "delete it and run `python -m controller` again", fault="is not a controller") as file:

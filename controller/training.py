@@ -184,7 +184,7 @@ def evolve(
 
 
 def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
-    """Write controller.h5: the CMA-ES mean and the best candidate, with the policy that they belong to."""
+    """Write controller.h5, as load_controller reads it: the CMA-ES mean and the best candidate, with their policy."""
     with written(path, libver="earliest") as (file, _):
         file["mean"], file["best"] = evolution.mean, evolution.best
         file.attrs.update(
