@@ -762,7 +762,7 @@ def test_small_errors_are_told_apart_in_the_table():
     }
     text = table({"horizons": dict.fromkeys(("1", "5", "10", "32", "64", "100"), figures)}, 1)
     lines = [line for line in text.splitlines() if line.split()[-1] not in ("MSE", "58.9)", "SSIM")]
-    assert {len(line) for line in lines} == {78}, "not aligned, or wider than 80 columns"
+    assert {len(line) for line in lines} == {79}, "not aligned, or wider than 80 columns"
     assert ["open", "loop", *["1.23e-05"] * 6] in [line.split() for line in lines]
     shown = [line.split()[-1] for line in lines if line.startswith(("open loop", "copy"))]
     assert shown == ["1.23e-05", "0.0120", "49.09", "19.20", "0.999", "0.500"]
