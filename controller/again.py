@@ -58,7 +58,7 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     if abs(difference) > CHANCE * error:
         raise Problem("this is more than chance explains: the agent, the game or a library is not what it was")
     apart = abs(difference) / (error or 1)
-    print(f"they agree: {apart:.1f} standard errors apart, and up to {CHANCE:g} are put down to chance")
+    print(f"they agree: {apart:.1f} standard errors apart (up to {CHANCE:g} count as chance)")
 
 
 def describe(name: str, record: Record, first: int) -> str:

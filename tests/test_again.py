@@ -28,7 +28,7 @@ def test_both_figures_are_shown_and_nothing_is_written(run, capsys):
     assert stated.startswith("stated:     100.0 ± ") and stated.endswith("in 50 episodes from seed 0")
     assert now.startswith("played now: 101.0 ± 10.3") and now.endswith("in 20 episodes from seed 1000")
     assert difference.startswith("difference: +1.0, with a standard error of 2.")
-    assert verdict == "they agree: 0.4 standard errors apart, and up to 4 are put down to chance"
+    assert verdict == "they agree: 0.4 standard errors apart (up to 4 count as chance)"
     assert run.results.read_bytes() == before
 
 
