@@ -231,7 +231,7 @@ def compiled(tmp_path_factory):
 def fake(monkeypatch, compiled):
     """The real world is a fake one, whose episodes pay most for going right."""
     monkeypatch.setitem(WORLDS, "doom", fake_world())
-    monkeypatch.setattr("rnn.dream.load_dream", lambda settings, run: compiled[0])
+    monkeypatch.setattr("controller.training.load_dream", lambda settings, run: compiled[0])
     monkeypatch.setattr("controller.real.load_agent", lambda settings, run: compiled[1])
 
 
