@@ -12,14 +12,15 @@ from experiment.backend import keras, layers
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Experiment
+from experiment.training import compiled_step
 from extract.collect import collect
 from extract.rollouts import Rollouts
 from rnn.mixture import log_likelihood
 from rnn.model import build_rnn
 from rnn.series import Batch
-from rnn.training import Learner, optimizer
+from rnn.training import Learner
 from vae.encode import BATCHES, encode_ranges
-from vae.training import compiled_vae
+from vae.training import optimized_vae
 
 STEPS = 20
 ENCODED = 20_000
@@ -41,11 +42,12 @@ def measure() -> Iterator[Measurement]:
 def measure_vae(settings: Experiment, rollouts: Rollouts) -> Iterator[Measurement]:
     """Training V on one batch, and encoding all rollouts as `python -m vae.encode` does, with reading them."""
     frames = rollouts.read_range(0, settings.vae.batch)
-    ours, size = compiled_vae(settings.vae), settings.hardware.encode_batch
+    ours, size = optimized_vae(settings.vae), settings.hardware.encode_batch
+    step = compiled_step(ours)
     encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
     read = BATCHES * size
     ranges = [(first, min(first + read, rollouts.frames)) for first in range(0, rollouts.frames, read)]
-    rate = best_rate(lambda: fit(ours, frames))
+    rate = best_rate(lambda: repeat(lambda: float(step(frames)["loss"]), STEPS) * len(frames))
     encoded = best_rate(lambda: sum(len(mu) for mu, _ in encode_ranges(encode, rollouts, ranges, size)))
     with in_float32():
         plain = PlainVAE(settings.vae.z)
@@ -62,9 +64,7 @@ def measure_rnn(settings: Experiment) -> Measurement:
     m = settings.rnn
     batch = random_batch(m.window, m.streams, settings.vae.z)
     learner = Learner(build_rnn(settings), m)
-    learner.compile(optimizer(m), jit_compile=False)
-    learner.optimizer.build(learner.model.trainable_weights)
-    step = tf.function(learner.train_step)
+    step = compiled_step(learner)
     rate = best_rate(lambda: repeat(lambda: float(step(batch)["loss"]), 5) * learner.frames)
     with in_float32():
         plain = PlainMDNRNN(settings.vae.z, m.hidden, m.mixtures)

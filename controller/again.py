@@ -6,12 +6,10 @@ import sys
 import numpy as np
 
 from controller.scores import Record, summary
-from experiment.config import load_made
 from experiment.hardware import import_tensorflow
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
-from experiment.run import Run
+from experiment.run import Run, find_run
 from experiment.schema import SEED
 from experiment.stage import Parser, guard
 
@@ -72,7 +70,7 @@ def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     from controller.real import RealWorld
     from experiment.hardware import prepare
 
-    settings = load_made(run.config, SECTIONS)
+    settings = run.settings(SECTIONS)
     prepare(settings.hardware)
     with RealWorld(settings, run, final=not bulk) as world, Progress("real episodes", len(seeds), "episodes") as bar:
         return world.play(world.controller.mean, seeds, bar.update).returns

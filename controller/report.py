@@ -7,7 +7,6 @@ import numpy as np
 
 from controller.scores import Record, Row, published_curve, published_episodes, published_rows, table
 from envs.worlds import world_of
-from experiment.config import load_made
 from experiment.metrics import read_metrics
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -39,7 +38,7 @@ class Results:
 
     def __init__(self, run: Run, settings: Experiment | None = None):
         self.run, self.title = run, run.title
-        self.settings = settings or load_made(run.config, SECTIONS)
+        self.settings = settings or run.settings(SECTIONS)
         self.world = world_of(self.settings)
         self.solved = {} if self.world.solved is None else {"solved": self.world.solved}
         self.evaluations: dict[str, Any] = run.read_results().get("evaluations", {})

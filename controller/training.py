@@ -17,8 +17,8 @@ from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
 from envs.worlds import world_of
+from experiment.arrays import written
 from experiment.hardware import prepare
-from experiment.hdf5 import written
 from experiment.metrics import Metrics, read_metrics
 from experiment.problem import Problem
 from experiment.progress import Progress

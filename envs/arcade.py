@@ -30,20 +30,11 @@ QT = "CoinRun needs the system's Qt 5: on Debian and Ubuntu, apt install libqt5g
 class Arcade(PooledGames):
     """N games with actions to choose from, and frames of a size that is asked for."""
 
-    names: tuple[str, ...]
-    """Of the actions."""
-    longest: int
-    """The most steps that an episode can have."""
+    names: tuple[str, ...]  # of the actions
+    longest: int  # the most steps that an episode can have
     metadata = {"render_modes": [], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
 
-    def __init__(
-        self,
-        num_envs: int,
-        max_steps: int = 0,
-        size: int = 84,
-        grey: bool = True,
-        **common: Any,
-    ):
+    def __init__(self, num_envs: int, max_steps: int = 0, size: int = 84, grey: bool = True, **common: Any):
         """max_steps: 0 for the most. common: see PooledGames."""
         space, max_steps = gymnasium.spaces.Discrete(len(self.names)), max_steps or self.longest
         super().__init__(num_envs, frame_shape(size, grey), space, max_steps, **common)

@@ -29,20 +29,8 @@ FRAME = (64, 64, 3)
 MAX_STEPS = 1000
 FPS = 50
 ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
-STEP_COST = 0.1
 LAP = 0.95  # the share of the tiles that a lap needs
-TRACK_WORTH = 1000.0
 BLOCK = 8  # screens shrunk at a time
-
-
-def share_visited(rewards: np.ndarray) -> np.ndarray:
-    """The share of the track that an episode's rewards tell of, in [0, 1]: rewards (..., T) to (...) float64.
-
-    Zeros after an episode's end count for nothing. (A tile touched in the very step that leaves the playfield is lost.)
-    """
-    rewards = np.asarray(rewards, np.float64)
-    tiles = np.where(rewards > 0, rewards + STEP_COST, 0.0)
-    return np.minimum(tiles.sum(axis=-1) / TRACK_WORTH, 1.0)
 
 
 def new_shrink(dashboard: bool) -> Shrink:
@@ -209,15 +197,7 @@ CARRACING = World(
     },
     compared=32,
     rates=Rates(
-        episode=1_000,
-        random=1_000,
-        agent_episode=1_000,
-        extract=1_700,
-        blind=2_000,
-        agent=1_400,
-        final=330,
-        alone=150,
-        rnn=(90_000, 62_000, 15_000),
-        dream=(300_000, 147_000, 40_000),
+        episode=1_000, random=1_000, agent_episode=1_000, extract=1_700, blind=2_000, agent=1_400, final=330, alone=150,
+        rnn=(90_000, 62_000, 15_000), dream=(300_000, 147_000, 40_000),
     ),
-)
+)  # fmt: skip

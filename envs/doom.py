@@ -42,15 +42,12 @@ class Game:
         """screen, flashes, start_tic: see experiment.schema.Env."""
         self.options = screen, flashes, start_tic
         width, height = map(int, screen.split("x"))
-        self.rows = height * 5 // 6
-        """Below them is the status bar."""
+        self.rows = height * 5 // 6  # below them is the status bar
         self.screen = np.zeros((height, width, 3), np.uint8)
         """The whole screen as last seen. After the last tic of an episode there is no new one."""
         self.seed = 0
-        self.actions: list[int] = []
-        """The episode's discrete actions so far."""
-        self.dead = self.hit = False
-        """Whether the last tic killed the player; whether it hurt."""
+        self.actions: list[int] = []  # the episode's discrete actions so far
+        self.dead = self.hit = False  # whether the last tic killed the player; whether it hurt
         self.health = 0.0
         self.engine: Engine | None = None
         self.shrink = Shrink((self.rows, width), FRAME[:2])
@@ -58,18 +55,12 @@ class Game:
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed."""
         self.seed, self.actions = seed, []
-        try:
-            self._begin()
-        except DIED as fault:
-            self._recover(fault)
+        self._outliving(self._begin)
 
     def step(self, action: int) -> None:
         """Play one tic with a discrete action."""
         self.actions.append(action)
-        try:
-            self._advance(action)
-        except DIED as fault:
-            self._recover(fault)
+        self._outliving(lambda: self._advance(action))
 
     def view(self, frame: np.ndarray) -> None:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
@@ -81,40 +72,37 @@ class Game:
             self.engine.close()
             self.engine = None
 
-    def _recover(self, fault: Exception) -> None:
-        """Start another process for one that has died, and play the episode again up to here."""
-        for _ in range(ATTEMPTS - 1):
-            self.close()
+    def _outliving(self, act: Callable[[], None]) -> None:
+        """Do something with the game's process; if it has died, start another and play the episode again up to here."""
+        for _ in range(ATTEMPTS):
             try:
-                self._begin()
-                for action in self.actions:
-                    self._advance(action)
-                return
+                return act()
             except DIED as error:
-                fault = error
-        self.close()
+                fault, act = error, self._replay
+                self.close()
         raise Problem(
             f"the game's process ended {ATTEMPTS} times in a row ({fault}): is the machine out of memory?"
         ) from fault
 
+    def _replay(self) -> None:
+        self._begin()
+        for action in self.actions:
+            self._advance(action)
+
     def _begin(self) -> None:
-        if self.engine is None:
-            self.engine = Engine(new_game(*self.options))
+        self.engine = self.engine or Engine(new_game(*self.options))
         self.engine.game.set_seed(self.seed)  # without it an episode would depend on those before it
         self.engine.game.new_episode()
         self.health = np.inf
-        self._look()
+        self._look(self.engine.game.get_state())
 
     def _advance(self, action: int) -> None:
         assert self.engine is not None
         self.engine.game.make_action(BUTTONS[action])
-        self._look()
+        self._look(self.engine.game.get_state())
 
-    def _look(self) -> None:
-        assert self.engine is not None
-        state = self.engine.game.get_state()
-        self.dead = state is None
-        health = 0.0
+    def _look(self, state: vizdoom.GameState | None) -> None:
+        self.dead, health = state is None, 0.0
         if state is not None:
             assert state.game_variables is not None
             health, self.screen = float(state.game_variables[0]), state.screen_buffer  # the scenario's only variable
@@ -233,9 +221,8 @@ class DoomVector(SideBySide):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the games' processes."""
-        self._pool.shutdown(
-            cancel_futures=True
-        )  # first: a game that is closed while a thread plays it crashes the program
+        # First: a game that is closed while a thread plays it crashes the program.
+        self._pool.shutdown(cancel_futures=True)
         for game in self.games:
             game.close()
 
@@ -275,15 +262,7 @@ DOOM = World(
     shows_detail=burning,
     fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
     rates=Rates(
-        episode=330,
-        random=210,
-        agent_episode=850,
-        extract=7_900,
-        blind=3_000,
-        agent=2_700,
-        final=(2_700, 1_700, 860),
-        alone=(350, 250, 127),
-        rnn=(36_000, 24_763, 5_000),
-        dream=(160_000, 78_528, 21_000),
+        episode=330, random=210, agent_episode=850, extract=7_900, blind=3_000, agent=2_700,
+        final=(2_700, 1_700, 860), alone=(350, 250, 127), rnn=(36_000, 24_763, 5_000), dream=(160_000, 78_528, 21_000),
     ),
-)
+)  # fmt: skip

@@ -27,12 +27,10 @@ from experiment.problem import UsageProblem
 from experiment.schema import LONGEST, Env
 
 FRAME = (64, 64, 3)
-PICTURE = 32
-"""An observation with fewer pixels a side is not taken for a picture unless that is asked for."""
+PICTURE = 32  # an observation with fewer pixels a side is not taken for a picture unless that is asked for
 TRIED, UNKNOWN = 0.2, 200
 """Seconds in which the steps of an unknown world are counted, for estimates; steps that its episodes are taken to last."""
-KEYS = 10
-"""Actions that a player has keys for, the digits."""
+KEYS = 10  # actions that a player has keys for, the digits
 
 
 class Game:
@@ -50,7 +48,8 @@ class Game:
             self.see(self.env.reset(seed=0)[0])
         except Exception as fault:  # whatever a stranger's code raises
             self.env.close()
-            raise no_pixels(self.name, fault) from fault
+            unseen = f"{self.name} shows no pixels that V could learn from ({told(fault)}); see env.view"
+            raise UsageProblem(unseen) from fault
         top, bottom, left, right = crop
         height, width = self.screen.shape[:2]
         if min(height - top - bottom, width - left - right) < 1:
@@ -107,11 +106,6 @@ def opened(id: str, kwargs: dict[str, Any], view: str) -> gymnasium.Env[Any, Any
 def told(fault: Exception) -> str:
     """What went wrong, with what kind of mistake it is."""
     return f"{type(fault).__name__}: {' '.join(str(fault).split())}"
-
-
-def no_pixels(name: str, fault: Exception) -> UsageProblem:
-    """What is said of an environment that V cannot see."""
-    return UsageProblem(f"{name} shows no pixels that V could learn from ({told(fault)}); see env.view")
 
 
 def shows_pixels(space: gymnasium.Space[Any]) -> bool:

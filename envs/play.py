@@ -36,8 +36,7 @@ class Played(NamedTuple):
 
     returns: np.ndarray
     lengths: np.ndarray
-    first_hits: np.ndarray
-    """The length where there was none."""
+    first_hits: np.ndarray  # the length where there was none
 
 
 def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:
@@ -77,11 +76,7 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
 
 
 def play(
-    world: World,
-    vector: Vector,
-    player: Player,
-    seeds: Sequence[int],
-    progress: Callable[[int], Any] | None = None,
+    world: World, vector: Vector, player: Player, seeds: Sequence[int], progress: Callable[[int], Any] | None = None
 ) -> Played:
     """Play one episode per seed. progress: called with the number of episodes that just ended.
 

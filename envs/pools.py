@@ -13,8 +13,7 @@ from envs.sidebyside import SideBySide, pixels
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's mallopt."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT, LARGE = 2**29, 2**25
 """Bytes: of freed memory that stays with the process, and from which on an array is given back at once."""
 
@@ -24,21 +23,16 @@ class Pool:
     """An EnvPool, whose environments cannot be given other seeds: it serves until all of its games begin anew."""
 
     envs: Any
-    games: np.ndarray
-    """The game that each of its environments plays."""
-    ours: np.ndarray
-    """Which of them, bool, it still plays."""
-    running: np.ndarray
-    """The numbers of its environments whose games are not over."""
+    games: np.ndarray  # the game that each of its environments plays
+    ours: np.ndarray  # which of them, bool, it still plays
+    running: np.ndarray  # the numbers of its environments whose games are not over
 
 
 class PooledGames(SideBySide):
     """N games in EnvPool, stepped by several threads. Games that begin together are stepped with the least overhead."""
 
-    title: str
-    """What it is called in messages."""
-    task: str
-    """What EnvPool calls it."""
+    title: str  # what it is called in messages
+    task: str  # what EnvPool calls it
 
     def __init__(
         self,

@@ -13,8 +13,7 @@ from gymnasium.vector.utils import batch_space
 from envs.checks import MadeAgain, check_actions, check_process, each_seed
 from experiment.problem import Problem
 
-SEEDS = 2**31
-"""Those that are drawn are below this."""
+SEEDS = 2**31  # those that are drawn are below this
 
 
 def pixels(*shape: int) -> gymnasium.spaces.Box:
@@ -30,8 +29,7 @@ class SideBySide(MadeAgain, gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, n
     whatever its action, with reward 0, until it is reset: `reset(seed=..., options={"reset_mask": finished})`.
     """
 
-    seeds = SEEDS
-    """Larger seeds are folded into those below this. EnvPool's are int32."""
+    seeds = SEEDS  # larger seeds are folded into those below this. EnvPool's are int32
     reset_options: tuple[str, ...] = ("reset_mask",)
 
     def __init__(
@@ -63,10 +61,8 @@ class SideBySide(MadeAgain, gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, n
         self.ended, self.cut = np.zeros((2, num_envs), bool)
         """What the last step brought, `cut` where the game itself was short of time; all are new with every step, and
         subclasses write into them."""
-        self.live = np.zeros(num_envs, bool)
-        """Games that have begun and are not over."""
-        self.steps = np.zeros(num_envs, np.int64)
-        """Of each game's episode before this step."""
+        self.live = np.zeros(num_envs, bool)  # games that have begun and are not over
+        self.steps = np.zeros(num_envs, np.int64)  # of each game's episode before this step
         self._seeds, self._unrewarded = np.zeros((2, num_envs), np.int64)
         self._terminated, self._truncated = np.zeros((2, num_envs), bool)
         self._chains = [np_random()[0] for _ in range(num_envs)]
@@ -151,8 +147,7 @@ class SideBySide(MadeAgain, gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, n
 class Alone(MadeAgain, gymnasium.Env[np.ndarray, Any]):
     """One game as a Gymnasium environment: the same episodes as side by side. Its options are those of `kind`."""
 
-    kind: type[Any]
-    """Which `SideBySide`."""
+    kind: type[Any]  # which `SideBySide`
 
     def __init__(self, *arguments: Any, **options: Any):
         self.vector = self.kind(1, *arguments, autoreset_mode=AutoresetMode.DISABLED, **options)

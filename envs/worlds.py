@@ -32,13 +32,10 @@ def nothing(frames: np.ndarray) -> np.ndarray:
 class Rates:
     """How long episodes are, and what the reference machines do a second; 0 where nobody asks."""
 
-    episode: int
-    """Steps of a recorded episode."""
+    episode: int  # steps of a recorded episode
     extract: float  # steps recorded
-    random: int = 0
-    """Steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet."""
-    agent_episode: int = 0
-    """Steps of an episode of a trained controller."""
+    random: int = 0  # steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet
+    agent_episode: int = 0  # steps of an episode of a trained controller
     blind: float = 0  # steps of the fixed policies, in the same games
     agent: float = 0  # steps, in the world that C is trained and tried in
     final: float | Measured = 0  # steps, in the one that is reported
@@ -53,34 +50,23 @@ class Rates:
 class World:
     """One real world, in code and in words."""
 
-    environment: str
-    """Which it is, for the record."""
-    package: str
-    """What it comes with; its version is recorded too."""
+    environment: str  # which it is, for the record
+    package: str  # what it comes with; its version is recorded too
     vector: Callable[..., Vector]
     """vector(games, max_steps=, patience=, autoreset_mode=, and `options`): as fast as they can be had; see
     envs.sidebyside."""
-    options: tuple[str, ...]
-    """The settings in `env` that are the games' own."""
-    longest: int
-    """The most steps that an episode can have."""
-    actions: int
-    """A, the numbers in C's output. Raw actions are (N,) where it is 1, else (N, A)."""
+    options: tuple[str, ...]  # the settings in `env` that are the games' own
+    longest: int  # the most steps that an episode can have
+    actions: int  # A, the numbers in C's output. Raw actions are (N,) where it is 1, else (N, A)
     execute: Callable[..., Any]
     """execute(raw, xp=numpy): the action that is executed, of the same shape; see envs.actions."""
-    action_space: gymnasium.Space[Any]
-    """Of one environment."""
-    fps: int
-    """Steps a second in real time."""
-    score: str
-    """What a return is called, with its unit."""
-    solved: float | None
-    """The mean return over 100 episodes that counts as solved, if any does."""
+    action_space: gymnasium.Space[Any]  # of one environment
+    fps: int  # steps a second in real time
+    score: str  # what a return is called, with its unit
+    solved: float | None  # the mean return over 100 episodes that counts as solved, if any does
     rates: Rates
-    recorded: int
-    """Games that one worker of extraction steps side by side."""
-    recorded_on: int = 1
-    """Cores that such a worker keeps busy: its simulator's threads, or itself."""
+    recorded: int  # games that one worker of extraction steps side by side
+    recorded_on: int = 1  # cores that such a worker keeps busy: its simulator's threads, or itself
     processes: bool = False
     """Whether to spread the final games over processes, since one does not keep all cores busy; and a thousand or more
     of the others, since EnvPool does not give back all memory of a game (26 KB) until its process ends."""
@@ -91,35 +77,26 @@ class World:
     where that is faster."""
     frame: Callable[[Env], tuple[int, int, int]] = lambda env: (64, 64, 3)
     """The shape of an observation: height, width, channels; 64, 64, 3 where V, M and C learn."""
-    to_env: Callable[[Any], Any] = np.asarray
-    """Executed actions as the environments take them."""
-    from_env: Callable[[Any], Any] = np.asarray
-    """The other way."""
-    unexecute: Callable[[Any], Any] = np.asarray
-    """A raw action that is executed as this executed one."""
+    to_env: Callable[[Any], Any] = np.asarray  # executed actions as the environments take them
+    from_env: Callable[[Any], Any] = np.asarray  # the other way
+    unexecute: Callable[[Any], Any] = np.asarray  # a raw action that is executed as this executed one
     action_names: tuple[str, ...] = ()
     """What the environments' actions are called, in their order; of a Box, its numbers. Where there are `choices`, an
     action is called by all the controls that a player holds for it ("left jump")."""
-    rest: float = 0.0
-    """The executed action, or each number of it, of a player who touches nothing."""
+    rest: float = 0.0  # the executed action, or each number of it, of a player who touches nothing
     choices: int = 0
     """How many actions there are, where an environment takes the number of one; 0 where it takes a quantity."""
-    step: str = "step"
-    """What a step is called."""
-    digits: int = 0
-    """Decimals of a return that matter."""
+    step: str = "step"  # what a step is called
+    digits: int = 0  # decimals of a return that matter
     random: tuple[float, float] | None = None
     """The paper's random policy, a random action every step: mean and standard deviation."""
-    published_in: str = "real"
-    """Where the published generations were tried: 'dream' or 'real'."""
-    detail: str = "details"
-    """What is small in the picture, and matters."""
+    published_in: str = "real"  # where the published generations were tried: 'dream' or 'real'
+    detail: str = "details"  # what is small in the picture, and matters
     shows_detail: Callable[[np.ndarray], np.ndarray] = nothing
     """Which pixels are part of it: frames (..., h, w, 3) uint8 to (..., h, w) bool."""
     fixed: dict[str, list[float]] = field(default_factory=dict)
     """Raw actions to compare dream and world by, each held for a whole episode."""
-    compared: int = 100
-    """Episodes of each to compare them in."""
+    compared: int = 100  # episodes of each to compare them in
 
     def open(self, env: Env, games: int, patience: int = 0, final: bool = False) -> Vector:
         """That many games with these settings, which wait when they are over; see `controller.patience`.

@@ -20,11 +20,9 @@ from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, load_config
 from experiment.estimate import estimate
 from experiment.hardware import core_count, processor_name
-from experiment.iterations import for_iteration
-from experiment.pretrained import shipped
 from experiment.progress import duration
-from experiment.run import Run
-from experiment.schema import OFFLINE, Experiment
+from experiment.run import Run, shipped
+from experiment.schema import OFFLINE, Experiment, for_iteration
 from experiment.stage import guard, new_parser, run_folder, run_stage
 
 # The stages of V, M and C in their order, and those of the next-frame model; each module has its STAGE and run.

@@ -1,7 +1,7 @@
-"""Arrays in files, HDF5 and npz, read without trust in them: a file may be damaged, or come from somebody else.
+"""Arrays in files, HDF5 and npz, written so that a full disk is one clear error, and read without trust.
 
-Nothing in it is executed, no other file is opened because it says so, and no memory is taken for more than it can hold.
-Whatever is wrong is one Problem that names the file.
+A file may be damaged, or come from somebody else: nothing in it is executed, no other file is opened because it says so,
+and no memory is taken for more than it can hold. Whatever is wrong is one Problem that names the file.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,54 @@ from experiment.problem import Problem
 
 CHUNK_LIMIT = 64 << 20  # bytes of a compressed chunk, unpacked: what is read at once
 CHUNK_ENTRY = 8  # bytes that HDF5 needs at least to say where a chunk is
+
+
+class Disk(io.FileIO):
+    """A file that remembers its first failure to write and from then on only pretends.
+
+    HDF5 itself answers one with a torrent of messages when its objects are let go, and sometimes with a crash at exit.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while len(left) and self.failure is None:
+            left = left[self._noting(io.FileIO.write, left) or 0 :]
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length."""
+        self._noting(io.FileIO.truncate, size)
+        return size or 0
+
+    def _noting(self, act: Callable[..., Any], value: Any) -> Any:
+        try:
+            return act(self, value)
+        except OSError as error:
+            self.failure = self.failure or error
+            return None
+
+    def check(self) -> None:
+        """Raise the failure, if there was one."""
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextlib.contextmanager
+def written(path: Path, libver: str = "latest", **options: Any) -> Iterator[tuple[h5py.File, Disk]]:
+    """A new HDF5 file, which appears under its name when the block ends well, and the disk below it.
+
+    `disk.check()` raises what went wrong so far; the end of the block does so too. libver: "earliest" for files whose bytes
+    do not depend on when they were written. options: those of h5py.File.
+    Raises Problem when the disk is full.
+    """
+    with atomic(path) as temporary, Disk(temporary, "r+") as disk:
+        with h5py.File(disk, "w", libver=libver, **options) as file:
+            yield file, disk
+        disk.check()
 
 
 @contextlib.contextmanager

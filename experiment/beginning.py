@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from experiment.arrays import open_hdf5
-from experiment.config import flatten, load_made
+from experiment.config import flatten
 from experiment.files import checksum
-from experiment.pretrained import find_run, is_shipped
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run
+from experiment.run import Run, find_run, is_shipped
 from experiment.schema import OFFLINE, Experiment
 
 SIZES = {
@@ -70,7 +69,7 @@ def tell_of_random_weights(why: str) -> None:
 def other_size(settings: Experiment, found: Run) -> tuple[str, Any, Any] | None:
     """The first setting in which a run is of another world or size, and its value there and here; None if there is none."""
     wanted = {key: value for key, value, _ in flatten(settings)}
-    made = {key: value for key, value, _ in flatten(load_made(found.config, ()))}
+    made = {key: value for key, value, _ in flatten(found.settings(()))}
     sizes = {"env.name", *itertools.chain(*(SIZES[stage] for stage in trained(settings)))}
     keys = (key for key in wanted if key in sizes or key.split(".")[0] in sizes)
     return next(((key, made[key], wanted[key]) for key in keys if made[key] != wanted[key]), None)

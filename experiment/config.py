@@ -18,9 +18,8 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from experiment.files import SHIPPED, regular
-from experiment.iterations import for_iteration
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import OFFLINE, Experiment, limits_text, within
+from experiment.schema import OFFLINE, Experiment, for_iteration, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -65,14 +64,6 @@ def load_config(
     settings = build(values)
     check(settings)
     return settings
-
-
-def load_made(path: Path | str, sections: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
-    """The settings that a run folder was made with, from its config.yaml, perhaps by an earlier version.
-
-    What this version does not know is left out, except in `sections`, where it would matter.
-    """
-    return load_config(path, None, overrides, sections)
 
 
 def to_yaml(settings: Experiment) -> str:

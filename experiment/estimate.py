@@ -12,8 +12,7 @@ import numpy as np
 
 from envs.worlds import world_of
 from experiment.hardware import core_count, processor_name
-from experiment.iterations import for_iteration
-from experiment.schema import OFFLINE, Experiment
+from experiment.schema import OFFLINE, Experiment, for_iteration
 from extract.policies import describe_policy
 
 REFERENCE_CORES = 2

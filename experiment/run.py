@@ -1,4 +1,7 @@
-"""The run folder: where everything of one run lies, and which settings each stage was made with."""
+"""The run folder: where everything of one run lies, and which settings each stage was made with.
+
+What is shipped, in pretrained/, are run folders small enough to be kept with the code, and found by name.
+"""
 
 import dataclasses
 import fcntl
@@ -13,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment.config import flatten, load_made, to_yaml
+from experiment.config import flatten, load_config, to_yaml
 from experiment.files import (
     JSON_REMEDY,
     LOCK,
@@ -27,7 +30,7 @@ from experiment.files import (
     write_json,
 )
 from experiment.problem import Problem, UsageProblem
-from experiment.schema import Experiment, is_extendable
+from experiment.schema import EXTENDABLE, Experiment
 
 ITERATIONS = "iterations"
 PRETRAINED = SHIPPED / "pretrained"  # run folders of agents that are shipped, by name
@@ -73,7 +76,7 @@ class Run:
 
     @property
     def iteration(self) -> int:
-        """Which iteration this is of (see experiment.iterations): 1 unless the folder lies in another's `iterations`.
+        """Which iteration this is of (see experiment.schema): 1 unless the folder lies in another's `iterations`.
 
         Raises UsageProblem for a number that no iteration there has.
         """
@@ -111,6 +114,13 @@ class Run:
             last = self.at(number)
         return last
 
+    def settings(self, strict: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
+        """What this run was made with, perhaps by an earlier version.
+
+        What this version does not know is left out, except in the sections `strict`, where it would matter.
+        """
+        return load_config(self.config, None, overrides, strict)
+
     @property
     def all_rollouts(self) -> list[Path]:
         """The folders of everything recorded up to this iteration."""
@@ -146,11 +156,11 @@ class Run:
     def write_config(self, settings: Experiment, sections: Sequence[str]) -> None:
         """Write config.yaml: these sections as they are in the settings, and the others as they were, if it was there.
 
-        settings: those of the whole experiment, before experiment.iterations.for_iteration.
+        settings: those of the whole experiment, before experiment.schema.for_iteration.
         """
         if self.config.exists():
             given = {name: getattr(settings, name) for name in (*sections, *ALWAYS_WRITTEN)}
-            settings = dataclasses.replace(load_made(self.config, ()), **given)
+            settings = dataclasses.replace(self.settings(()), **given)
         with atomic(self.config) as temporary:
             temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
 
@@ -187,7 +197,8 @@ class Run:
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        wanted = {key: value for key, value, _ in flatten(settings) if key in recorded and not is_extendable(key)}
+        fixed = {key for key in recorded if not {key, key.split(".")[0]} & {*EXTENDABLE}}
+        wanted = {key: value for key, value, _ in flatten(settings) if key in fixed}
         if key := difference(recorded, wanted, unsaid={}):
             asked = "nothing" if wanted[key] == "" else wanted[key]
             raise Problem(
@@ -268,3 +279,25 @@ def warn_of_no_lock(folder: Path, reason: str) -> None:
     print(
         f"warning: {folder} cannot be locked ({reason}): do not let two processes work in it at once", file=sys.stderr
     )
+
+
+def shipped(name: str) -> Run | None:
+    """What is shipped under a name, if there is such a thing."""
+    run = Run(PRETRAINED / name)
+    return run if run.path.parent == PRETRAINED and run.config.exists() else None  # not PRETRAINED / "/runs/doom"
+
+
+def is_shipped(run: Run) -> bool:
+    """Whether a run folder is one of those."""
+    return run.path.resolve().is_relative_to(PRETRAINED.resolve())
+
+
+def find_run(name: Path | str) -> Run:
+    """What is shipped under a name, or the run folder there; see Run.latest. Raises UsageProblem if there is none."""
+    run = shipped(str(name)) or Run(name)
+    if not run.config.exists():
+        names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
+        raise UsageProblem(
+            f"{name} is neither shipped ({', '.join(names) or 'nothing is'}) nor a run folder such as runs/doom"
+        )
+    return run.latest()

@@ -4,7 +4,7 @@ A YAML file in `configs/` gives an experiment its values and presets; `experimen
 The text of each setting is what `--help` prints.
 """
 
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, replace
 from math import inf, isfinite
 from typing import Any, Literal
 
@@ -22,13 +22,13 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+# The most that settings of these kinds can be.
 SEED = 2**32 - 1  # what libraries draw seeds from
 STEPS = 1_000_000_000
 BATCH = 16_384
 LONGEST = 27_000  # steps of an episode, in the world with the longest
 WEIGHT = 1_000_000
 TEMPERATURE = 100
-"""The most that settings of these kinds can be."""
 OFFLINE = ("breakout", "coinrun")  # the worlds of the next-frame model, in which neither V, M nor C learns
 EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
               "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip
@@ -258,8 +258,8 @@ class Train:
     motion_threshold: float = setting(0.05, "a pixel moves if it changes by more than this from the last frame", 0, 1)
     unroll: int = setting(1, "n, steps that it is trained on its own predictions; 1 sees recorded frames only", 1, 1000)
     unroll_from: float = setting(0.5, "share of the steps after which it is unrolled; before, n is 1", 0, below=1)
-    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before, or since what "
-        "came after that: a validation, or the beginning of unrolling", 1, STEPS)
+    log_every: int = setting(50, "steps between rows of metrics.csv, each the mean since the one before; there is one at "
+        "every checkpoint too", 1, STEPS)
     val_every_steps: int = setting(2000, "steps between validations on held-out episodes, each with a checkpoint and "
         "pictures", 1, STEPS)
     val_windows: int = setting(512, "held-out windows that the figures are measured on", 1, 100_000)
@@ -346,11 +346,6 @@ class Experiment:
 # fmt: on
 
 
-def is_extendable(key: str) -> bool:
-    """Whether a setting, by its dotted key, is one of those."""
-    return key in EXTENDABLE or key.split(".")[0] in EXTENDABLE
-
-
 def limits_text(entry: "Field[Any]") -> str:
     """The limits of a setting in words, such as 'from 1 to 100' or 'above 0 and below 1'."""
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
@@ -364,3 +359,28 @@ def within(value: float, entry: "Field[Any]") -> bool:
     """Whether a number is within the limits of a setting."""
     limits = entry.metadata
     return bool(limits["least"] <= value <= limits["most"] and limits["above"] < value < limits["below"])
+
+
+def for_iteration(settings: Experiment, number: int) -> Experiment:
+    """The settings of iteration `number`, from 1 on, of the paper's procedure (section 5): its data is the last C's play.
+
+    The first iteration lies in the run folder itself, number n in RUN/iterations/n: a run folder like any other, whose
+    V, M and C begin where those of the one before ended, and whose V and M learn from the rollouts of all up to it.
+    From the second on `repeat` is used where it says something. C is evolved in the real world in the last iteration
+    only, unless it is never evolved in the dream.
+    """
+    controller = settings.controller
+    if number < settings.iterations and controller.generations:
+        controller = replace(controller, real_generations=0)
+    if number == 1:
+        return replace(settings, controller=controller)
+    again, extract, vae, rnn = settings.repeat, settings.extract, settings.vae, settings.rnn
+    extract = replace(
+        extract, policy="agent", episodes=again.episodes, max_steps=again.max_steps, steps=0, noise=again.noise,
+        seed=extract.seed + number - 1,
+    )  # fmt: skip
+    vae = replace(vae, steps=again.vae_steps, learning_rate=vae.learning_rate * again.rate)
+    rnn = replace(rnn, steps=again.rnn_steps, learning_rate=rnn.learning_rate * again.rate)
+    generations = again.generations if controller.generations else 0
+    controller = replace(controller, generations=generations, seed=controller.seed + number - 1)
+    return replace(settings, extract=extract, vae=vae, rnn=rnn, controller=controller)

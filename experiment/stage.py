@@ -17,11 +17,10 @@ from experiment.beginning import settle
 from experiment.config import DEFAULT_PRESET, flatten, load_config, written
 from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow, use_threads
-from experiment.iterations import for_iteration
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import duration
 from experiment.run import ITERATIONS, Run
-from experiment.schema import OFFLINE, Env, Experiment, limits_text
+from experiment.schema import OFFLINE, Env, Experiment, for_iteration, limits_text
 from experiment.surroundings import drop_variables, own_streams
 
 SETTING_COLUMN, HELP_WIDTH = 40, 120

@@ -1,9 +1,8 @@
 """What was recorded for a run: in words, and checked against what its settings say of game, frames and actions."""
 
 import zlib
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from extract.policies import describe_policy
 from extract.rollouts import FORMAT, PATTERN, Rollouts
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """What data is of, and a model for: its game, frames and actions."""
 
     game: str
@@ -42,7 +40,7 @@ def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
         about, (height, width, channels) = shard.attributes, shard.frame_shape
         game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
         found = Signature(game, height, width, channels, actions)
-        for key, value in asdict(found).items():
+        for key, value in found._asdict().items():
             if value != (right := getattr(wanted, key)):
                 raise Problem(
                     f"{shard.path} was recorded with {key}={value}, but the settings say {right}: "
@@ -92,23 +90,20 @@ def manifest(folder: Path) -> str:
     meant = "see envs/actions.py"
     if "actions" in about:
         meant = f"of which equal parts stand for the actions 0 to {about['actions'] - 1}"
-    return "\n".join(
-        [
-            f"game: {about.get('env.name', 'unknown')}",
-            f"environment: {about.get('environment', 'unknown')}",
-            f"steps: {rollouts.frames:,}",
-            f"episodes: {rollouts.episodes:,}, of {rollouts.lengths.min():,} to {rollouts.lengths.max():,} steps",
-            f"returns: {returns.mean():.2f} ± {returns.std():.2f} in {len(returns):,} episodes played",
-            f"frames: uint8 (step, {height}, {width}, {channels}): height, width, {'grey' if channels == 1 else 'RGB'}",
-            f"actions: float32 in [-1, 1], {meant}",
-            f"policy: {describe_policy(Extract(**policy)) if 'policy' in policy else 'unknown'}",
-            f"seeds: {seeds.min()} to {seeds.max()}, drawn with extract.seed={about.get('extract.seed', 'unknown')}",
-            f"format: {FORMAT}, version {about['version']}",
-            "shards:",
-            *(
-                f"  {shard.path.name}: {shard.lengths.sum():,} steps in {len(shard.lengths):,} episodes, "
-                f"{shard.path.stat().st_size / 1e6:.1f} MB"
-                for shard in rollouts.shards
-            ),
-        ]
-    )
+    lines = [
+        f"game: {about.get('env.name', 'unknown')}",
+        f"environment: {about.get('environment', 'unknown')}",
+        f"steps: {rollouts.frames:,}",
+        f"episodes: {rollouts.episodes:,}, of {rollouts.lengths.min():,} to {rollouts.lengths.max():,} steps",
+        f"returns: {returns.mean():.2f} ± {returns.std():.2f} in {len(returns):,} episodes played",
+        f"frames: uint8 (step, {height}, {width}, {channels}): height, width, {'grey' if channels == 1 else 'RGB'}",
+        f"actions: float32 in [-1, 1], {meant}",
+        f"policy: {describe_policy(Extract(**policy)) if 'policy' in policy else 'unknown'}",
+        f"seeds: {seeds.min()} to {seeds.max()}, drawn with extract.seed={about.get('extract.seed', 'unknown')}",
+        f"format: {FORMAT}, version {about['version']}",
+        "shards:",
+    ]
+    for path, lengths, *_ in rollouts.shards:
+        size = path.stat().st_size / 1e6
+        lines.append(f"  {path.name}: {lengths.sum():,} steps in {len(lengths):,} episodes, {size:.1f} MB")
+    return "\n".join(lines)

@@ -16,18 +16,19 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import hdf5plugin
 import numpy as np
 
-from experiment.arrays import open_hdf5
-from experiment.hdf5 import Disk, written
+from experiment.arrays import Disk, open_hdf5, written
 from experiment.problem import Problem
-from extract.ahead import read_ahead
 
 FORMAT = "world-models rollouts"
 VERSION = 1
@@ -37,6 +38,7 @@ POOL = 8192  # frames that shuffled reading holds and draws its batches from (10
 AHEAD = 2048  # frames of finished batches waiting for the consumer
 FRAME_LIMIT = 1 << 20  # bytes in a frame, many times more than those of any world here
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
+Item = TypeVar("Item")
 
 
 class Episode(NamedTuple):
@@ -144,13 +146,6 @@ class ShardWriter:
         returns = self.played_returns or np.add.reduceat(self.file["rewards"][:], self.starts)
         self.file["played_returns"] = np.asarray(returns, np.float64)
         self.file.attrs.update({**attributes, "format": FORMAT, "version": VERSION})
-
-
-def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str, Any]) -> None:
-    """Write whole episodes into one shard, atomically; holds one episode in memory at a time."""
-    with new_shard(path, attributes) as shard:
-        for episode in episodes:
-            shard.append(episode)
 
 
 class Shard(NamedTuple):
@@ -347,3 +342,27 @@ class Rollouts:
         for first in range(0, len(order), pool):
             rng.shuffle(order[first : first + pool])
         return order
+
+
+def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
+    """Yield the same items in the same order, up to `depth` of them prepared beforehand in one thread.
+
+    An error in the thread is raised here, in the place of the item that it prevented. When this iterator
+    ends, is closed or is no longer referred to, so does the thread, at most one item later.
+    """
+    end: Any = object()
+    with contextlib.closing(in_threads(itertools.repeat(partial(next, items, end)), depth)) as ahead:
+        yield from itertools.takewhile(lambda item: item is not end, ahead)
+
+
+def in_threads(calls: Iterator[Callable[[], Item]], depth: int, threads: int = 1) -> Generator[Item, None, None]:
+    """What calls return, in their order, up to `depth` of them made beforehand; see read_ahead."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        pending = deque(map(pool.submit, itertools.islice(calls, depth)))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(map(pool.submit, itertools.islice(calls, 1)))
+                yield result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

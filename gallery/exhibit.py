@@ -6,7 +6,6 @@ import numpy as np
 
 from controller.agent import Recording
 from controller.real import RealWorld
-from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
@@ -23,7 +22,7 @@ class Exhibit:
 
     def __init__(self, run: Run):
         self.run = run
-        self.settings = load_made(run.config, SECTIONS)
+        self.settings = run.settings(SECTIONS)
         prepare(self.settings.hardware)
         self.real = RealWorld(self.settings, run)
         self.world, self.agent = self.real.world, self.real.agent

@@ -13,15 +13,13 @@ import hdf5plugin
 import numpy as np
 
 from controller.report import history
-from experiment.arrays import open_hdf5
-from experiment.config import load_made, to_yaml
+from experiment.arrays import open_hdf5, written
+from experiment.config import to_yaml
 from experiment.files import atomic, write_json
 from experiment.hardware import import_tensorflow, prepare
-from experiment.hdf5 import written
 from experiment.metrics import write_metrics
-from experiment.pretrained import find_run
 from experiment.problem import Problem
-from experiment.run import CONFIG_HEADER, PRETRAINED, Run
+from experiment.run import CONFIG_HEADER, PRETRAINED, Run, find_run
 from experiment.schema import Experiment, Openloop
 from experiment.stage import Parser, guard
 from extract.recorded import actions_of, open_rollouts
@@ -58,7 +56,7 @@ def main() -> None:
 def export(run: Run, folder: Path) -> None:
     """Write `folder`. Raises Problem if the run is not finished, or its next-frame model was not measured."""
     trained, shipped, results = trained_stages(run), Run(folder), run.read_results()
-    settings = load_made(run.config, SECTIONS)
+    settings = run.settings(SECTIONS)
     if "nextframe" in trained:
         settings = as_measured(settings, run)
         rollouts, _, windows = open_recorded(settings, run)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiment.pretrained import find_run, shipped
 from experiment.problem import Problem, UsageProblem
-from experiment.run import PRETRAINED, Run
+from experiment.run import PRETRAINED, Run, find_run, shipped
 
 PROJECT = PRETRAINED.parent
 

@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+import viz.frames
 from envs.worlds import world_of
 from experiment.arrays import load_weights, open_hdf5
 from experiment.backend import keras, ops, save_weights
@@ -16,6 +18,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Train
 from extract.recorded import signature_from
 from nextframe.networks import ARCHITECTURES
+from nextframe.windows import Clips
 from vae.model import to_unit
 
 Tensor = Any
@@ -40,7 +43,6 @@ class NextFrame(keras.Model):
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
         self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
-        self.mse = keras.metrics.Mean(name="mse")
         self.step = tf.function(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
         self.built = True
 
@@ -66,11 +68,6 @@ class NextFrame(keras.Model):
         """
         return self.unroll(self.step, frames, actions)
 
-    def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Training: from windows of K + n frames and their actions, n predictions, unclipped: what is beyond [0, 1] has a gradient back."""
-        frames, actions = inputs
-        return self.unroll(self.unclipped, frames[:, : self.context], actions)
-
     def unroll(self, predict: Callable[[Tensor, Tensor], Tensor], frames: Tensor, actions: Tensor) -> Tensor:
         """What `predict` makes of frames and actions, and then of its own predictions, clipped."""
         window, predicted = to_unit(frames), []
@@ -79,12 +76,17 @@ class NextFrame(keras.Model):
             window = ops.concatenate([window[:, 1:], ops.clip(predicted[-1], 0.0, 1.0)[:, None]], axis=1)
         return ops.stack(predicted, axis=1)
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
-        """The mean over windows, predicted steps and pixels of the error, weighted where pixels move."""
-        frames = to_unit(x[0])
+    def losses(self, clips: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Of windows of K + n frames and their actions: the means over windows, steps and pixels of loss and squared error.
+
+        The n predictions are unclipped: what is beyond [0, 1] has a gradient back.
+        """
+        frames, actions = clips
+        predicted = self.unroll(self.unclipped, frames[:, : self.context], actions)
+        frames = to_unit(frames)
         truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
-        self.mse.update_state(ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3, 4)))
-        return ops.mean(pixel_loss(truth, y_pred, before, self.settings.train))
+        loss = ops.mean(pixel_loss(truth, predicted, before, self.settings.train))
+        return {"loss": loss, "mse": ops.mean(ops.square(truth - predicted))}
 
 
 def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train) -> Tensor:
@@ -113,7 +115,7 @@ def save(model: NextFrame, path: Path) -> None:
 def describe(model: NextFrame) -> dict[str, Any]:
     """What a file of weights says of its model."""
     options = {f"model.{key}": value for key, value in asdict(model.settings.model).items()}
-    return {**asdict(signature_from(model.settings)), **options}
+    return {**signature_from(model.settings)._asdict(), **options}
 
 
 def load(model: NextFrame, path: Path) -> None:
@@ -139,3 +141,37 @@ def load_nextframe(run: Run, settings: Experiment) -> NextFrame:
     model = NextFrame(settings)
     load(model, run.nextframe_weights)
     return model
+
+
+class NextFrames:
+    """The model as a predictor, see openloop.predictor.Predictor.
+
+    Its prediction is not random, and shows any frame: one draw, no floor. Its memory is what the model sees but for the
+    action that is still to come: K frames and the K - 1 actions between them.
+    """
+
+    draws = 1
+
+    def __init__(self, model: NextFrame):
+        self.model, self.sees = model, model.context
+        self.title = f"Next-frame model ({model.settings.model.name})"
+
+    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Clips:
+        recorded, seen = frames.shape[1], self.model.context
+        if recorded < seen:
+            raise Problem(
+                f"openloop.context={recorded} is too few: the next-frame model sees model.context={seen} frames"
+            )
+        return Clips(viz.frames.to_unit(frames[:, recorded - seen :]), actions[:, recorded - seen :])
+
+    def imagine(self, memory: Clips, actions: np.ndarray) -> tuple[np.ndarray, Clips]:
+        taken = np.concatenate([memory.actions, actions[:, None]], axis=1)
+        predicted = np.asarray(self.model.step(memory.frames, taken))  # (B, h, w, c)
+        return predicted[:, None], self.observe(memory, actions, predicted)
+
+    def observe(self, memory: Clips, actions: np.ndarray, frames: np.ndarray) -> Clips:
+        taken = np.concatenate([memory.actions, actions[:, None]], axis=1)
+        return Clips(np.concatenate([memory.frames[:, 1:], viz.frames.to_unit(frames)[:, None]], axis=1), taken[:, 1:])
+
+    def reconstruct(self, frames: np.ndarray) -> None:
+        return None

@@ -1,4 +1,4 @@
-"""Training the next-frame model: model.fit on shuffled windows of recorded play, and what it leaves behind.
+"""Training the next-frame model on shuffled windows of recorded play, and what it leaves behind.
 
 Start reading at `train`. The steps are divided where validations are due and where training on the model's own
 predictions begins. Batches and learning rate depend on the step alone, so training that was cut short goes on as if it
@@ -7,22 +7,22 @@ had not been: the checkpoint holds weights, optimiser state and step.
 
 import contextlib
 import math
-from pathlib import Path
 from typing import Any
 
 from experiment.beginning import beginning
-from experiment.fitting import Checkpoints, Log, fit
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
+from experiment.training import Training, learning_rate, optimize
 from extract.recorded import open_rollouts
 from nextframe.model import NextFrame, load, load_nextframe, save
-from nextframe.schedule import optimizer
 from nextframe.tracking import tracking
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
+
+EPSILON = 1e-10  # of Adam: gradients of a mean over pixels are small
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
@@ -33,51 +33,47 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """
     precision = prepare(settings.hardware, run)
     options, rollouts = settings.train, open_rollouts(settings, run)
-    model = compiled(NextFrame(settings))
+    model = optimized(NextFrame(settings))
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     windows = {n: Windows(rollouts, train_ids, model.context + n) for n in {1, options.unroll}}
     held_out = HeldOutWindows(rollouts, held_out_ids, settings)
     checkpoint, validated = run.checkpoints / "nextframe.weights.h5", run.metrics / "val_metrics.csv"
-    if can_resume(checkpoint, validated, run):
+    best_is_kept = run.nextframe_weights.exists()
+    if checkpoint.exists() and (best_is_kept or not read_metrics_rows(validated)):
         load(model, checkpoint)
-        if run.nextframe_weights.exists():  # the best so far: if they are damaged, that is to be known now
+        if best_is_kept:  # if it is damaged, that is to be known now
             load(without_optimizer(model), run.nextframe_weights)
     elif (source := beginning(settings, run, "nextframe")) is not None:
         model.set_weights(load_nextframe(source, settings).get_weights())
-    first = step = int(model.optimizer.iterations)
+    first = int(model.optimizer.iterations)
 
-    seconds, traced = 0.0, 0
-    with contextlib.ExitStack() as stack:
-        enter = stack.enter_context
-        track = enter(tracking(settings, run))
-        log = enter(Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", resume_from=first))
-        validation = enter(Metrics(validated, run.tensorboard / "nextframe_heldout", resume_from=first))
+    with (
+        tracking(settings, run) as track,
+        Metrics(run.metrics / "metrics.csv", run.tensorboard / "nextframe", first) as log,
+        Metrics(validated, run.tensorboard / "nextframe_heldout", first) as validation,
+        Progress("next-frame model", options.max_steps, "batches", first) as bar,
+    ):
         best = min((float(row["loss"]) for row in read_metrics_rows(validated)), default=math.inf)
-        bar = enter(Progress("next-frame model", options.max_steps, "batches", done=first))
 
-        def write(step: int, **numbers: float) -> None:
+        def write(step: int, **losses: float) -> None:
+            numbers = {**losses, "learning_rate": float(model.optimizer.learning_rate)}
             log.write(step, **numbers)
             track(step, **numbers)
 
-        for end in stops(options):
-            if step >= end:
+        def progress(losses: dict[str, float]) -> None:
+            bar.update(1, f"loss {losses['loss']:.3g}, MSE {losses['mse']:.3g}")
+
+        training = Training(
+            model, "the next-frame model", "train.learning_rate or train.clip", checkpoint, save, options.checkpoint_every,
+            write, options.log_every, progress,
+        )  # fmt: skip
+        for step in stops(options):
+            if (begun := training.step) >= step:
                 continue
-            steps_ahead, before = phase(options, step)
-            batches = windows[steps_ahead].batches(options.batch, options.seed + before, start_batch=step - before)
-            if steps_ahead != traced:
-                model.train_function = None  # another graph: predicting further ahead is another computation
-                traced = steps_ahead
-            seconds += fit(
-                model,
-                batches,
-                end - step,
-                lambda batch: ((batch.frames, batch.actions),),
-                [
-                    Checkpoints(save, checkpoint, options.checkpoint_every, end, "the next-frame model", "train"),
-                    Log(write, options.log_every, bar, lambda logs: f"loss {logs['loss']:.3g}, MSE {logs['mse']:.3g}"),
-                ],
-            )
-            step = end
+            steps_ahead, before = phase(options, begun)
+            clips = windows[steps_ahead].batches(options.batch, options.seed + before, begun - before)
+            with contextlib.closing(clips):
+                training.until(step, clips)
             if step % options.val_every_steps == 0 or step == options.max_steps:
                 numbers = held_out.evaluate(model)
                 validation.write(step, **numbers)
@@ -97,19 +93,15 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     count = (options.max_steps - first) * options.batch
     kept = min(read_metrics_rows(validated), key=lambda row: float(row["loss"]))
     run.update_results("evaluations", "nextframe", {name: float(value) for name, value in kept.items()})
-    return {"windows": count, "windows_per_second": round(count / max(seconds, 1e-9)), "precision": precision}
+    rate = count / max(sum(training.seconds), 1e-9)
+    return {"windows": count, "windows_per_second": round(rate), "precision": precision}
 
 
-def compiled(model: NextFrame) -> NextFrame:
-    """With its optimiser, ready for fit or for loading a checkpoint."""
-    model.compile(optimizer=optimizer(model.settings.train), jit_compile=False)  # XLA's convolutions are slow on CPUs
-    model.optimizer.build(model.trainable_variables)
+def optimized(model: NextFrame) -> NextFrame:
+    """With its optimiser, ready for training or for loading a checkpoint."""
+    options = model.settings.train
+    optimize(model, learning_rate(options, options.max_steps), epsilon=EPSILON, global_clipnorm=options.clip)
     return model
-
-
-def can_resume(checkpoint: Path, validated: Path, run: Run) -> bool:
-    """Whether there is a checkpoint, and the best weights too if there were validations before it."""
-    return checkpoint.exists() and (run.nextframe_weights.exists() or not read_metrics_rows(validated))
 
 
 def without_optimizer(model: NextFrame) -> NextFrame:

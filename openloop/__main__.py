@@ -5,10 +5,9 @@ import time
 from typing import Any
 
 from experiment.hardware import describe_machine, import_tensorflow
-from experiment.pretrained import is_shipped
 from experiment.problem import Problem
 from experiment.progress import duration
-from experiment.run import Run
+from experiment.run import Run, is_shipped
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, settings_help
 from openloop.predictor import CHANGEABLE, load_predictor, open_run, trained_stages

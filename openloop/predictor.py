@@ -5,10 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from experiment.config import load_made
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run
+from experiment.run import Run, find_run
 from experiment.schema import Experiment
 
 Memory = Any
@@ -60,8 +58,7 @@ def trained_stages(run: Run) -> tuple[str, ...]:
 def load_predictor(settings: Experiment, run: Run) -> Predictor:
     """The predictor of a run. Raises Problem if its weights are missing or damaged."""
     if trained_stages(run) is NEXT_FRAME:
-        from nextframe.model import load_nextframe
-        from nextframe.predictor import NextFrames
+        from nextframe.model import NextFrames, load_nextframe
 
         return NextFrames(load_nextframe(run, settings))
     from openloop.vm import load_vm
@@ -81,7 +78,7 @@ def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]
             raise UsageProblem(
                 f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {path} is already made"
             )
-    return load_made(run.config, (*SECTIONS, *CHANGEABLE), overrides), run
+    return run.settings((*SECTIONS, *CHANGEABLE), overrides), run
 
 
 SECTIONS = ("env", "extract", "data", "vae", "rnn", "model")  # what a predictor and its windows are made with

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiment.pretrained import is_shipped
 from experiment.problem import Problem
-from experiment.run import Run
+from experiment.run import Run, is_shipped
 from experiment.schema import Experiment, Openloop
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Rollouts

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from experiment.hardware import import_tensorflow
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem, one_line
+from experiment.run import find_run
 from experiment.stage import Parser, guard
 from play.hosts import Hosts, is_local
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from controller.policy import load_controller, policy_from
 from envs.worlds import world_of
-from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
@@ -39,7 +38,7 @@ class AgentModels(Models):
     kind = "agent"
 
     def __init__(self, run: Run):
-        self.settings = load_made(run.config, SECTIONS)
+        self.settings = run.settings(SECTIONS)
         prepare(for_one(self.settings.hardware))
         self.world, self.missing = world_of(self.settings), {}
         self.scenes = {"dream": DreamScene, "real": RealScene}

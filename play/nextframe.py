@@ -3,13 +3,11 @@
 import numpy as np
 
 from envs.worlds import world_of
-from experiment.config import load_made
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
 from extract.recorded import open_rollouts
-from nextframe.model import load_nextframe
-from nextframe.predictor import NextFrames
+from nextframe.model import NextFrames, load_nextframe
 from nextframe.windows import Clips, Windows
 from play.scenes import GameScene, Models, Scene
 from viz.frames import to_rgb
@@ -24,7 +22,7 @@ class NextFrameModels(Models):
     kind = "nextframe"
 
     def __init__(self, run: Run):
-        self.settings = load_made(run.config, SECTIONS)
+        self.settings = run.settings(SECTIONS)
         prepare(self.settings.hardware)
         self.world, self.scenes = world_of(self.settings), {"dream": PredictedScene, "real": ForetoldScene}
         model = load_nextframe(run, self.settings)

@@ -327,9 +327,9 @@ class Dream:
         parameters (N, D), z (N, Z), h and c (N, H). If it names them it is also given `step`, int32 (), and
         `episode`, int32 (N,): which of the E dreams each row is.
         """
-        lengths = np.zeros(len(parameters) * episodes, "int32")
-        returns = np.zeros(len(parameters) * episodes, "float32")
-        for tiles, _ in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=False):
+        total, block = len(parameters) * episodes, self._block(act, traced=False)
+        lengths, returns = np.zeros(total, "int32"), np.zeros(total, "float32")
+        for tiles, _ in self._live(block, parameters, episodes, seed, temperature, max_steps):
             for tile in tiles:
                 lengths[tile.row], returns[tile.row] = tile.lengths, tile.returns
         return Outcome(returns.reshape(-1, episodes), lengths.reshape(-1, episodes))
@@ -338,13 +338,13 @@ class Dream:
         self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
     ) -> Trace:
         """The same dreams as `rollout` gives the lengths of, step by step, for a few of them."""
-        total = len(parameters) * episodes
+        total, block = len(parameters) * episodes, self._block(act, traced=True)
         lengths = np.zeros(total, "int32")
         first, actions = 0, (self.model.action_size,) if self.model.action_size > 1 else ()
         sizes = Moments((self.model.latent_size,), actions, (), ())
         whole = Moments(*(np.zeros((total, max_steps, *size), "float32") for size in sizes))
 
-        for tiles, seen in self._live(act, parameters, episodes, seed, temperature, max_steps, traced=True):
+        for tiles, seen in self._live(block, parameters, episodes, seed, temperature, max_steps):
             for tile, moments in zip(tiles, seen, strict=True):
                 lengths[tile.row] = tile.lengths
                 for array, part in zip(whole, moments, strict=True):
@@ -355,18 +355,10 @@ class Dream:
         return Trace(lengths.reshape(shape), *parts)
 
     def _live(
-        self,
-        act: Act,
-        parameters: np.ndarray,
-        episodes: int,
-        seed: int,
-        temperature: float,
-        max_steps: int,
-        traced: bool,
+        self, block: Any, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
     ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:
-        """Live through all dreams block by block: after each, the tiles and, if traced, the Moments of each."""
-        block, weights = self._block(act, traced), self.weights()
-        total = len(parameters) * episodes
+        """Live through all dreams block by block (see _block): after each, the tiles and, if traced, the Moments of each."""
+        weights, total = self.weights(), len(parameters) * episodes
         # N = P·E, candidate-major
         state = State(*(tf.tile(part, (len(parameters), 1)) for part in self.first(seed, episodes)))
         dreams = Live(state, tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.zeros(total), tf.range(total))

@@ -21,9 +21,8 @@ from envs.checks import SPAWN
 from envs.play import start
 from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
-from experiment.config import load_made
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
+from experiment.run import find_run
 from experiment.schema import TEMPERATURE
 from rnn import LOST
 from rnn.dream import Dream, State, load_dream, seen_by
@@ -151,8 +150,7 @@ class OfRun(SideBySide):
     if the run is of another world, or V or M is missing.
     """
 
-    section: str
-    """Of the run's settings: where the length of an episode is said."""
+    section: str  # of the run's settings: where the length of an episode is said
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
@@ -168,7 +166,7 @@ class OfRun(SideBySide):
             raise Problem(f"observation is {observation!r}: expected some of the letters z, c and h, such as 'zch'")
         check_tensorflow()
         self.run = find_run(run)
-        self.settings = settings = load_made(self.run.config, SECTIONS)
+        self.settings = settings = self.run.settings(SECTIONS)
         if world not in (None, settings.env.name):
             raise UsageProblem(f"{run} is a run of {settings.env.name}, and this environment is for one of {world}")
         self.observation, self.world = observation, world_of(settings)

@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
-from experiment.arrays import open_hdf5
+from experiment.arrays import open_hdf5, written
 from experiment.files import checksum
-from experiment.hdf5 import written
 from experiment.problem import Problem
 from experiment.run import Run, difference
 from experiment.schema import Experiment

@@ -1,6 +1,8 @@
 """A world without a simulator, and runs without training, for tests of what plays, records and evaluates in them."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from envs.worlds import WORLDS, World
 from experiment.run import Run
 from experiment.schema import Experiment
+from extract.rollouts import Episode, new_shard, shard_path
 
 
 class FakeGames:
@@ -73,6 +76,13 @@ def fake_world(name: str = "doom", **changes: Any) -> World:
     return dataclasses.replace(real, **(fake | changes))
 
 
+def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str, Any]) -> None:
+    """Write whole episodes into one shard, atomically; holds one episode in memory at a time."""
+    with new_shard(path, attributes) as shard:
+        for episode in episodes:
+            shard.append(episode)
+
+
 def save_untrained(run: Run, settings: Experiment) -> None:
     """Fill a run folder with V and M as they are before any training, and the latents of three episodes of two frames."""
     from extract.rollouts import Sequences
@@ -116,7 +126,6 @@ def save_next_frames(run: Run, name: str = "breakout", size: int = 84) -> Run:
     from experiment.config import to_yaml
     from experiment.files import write_json
     from experiment.schema import Data, Env, Hardware, Model, Openloop
-    from extract.rollouts import Episode, shard_path, write_shard
     from nextframe.model import NextFrame, save
 
     settings = Experiment(

@@ -13,8 +13,8 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Controller, Data, Env, Experiment, Extract, Hardware, Rnn, Vae, Workers
 from extract.collect import check, collect, plan
-from extract.rollouts import Episode, Rollouts, write_shard
-from tests.fake import FakeGames, fake_world, save_agent
+from extract.rollouts import Episode, Rollouts
+from tests.fake import FakeGames, fake_world, save_agent, write_shard
 
 SETTINGS = Experiment(
     env=Env(name="carracing", max_steps=1000),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiment.config import flatten, load_config, load_made, to_yaml
+from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment, within
 from experiment.stage import Stage, parse
@@ -207,7 +207,7 @@ def test_anchors_that_multiply_are_refused(tmp_path):
     lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in itertools.pairwise("abcdefghij")]
     (tmp_path / "config.yaml").write_text("\n".join(lines))
     with pytest.raises(UsageProblem, match="anchors"):
-        load_made(tmp_path / "config.yaml", ())
+        load_config(tmp_path / "config.yaml", strict=())
 
 
 def test_every_number_has_limits_at_both_ends_and_its_default_within_them():

@@ -13,9 +13,8 @@ from experiment import pretrained
 from experiment.config import load_config
 from experiment.files import read_json, write_json
 from experiment.hardware import prepare
-from experiment.pretrained import find_run
 from experiment.problem import Problem
-from experiment.run import PRETRAINED, Run
+from experiment.run import PRETRAINED, Run, find_run
 from experiment.stage import guard
 from extract.rollouts import Rollouts, shard_path
 from gallery import export

@@ -20,8 +20,8 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Extract
 from extract.collect import SEEDS, collect, episodes, plan
-from extract.rollouts import Rollouts, shard_path, write_shard
-from tests.fake import FakeGames, fake_world, length
+from extract.rollouts import Rollouts, shard_path
+from tests.fake import FakeGames, fake_world, length, write_shard
 from tests.test_play import Witness
 
 CONFIG = Path(__file__).parent.parent / "configs" / "doom.yaml"

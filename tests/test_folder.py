@@ -417,10 +417,9 @@ def test_weights_are_read_too_where_hdf5_was_imported_before_the_project():
     code = """
 import h5py
 from experiment.run import PRETRAINED, Run
-from experiment.config import load_made
 from vae.model import load_vae
 run = Run(PRETRAINED / "doom")
-load_vae(run, load_made(run.config, ()))
+load_vae(run, run.settings(()))
 """
     environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)

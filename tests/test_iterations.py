@@ -6,8 +6,8 @@ import pytest
 
 from experiment.config import flatten, load_config
 from experiment.files import read_json
-from experiment.iterations import for_iteration
 from experiment.run import Run
+from experiment.schema import for_iteration
 from experiment.stage import Stage, parse, run_stage
 from tests.test_config import DOOM
 

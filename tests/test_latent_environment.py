@@ -9,9 +9,8 @@ from gymnasium.vector import AutoresetMode
 import rnn  # noqa: F401 (registers the environments)
 from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
-from experiment.config import load_made
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem
+from experiment.run import find_run
 
 STEPS = 40
 NAMES = {"doom": "Doom", "carracing": "CarRacing"}
@@ -21,7 +20,7 @@ NAMES = {"doom": "Doom", "carracing": "CarRacing"}
 def test_the_shipped_c_acts_as_in_the_controllers_own_games(name):
     """One game, and two side by side of which the second is compared: z, c and h, what C does, and what that brings."""
     run = find_run(name)
-    settings = load_made(run.config, ("env", "vae", "rnn", "controller"))
+    settings = run.settings(("env", "vae", "rnn", "controller"))
     policy, seeds = policy_from(settings), [1_000_004, 1_000_005]
     parameters = load_controller(run.controller, policy).mean
     with RealWorld(settings, run, final=True) as real:

@@ -20,12 +20,12 @@ from PIL import Image
 
 from envs.worlds import WORLDS
 from experiment.backend import keras
-from experiment.config import load_made, to_yaml
+from experiment.config import to_yaml
 from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from extract.rollouts import Episode, Rollouts, shard_path
 from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
@@ -36,7 +36,7 @@ from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
-from tests.fake import save_next_frames
+from tests.fake import save_next_frames, write_shard
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores, score
@@ -523,8 +523,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     ("env", "shape"), [("breakout", (84, 84, 1)), ("coinrun", (84, 84, 3)), ("carracing", (64, 64, 3))]
 )
 def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
-    from nextframe.model import NextFrame
-    from nextframe.predictor import NextFrames
+    from nextframe.model import NextFrame, NextFrames
 
     keras.config.set_dtype_policy("float32")
     settings = Experiment(env=Env(name=env, grey=shape[2] == 1), model=Model(channels=8))
@@ -637,7 +636,7 @@ def test_command_leaves_tables_plots_videos_and_a_record(made, evaluated):
         assert frames == lasting[number] == max(lasting.values())
         assert Image.open(made.videos / f"openloop_{name}.gif").is_animated
     table = [line.split() for line in evaluated.stdout.splitlines()]
-    assert ["horizon", "1", "5"] in table and ["windows", "7"] in [line[:2] for line in table]
+    assert ["horizon", "1", "5", "6"] in table and ["windows", "7"] in [line[:2] for line in table]
 
 
 def test_what_was_measured_is_not_measured_again(made, evaluated, capsys):
@@ -836,7 +835,7 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UsageProblem, match=r"rnn\.layers"):
         open_run(str(tmp_path))
-    assert load_made(tmp_path / "config.yaml", ["vae"]).rnn == settings.rnn
+    assert Run(tmp_path).settings(["vae"]).rnn == settings.rnn
 
 
 def test_help_lists_what_can_be_changed():

@@ -20,9 +20,8 @@ from websockets.sync.client import connect
 
 from envs.worlds import WORLDS
 from experiment.hardware import prepare
-from experiment.pretrained import find_run
 from experiment.problem import Problem, UsageProblem, one_line
-from experiment.run import PRETRAINED, Run
+from experiment.run import PRETRAINED, Run, find_run
 from experiment.schema import Hardware
 from play.__main__ import serve
 from play.agent import for_one

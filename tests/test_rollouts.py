@@ -15,8 +15,16 @@ import pytest
 
 from experiment.problem import Problem
 from extract import rollouts as module
-from extract.ahead import read_ahead
-from extract.rollouts import Episode, Rollouts, new_shard, read_shard, shard_path, split_episodes, write_shard
+from extract.rollouts import (
+    Episode,
+    Rollouts,
+    new_shard,
+    read_ahead,
+    read_shard,
+    shard_path,
+    split_episodes,
+)
+from tests.fake import write_shard
 
 SIZE = 8
 
@@ -327,7 +335,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from experiment.problem import Problem
-from extract.rollouts import shard_path, write_shard
+from extract.rollouts import shard_path
+from tests.fake import write_shard
 from tests.test_rollouts import make_episode
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

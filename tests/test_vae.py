@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -16,12 +17,14 @@ from envs.worlds import WORLDS
 from experiment.backend import keras, save_weights
 from experiment.config import flatten
 from experiment.metrics import read_metrics_rows
-from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Rnn, Vae
-from extract.rollouts import Episode, Rollouts, shard_path, write_shard
+from experiment.training import FusedAdam, WarmupCosine
+from extract import rollouts
+from extract.rollouts import Episode, Rollouts, shard_path
 from rnn.model import build_rnn
+from tests.fake import write_shard
 from vae import training
 from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae
@@ -104,8 +107,11 @@ def test_loss_is_the_papers_with_the_floor_under_each_frames_kl():
     logvar = np.zeros((3, 4), np.float32)
     squared_error = np.square(frames / 255.0 - reconstruction).sum(axis=(1, 2, 3))
     expected = (squared_error + [2, 4.5, 2]).mean()
-    loss = vae.compute_loss(keras.ops.convert_to_tensor(frames), None, (reconstruction, mu, logvar))
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    vae.call = lambda _: (reconstruction, mu, logvar)
+    losses = vae.losses(keras.ops.convert_to_tensor(frames))
+    np.testing.assert_allclose(losses["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(losses["squared_error"], squared_error.mean(), rtol=1e-5)
+    np.testing.assert_allclose(losses["kl"], 4.505 / 3, rtol=1e-5)
 
 
 def test_bytes_and_floats_are_the_same_frames():
@@ -209,11 +215,37 @@ def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monk
         Problem, match=r"loss not a number at step 5; the last good weights are kept in .*vae\.weights\.h5"
     ):
         training.train(settings, run)
-    model = training.compiled_vae(settings.vae)
+    model = training.optimized_vae(settings.vae)
     model.load_weights(run.checkpoints / "vae.weights.h5")
     assert int(model.optimizer.iterations) == 4
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
     assert not run.vae_weights.exists()
+
+
+def test_damage_that_training_v_meets_with_later_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollouts, "POOL", 32)
+    run, length = Run(tmp_path), 160
+    rng, last = np.random.default_rng(0), np.arange(length) == length - 1
+    frames = rng.integers(0, 256, (length, 64, 64, 3), dtype=np.uint8)
+    zeros = np.zeros(length, np.float32)
+    episode = Episode(frames, zeros, zeros, last, np.zeros(length, bool))
+    write_shard(shard_path(run.rollouts, 0), [episode, episode], {})
+    settings = Experiment(
+        vae=Vae(z=4, steps=24, batch=8, frame_stride=1, epochs=1),
+        data=Data(val_ratio=0.5),
+        hardware=Hardware(precision="float32"),
+    )
+    recorded = Rollouts(run.rollouts)
+    order = recorded.pass_order(recorded.split(0.5)[0], 1, settings.vae.seed, 0)
+    path = shard_path(run.rollouts, 0)
+    with h5py.File(path) as file:
+        chunk = file["frames"].id.get_chunk_info(int(order[-1]) // recorded.block)
+    with open(path, "r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(bytes(chunk.size))
+    with pytest.raises(Problem, match=r"shard-00000\.h5 is damaged \(.*\): delete it and run") as caught:
+        training.train(settings, run)
+    assert "\n" not in str(caught.value)
 
 
 def test_full_disk_keeps_the_checkpoint_before(tmp_path):

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import OFFLINE, Experiment
+from experiment.schema import Experiment
 from experiment.stage import Stage, main
 
 STAGE = Stage(
@@ -29,10 +28,6 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train; see vae/training.py."""
     from vae.training import train
 
-    if settings.env.name in OFFLINE:
-        raise Problem(
-            f"{settings.env.name} has no V, M and C here: `python -m nextframe` trains the next-frame model on its rollouts"
-        )
     return train(settings, run)
 
 

@@ -6,10 +6,9 @@ Shard by shard: what is done of a killed run is not done again.
 import itertools
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, main
-from extract.rollouts import Rollouts
+from extract.rollouts import Rollouts, in_threads
 from vae.latents import write_latents
 
 BATCHES = 2  # batches whose frames are read at once: to open a shard takes as long as to read some hundred frames
@@ -103,17 +102,7 @@ def encode_ranges(
         )
 
     streams = thread_count() + 1
-    waiting: deque[Future[tuple[np.ndarray, ...]]] = deque()
-    with ThreadPoolExecutor(streams) as pool:
-        try:
-            for each in ranges:
-                waiting.append(pool.submit(encode_range, *each))
-                if len(waiting) > 2 * streams:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_threads((partial(encode_range, *each) for each in ranges), 2 * streams, streams)
 
 
 def is_whole(path: Path, frames: int, latent_size: int) -> bool:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiment.arrays import check, open_hdf5
-from experiment.hdf5 import written
+from experiment.arrays import check, open_hdf5, written
 from experiment.problem import Problem
 from extract.rollouts import SERIES, Sequences, split_episodes
 

@@ -5,7 +5,7 @@ pipeline moves bytes. Under the mixed_bfloat16 policy the convolutions are compu
 the draw of z, the sigmoid and the loss are float32 always.
 
 Speed on two cores with AMX: the first transposed convolution as a matrix product (PixelDeconv) halves the
-training step, and a fused Adam (experiment/optimizer.py) takes an eighth off the rest. What did not pay: XLA, and the other
+training step, and a fused Adam (experiment/training.py) takes an eighth off the rest. What did not pay: XLA, and the other
 convolutions as matrix products of patches or as convolutions of 2 x 2 blocks of pixels (forward as fast,
 backward up to a hundred times slower).
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from experiment import arrays
 from experiment.backend import keras, layers, ops
@@ -65,8 +66,6 @@ class VAE(keras.Model):
             ],
             name="decoder",
         )  # 1 -> 5 -> 13 -> 30 -> 64 pixels a side
-        self.squared_error = keras.metrics.Mean("squared_error")
-        self.kl = keras.metrics.Mean("kl")
         self(ops.zeros((1, *FRAME_SHAPE)))  # makes the weights
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,17 +93,18 @@ class VAE(keras.Model):
         normal = keras.random.normal(ops.shape(mu), dtype="float32", seed=self.noise)
         return self.decode(draw(mu, logvar, normal)), mu, logvar
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Tensor:
-        """Squared error summed over a frame + max(KL, kl_floor · Z), the mean over the batch, in float32.
+    def losses(self, frames: Tensor) -> dict[str, Tensor]:
+        """Squared error summed over a frame + max(KL, kl_floor · Z), the mean over the batch, in float32; and its parts.
 
         The floor ('free bits' for the whole vector, as in the original) is taken of each frame's own KL.
         """
-        reconstruction, mu, logvar = y_pred
-        squared_error = ops.sum(ops.square(to_unit(x) - reconstruction), axis=(1, 2, 3))  # (B,)
+        # As of a batch of any size: of one that TensorFlow knows, it rounds the gradients in another way.
+        frames = tf.compat.v1.placeholder_with_default(frames, (None, *FRAME_SHAPE))
+        reconstruction, mu, logvar = self(frames)
+        squared_error = ops.sum(ops.square(to_unit(frames) - reconstruction), axis=(1, 2, 3))  # (B,)
         kl = ops.sum(kl_divergence(mu, logvar), axis=1)  # (B,)
-        self.squared_error.update_state(squared_error)
-        self.kl.update_state(kl)
-        return ops.mean(squared_error + ops.maximum(kl, self.kl_floor * self.latent_size))
+        loss = ops.mean(squared_error + ops.maximum(kl, self.kl_floor * self.latent_size))
+        return {"loss": loss, "squared_error": ops.mean(squared_error), "kl": ops.mean(kl)}
 
 
 class PixelDeconv(layers.Conv2DTranspose):

@@ -1,4 +1,4 @@
-"""Training V (paper, section 2.1 and appendix A.1): model.fit on shuffled frames, and what it leaves behind.
+"""Training V (paper, section 2.1 and appendix A.1) on shuffled frames, and what it leaves behind.
 
 The steps are divided into epochs; each ends with validation on held-out episodes, a checkpoint and pictures.
 Batches, noise and learning rate depend on the step alone, so training that was cut short goes on as if it had
@@ -13,19 +13,19 @@ import numpy as np
 from envs.worlds import world_of
 from experiment.backend import save_weights
 from experiment.beginning import beginning
-from experiment.fitting import Checkpoints, Log, fit
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
-from experiment.optimizer import FusedAdam, WarmupCosine
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Vae
+from experiment.training import Training, learning_rate, optimize
 from extract.rollouts import Rollouts
 from vae.heldout import HeldOut
 from vae.model import VAE, load_vae, load_weights
 
 LOG_STEPS = 50  # a row of metrics is the mean over this many steps
 CHECKPOINT_STEPS = 250  # some 20 s on two cores
+FLAT = 0.5  # the share of the steps, warm-up included, before the cosine begins
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     rollouts = Rollouts(*run.all_rollouts)
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     held_out = HeldOut(rollouts, held_out_ids, world_of(settings))
-    model = compiled_vae(options)
+    model = optimized_vae(options)
     checkpoint = run.checkpoints / "vae.weights.h5"
     if checkpoint.exists():
         load_weights(model, checkpoint)
@@ -47,25 +47,32 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         model.set_weights(load_vae(source, settings).get_weights())
     first = int(model.optimizer.iterations)
 
-    seconds = 0.0
-    with contextlib.ExitStack() as stack:
-        enter = stack.enter_context
-        log = enter(Metrics(run.metrics / "vae.csv", run.tensorboard / "vae", resume_from=first))
-        validation = enter(Metrics(run.metrics / "vae_heldout.csv", run.tensorboard / "vae_heldout", resume_from=first))
-        bar = enter(Progress("training V", options.steps, "batches", done=first))
+    with (
+        Metrics(run.metrics / "vae.csv", run.tensorboard / "vae", first) as log,
+        Metrics(run.metrics / "vae_heldout.csv", run.tensorboard / "vae_heldout", first) as validation,
+        Progress("training V", options.steps, "batches", first) as bar,
+    ):
+
+        def write(step: int, **losses: float) -> None:
+            log.write(step, **losses, learning_rate=float(model.optimizer.learning_rate))
+
+        def progress(losses: dict[str, float]) -> None:
+            bar.update(1, f"squared error {losses['squared_error']:.1f}, KL {losses['kl']:.1f}")
+
+        training = Training(
+            model, "V", "vae.learning_rate", checkpoint, save_weights, CHECKPOINT_STEPS, write, LOG_STEPS, progress
+        )
         ends = np.linspace(0, options.steps, options.epochs + 1).round().astype(int)[1:]
-        for epoch, end in enumerate(ends, start=1):
-            step = int(model.optimizer.iterations)
-            if step >= end:
+        for epoch, end in enumerate(ends.tolist(), start=1):
+            if (step := training.step) >= end:
                 continue
             # The noise of step n is number n of its generator, whatever was drawn in between.
             model.noise.state.assign([options.seed, step])
             batches = rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed, start_batch=step)
-            checkpoints = Checkpoints(save_weights, checkpoint, CHECKPOINT_STEPS, end, "V", "vae")
-            callbacks = [checkpoints, Log(log.write, LOG_STEPS, bar, note)]
-            seconds += fit(model, batches, end - step, lambda frames: (frames,), callbacks)
+            with contextlib.closing(batches):
+                training.until(end, batches)
             numbers = held_out.evaluate(model)
-            validation.write(int(end), **numbers)
+            validation.write(end, **numbers)
             held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
             save_weights(model, checkpoint)  # last, so that an epoch cut short in its validation is validated again
             bar.say(
@@ -77,20 +84,12 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     final.set_weights(model.get_weights())
     save_weights(final, run.vae_weights)
     frames = (options.steps - first) * options.batch
-    return {"frames": frames, "frames_per_second": round(frames / max(seconds, 1e-9)), "precision": precision}
+    rate = frames / max(sum(training.seconds), 1e-9)
+    return {"frames": frames, "frames_per_second": round(rate), "precision": precision}
 
 
-def compiled_vae(options: Vae) -> VAE:
-    """A new V with its optimiser, ready for fit or for loading a checkpoint."""
+def optimized_vae(options: Vae) -> VAE:
+    """A new V with its optimiser, ready for training or for loading a checkpoint."""
     model = VAE(options.z, options.kl_floor, options.seed)
-    rate: Any = options.learning_rate
-    if options.schedule == "cosine":
-        rate = WarmupCosine(options.learning_rate, options.final_rate, options.steps)
-    model.compile(optimizer=FusedAdam(rate, epsilon=1e-8), jit_compile=False)  # XLA's convolutions are slow on CPUs
-    model.optimizer.build(model.trainable_variables)
+    optimize(model, learning_rate(options, options.steps, FLAT), epsilon=1e-8)
     return model
-
-
-def note(logs: dict[str, float]) -> str:
-    """What the progress bar says of a step."""
-    return f"squared error {logs['squared_error']:.1f}, KL {logs['kl']:.1f}"
