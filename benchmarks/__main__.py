@@ -24,7 +24,7 @@ says of the others on the same machine is kept.
 
 def main() -> None:
     """Run the benchmarks that were asked for."""
-    parser = Parser(prog="python -m benchmarks", description=TEXT.strip())
+    parser = Parser("benchmarks", TEXT)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="where the JSON goes (benchmarks/results/speed.json)"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from benchmarks.measure import Measurement, best_rate
 from experiment.problem import Problem
 from experiment.run import PRETRAINED, Run
+from play.messages import pack_frame
 from play.models import load_models
 from play.scenes import Models, Scene
-from play.wire import pack_frame
 
 STEPS = 150
 

@@ -32,9 +32,7 @@ STAGE = Stage(
 def run(settings: Experiment, folder: Run) -> dict[str, Any]:
     """Evolve what is left to evolve."""
     from controller.training import evolve_all
-    from experiment.hardware import prepare
 
-    prepare(settings.hardware, folder)
     return evolve_all(settings, folder)
 
 

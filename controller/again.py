@@ -19,12 +19,13 @@ CHANCE = 4.0  # standard errors that two means of the same agent hardly ever dif
 MOST = 100_000  # episodes, which is what evaluate.episodes may be too
 TEXT = """
 Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
-figures in its results.json. Writes nothing. The exit code is 1 where the two differ by more than chance explains.
+figures in its results.json. Writes nothing. Says whether the two agree; the exit code is 1 where they differ by
+more than chance explains.
 """
 
 
 def main() -> None:
-    parser = Parser(prog="python -m controller.again", description=TEXT.strip())
+    parser = Parser("controller.again", TEXT)
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
@@ -34,7 +35,7 @@ def main() -> None:
 
 
 def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
-    """Play episodes from this seed on, and print both figures. Raises Problem where they do not agree, or none is stated."""
+    """Play episodes from this seed on, print both figures and that they agree. Raises Problem where not, or none is stated."""
     if not 2 <= episodes <= MOST or not 0 <= seed <= SEED - MOST:
         raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from 0 to {SEED - MOST:,}")
     seeds = range(seed, seed + episodes)
@@ -54,6 +55,8 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     print(f"{'difference:':12}{difference:+,.1f}, with a standard error of {error:,.1f}")
     if abs(difference) > CHANCE * error:
         raise Problem("this is more than chance explains: the agent, the game or a library is not what it was")
+    apart = abs(difference) / (error or 1)
+    print(f"they agree: {apart:.1f} standard errors apart (up to {CHANCE:g} count as chance)")
 
 
 def describe(name: str, record: Record, first: int) -> str:
@@ -64,16 +67,13 @@ def describe(name: str, record: Record, first: int) -> str:
 
 def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
-    from controller.policy import policy_from
     from controller.real import RealWorld
-    from controller.weights import load_controller
     from experiment.hardware import prepare
 
     settings = run.settings(SECTIONS)
     prepare(settings.hardware)
-    controller = load_controller(run.controller, policy_from(settings))
     with RealWorld(settings, run, final=not bulk) as world, Progress("real episodes", len(seeds), "episodes") as bar:
-        return world.play(controller.mean, seeds, bar.update).returns
+        return world.play(world.controller.mean, seeds, bar.update).returns
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ def load_agent(settings: Experiment, run: Run) -> "Agent":
     return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), seen_by(settings))
 
 
-Weights = list[list[np.ndarray]]
-"""Those of V and of M."""
+Weights = list[list[np.ndarray]]  # those of V and of M
 
 
 def agent_with(settings: Experiment, weights: Weights) -> "Agent":
@@ -49,12 +48,8 @@ class Agent:
 
     def __init__(self, vae: Any, rnn: Any, policy: Policy, seen: Callable[[Tensor], Tensor]):
         self.vae, self.rnn, self.policy, self.seen = vae, rnn, policy, seen
-
-        def rows(*shape: int, dtype: Any = tf.float32) -> tf.TensorSpec:
-            return tf.TensorSpec((None, *shape), dtype)
-
-        signature = [rows(64, 64, 3, dtype=tf.uint8), rows(policy.latent_size), rows(policy.size)]
-        signature += [rows(policy.actions), rows(), rows(rnn.hidden), rows(rnn.hidden)]
+        shapes = (policy.latent_size,), (policy.size,), (policy.actions,), (), (rnn.hidden,), (rnn.hidden,)
+        signature = [tf.TensorSpec((None, 64, 64, 3), tf.uint8), *(tf.TensorSpec((None, *shape)) for shape in shapes)]
         # The graph itself: finding it again for every step's arguments takes a millisecond.
         self._compiled = tf.function(self._step).get_concrete_function(*signature)
 

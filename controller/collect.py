@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from controller.agent import Agent, AgentPlayer, load_agent
-from controller.policy import policy_from
-from controller.weights import load_controller
+from controller.policy import load_controller, policy_from
 from envs.play import Player
 from experiment.hardware import prepare
 from experiment.problem import Problem

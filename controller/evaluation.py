@@ -1,23 +1,25 @@
-"""The reported figures of a run: its CMA-ES mean in the real world and in the dream, and the random policy."""
+"""The reported figures of a run: its CMA-ES mean in the real world and in dreams, the random policy, and the sweep."""
 
-from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from controller.evolution import generation_seed
-from controller.policy import Policy, policy_from
+from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
-from controller.report import loss_panels, returns_panel, save_videos, training_panels
-from controller.scores import Record, Row, once, published_rows, summary, table
-from controller.weights import Controller, load_controller
+from controller.report import Results
+from controller.scores import Record, Row, once, summary, table
+from controller.training import InDream, evolve
 from envs.worlds import world_of
 from experiment.hardware import prepare
+from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import Dream, load_dream
-from viz.curves import Curves, Histogram, save_panels
+from viz.curves import save_panels
+from viz.video import save_video, side_by_side
 
 
 def measure_real(world: RealWorld, controller: Controller | None, run: Run, *keys: str) -> Record:
@@ -28,7 +30,7 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     """
     wanted, longest = world.settings.evaluate, world.settings.env.max_steps
     count = wanted.episodes if controller else wanted.random_episodes
-    who = described(controller) if controller else {"policy": "random action every step"}
+    who = controller.described if controller else {"policy": "random action every step"}
     seeds = [wanted.seed + i for i in range(count)]
     if not world.final and world.world.final:
         who["simulator"] = "bulk"
@@ -43,26 +45,18 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
 
 
 def measure_dream(
-    settings: Experiment, dream: Dream, policy: Policy, controller: Controller, temperature: float, run: Run, *keys: str
+    settings: Experiment, dream: Dream, controller: Controller, temperature: float, run: Run, *keys: str
 ) -> Record:
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    dreams, longest, seed = (
-        settings.evaluate.dreams,
-        settings.dream.max_steps,
-        generation_seed(settings.evaluate.seed, 0),
-    )
-    of = {**described(controller), "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
+    dreams, longest, policy = settings.evaluate.dreams, settings.dream.max_steps, policy_from(settings)
+    seed = generation_seed(settings.evaluate.seed, 0)
+    of = {**controller.described, "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 
     def measure() -> Record:
         outcome = dream.rollout(policy.act, controller.mean[None], dreams, seed, temperature, longest)
         return summary(outcome.returns[0])
 
     return once(run, keys, of, measure)
-
-
-def described(controller: Controller) -> Record:
-    """Which controller a record is of."""
-    return {"controller": controller.fingerprint, "generation": controller.generation}
 
 
 def can_dream(settings: Experiment) -> bool:
@@ -73,33 +67,26 @@ def can_dream(settings: Experiment) -> bool:
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware, run)
-    policy, about = policy_from(settings), world_of(settings)
-    controller = load_controller(run.controller, policy)
-    temperature = settings.dream.temperature
+    about, temperature = world_of(settings), settings.dream.temperature
     dream, in_dream = None, None
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
+        controller = world.controller
         if can_dream(settings):
             dream = load_dream(settings, run)
-            in_dream = measure_dream(settings, dream, policy, controller, temperature, run, "dream")
+            in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
-        plots: dict[str, Sequence[Curves | Histogram]] = {
-            "training": training_panels(settings, run),
-            "losses": loss_panels(run),
-            "returns": [returns_panel(settings, in_game, in_dream, random)],
-        }
-        for name, panels in plots.items():
-            if panels:  # what was trained here
-                save_panels(run.plots / f"{name}.png", panels)
+        for name, panels in Results(run, settings).panels("training", "losses", "returns").items():
+            save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
-            save_real_videos(world, controller, in_game)
+            save_real_videos(world, in_game)
             if dream is not None and in_dream is not None:
-                save_dream_video(world, dream, policy, controller, in_dream)
+                save_dream_video(world, dream, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
-    print(table(ours, published_rows(settings.env.name), about.score, about.digits))
+    print(table(ours, settings))
     if hits := in_game.get("first_hits"):
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
@@ -111,25 +98,73 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     return {"episodes": in_game["n"] + random["n"], "dreams": dreams}
 
 
-def save_real_videos(world: RealWorld, controller: Controller, record: Record) -> None:
+def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
+    """What `python -m controller.sweep` does: evolve (if evolve_each) and measure at every temperature.
+
+    Everything that is there already is kept.
+    """
+    if evolve_each and not settings.controller.generations:
+        raise Problem(
+            "controller.generations=0: nothing is evolved in the dream; give --evaluate-only to measure what there is"
+        )
+    prepare(settings.hardware, run)
+    policy, dream = policy_from(settings), load_dream(settings, run)
+    own = settings.dream.temperature
+    rows: list[Row] = []
+    measured: dict[float, tuple[Record, Record]] = {}
+    with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
+        for temperature in settings.evaluate.temperatures if evolve_each else ():
+            here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
+            name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
+            keys = [] if have else ["sweep", name]
+            folder = run if have else Run(run.path / "sweep" / name)
+            if not have:
+                print(f"evolving a controller at temperature {temperature:g}", flush=True)
+                start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
+                generations = settings.controller.generations
+                evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
+            controller = load_controller(folder.controller, policy)
+            in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
+            in_game = measure_real(game, controller, run, *keys, "game")
+            measured[temperature] = in_dream, in_game
+            rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
+    controller = load_controller(run.controller, policy)
+    for temperature in settings.evaluate.temperatures:
+        keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
+        record = measure_dream(settings, dream, controller, temperature, run, *keys)
+        rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
+    if measured:
+        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(measured)])
+    print(table(rows, settings), flush=True)
+    return {"temperatures": settings.evaluate.temperatures}
+
+
+def save_real_videos(world: RealWorld, record: Record) -> None:
     """Play the median real episode again, and the best and the worst if wanted, and film them beside V's reconstruction."""
     order = np.argsort(record["returns"], kind="stable")
     chosen = {"game": order[len(order) // 2]}
     if world.settings.evaluate.extremes:
         chosen |= {"game-best": order[-1], "game-worst": order[0]}
-    recordings = world.record(controller.mean, [record["seeds"][index] for index in chosen.values()])
+    recordings = world.record(world.controller.mean, [record["seeds"][index] for index in chosen.values()])
     for (name, index), recording in zip(chosen.items(), recordings, strict=True):
         about, reached, steps = world.world, record["returns"][index], len(recording.z)
         score = "the game" if reached == steps else f"{about.score} {reached:,.{about.digits}f}"
         label = f"{score}, {steps:,} {about.step}s"
-        save_videos(world.run, world.agent.vae, name, label, recording.z, about.fps, recording.frames)
+        save_videos(world, name, label, recording.z, recording.frames)
 
 
-def save_dream_video(world: RealWorld, dream: Dream, policy: Policy, controller: Controller, record: Record) -> None:
+def save_dream_video(world: RealWorld, dream: Dream, record: Record) -> None:
     """Dream the dream of median return again, and film it."""
     counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
-    trace = dream.trace(policy.act, controller.mean[None], *counted)
+    trace = dream.trace(world.agent.policy.act, world.controller.mean[None], *counted)
     episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
     z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
-    save_videos(world.run, world.agent.vae, "dream", label, z, world.world.fps)
+    save_videos(world, "dream", label, z)
+
+
+def save_videos(world: RealWorld, name: str, label: str, z: np.ndarray, frames: np.ndarray | None = None) -> None:
+    """videos/NAME.mp4 and .gif: what V makes of latents z (T, Z), beside the real frames (T, 64, 64, 3) if there are any."""
+    pictures = world.agent.vae.pictures(z)
+    shown = {label: pictures} if frames is None else {label: frames, "V's reconstruction": pictures}
+    save_video(world.run.videos / name, side_by_side(shown), world.world.fps)

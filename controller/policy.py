@@ -4,14 +4,19 @@ A controller is a row of D numbers, so a population is a matrix (N, D): every ro
 its own controller, in one product.
 """
 
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
+from experiment.arrays import open_hdf5
+from experiment.problem import Problem
 from experiment.schema import Experiment
 
 Tensor = Any
@@ -92,3 +97,32 @@ def policy_from(settings: Experiment) -> Policy:
     """The policy that an Experiment's settings describe."""
     c, actions = settings.controller, world_of(settings).actions
     return Policy(tuple(c.inputs), c.bias, settings.vae.z, settings.rnn.hidden, actions, c.hidden)
+
+
+class Controller(NamedTuple):
+    """The CMA-ES mean, what is reported, (D,) float32, after so many generations."""
+
+    mean: np.ndarray
+    generation: int
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a record says of it: twelve characters that tell one CMA-ES mean from another, and the generation."""
+        return {"controller": hashlib.sha256(self.mean.tobytes()).hexdigest()[:12], "generation": self.generation}
+
+
+def load_controller(path: Path, policy: Policy) -> Controller:
+    """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
+    if not path.exists():
+        raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
+    with open_hdf5(path, "delete it and run `python -m controller` again", fault="is not a controller") as file:
+        mean, about = file["mean"][()].astype("float32"), dict(file.attrs)
+        hidden = int(about.get("hidden", 0))
+        found = (str(about["inputs"]), bool(about["bias"]), int(about["actions"]), hidden, mean.shape)
+        expected = (" ".join(policy.inputs), policy.bias, policy.actions, policy.hidden, (policy.size,))
+        if found != expected:
+            raise Problem(
+                f"{path} holds a controller of inputs, bias, actions, hidden, shape = {found}, but the settings make "
+                f"{expected}: use the settings it was evolved with, or another folder (--run)"
+            )
+        return Controller(mean, int(about["generation"]))

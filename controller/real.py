@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
+from controller.policy import Controller, load_controller, policy_from
 from envs.play import Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import prepare, thread_count
@@ -19,12 +20,11 @@ from experiment.workers import open_pool
 from extract.policies import Each, held
 
 Progressed = Callable[[int], Any]
+Slice = tuple[np.ndarray | None, Sequence[int], int]  # parameters, seeds and patience, as `RealWorld.play` takes them
 FEW, MANY = 4, 1000
 """Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
-SLICES = 3
-"""For each worker of a cluster: whoever is faster plays more of them."""
-RENEWED = 50_000
-"""Episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)."""
+SLICES = 3  # for each worker of a cluster: whoever is faster plays more of them
+RENEWED = 50_000  # episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
@@ -37,12 +37,10 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def __init__(self, settings: Experiment, run: Run, final: bool = False):
         self.settings, self.run, self.final = settings, run, final
         self.world = world_of(settings)
-        self.opened: dict[int, Vector] = {}
-        """Games, by the patience that they have."""
+        self.opened: dict[int, Vector] = {}  # games, by the patience that they have
         processes = settings.workers.processes or thread_count()
         self.pool = open_pool(self.play_slice, settings.workers, processes, tensorflow=True)
-        self.spread = 0
-        """Episodes that the workers have played."""
+        self.spread = 0  # episodes that the workers have played
 
     def __reduce__(self) -> Any:
         """What a worker makes its own of: the settings, and the weights, since it may be without the run folder."""
@@ -53,6 +51,11 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         """V, M and C, loaded once."""
         return load_agent(self.settings, self.run)
 
+    @functools.cached_property
+    def controller(self) -> Controller:
+        """The one that the run has evolved."""
+        return load_controller(self.run.controller, policy_from(self.settings))
+
     def games(self, episodes: int, patience: int = 0) -> Vector:
         """env.games games, or as many as there are episodes if these are fewer; what is open serves if it has enough."""
         games = min(self.settings.env.games, episodes)
@@ -61,26 +64,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         if patience not in self.opened:
             self.opened[patience] = self.world.open(self.settings.env, games, patience, self.final)
         return self.opened[patience]
-
-    def play_here(
-        self,
-        parameters: np.ndarray | None,
-        seeds: Sequence[int],
-        progress: Progressed | None = None,
-        patience: int = 0,
-    ) -> Played:
-        """One episode per seed, in this process.
-
-        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
-        every step. patience: see controller.patience.
-        """
-        vector = self.games(len(seeds), patience)
-        games = vector.num_envs
-        if parameters is None:
-            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
-        else:
-            player = AgentPlayer(self.agent, games, parameters)
-        return play(self.world, vector, player, seeds, progress)
 
     def record(self, parameters: np.ndarray, seeds: Sequence[int], steps: int | None = None) -> list[Recording]:
         """One whole episode per seed, side by side; or what happens in the first steps."""
@@ -94,10 +77,16 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             self.close()
         return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
 
-    def play_slice(self, task: tuple[np.ndarray | None, Sequence[int], int]) -> Played:
-        """`play_here`, as a task: parameters, seeds and patience."""
+    def play_slice(self, task: Slice, progress: Progressed | None = None) -> Played:
+        """What `play` is asked for, in this process."""
         parameters, seeds, patience = task
-        return self.play_here(parameters, seeds, patience=patience)
+        vector = self.games(len(seeds), patience)
+        games = vector.num_envs
+        if parameters is None:
+            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
+        else:
+            player = AgentPlayer(self.agent, games, parameters)
+        return play(self.world, vector, player, seeds, progress)
 
     def parts(self, episodes: int) -> int:
         """How many slices so many episodes are played in, at least; where it is one, this process plays it.
@@ -116,19 +105,24 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         progress: Progressed | None = None,
         patience: int = 0,
     ) -> Played:
-        """`play_here`, in slices of seeds on the workers of the settings where there are several; the same result."""
+        """One episode per seed, in slices on the workers of the settings where there are several; the same result.
+
+        parameters: (D,), one controller for all, or (n, D), one for each; None is the random policy, a new action
+        every step. patience: see controller.patience.
+        """
         parts = self.parts(len(seeds))
         if parts <= 1:
-            return self.play_here(parameters, seeds, progress, patience)
+            return self.play_slice((parameters, seeds, patience), progress)
         if self.spread > RENEWED:
             self.pool.close()
             self.spread = 0
         self.spread += len(seeds)
         size = min(self.settings.env.games, -(-len(seeds) // parts))
-        slices = [
-            (part(parameters, first, size), list(seeds[first : first + size]), patience)
-            for first in range(0, len(seeds), size)
-        ]
+        slices: list[Slice] = []
+        for first in range(0, len(seeds), size):
+            part = slice(first, first + size)
+            own = parameters[part] if parameters is not None and parameters.ndim == 2 else parameters
+            slices.append((own, list(seeds[part]), patience))
         results: dict[int, Played] = {}
         for index, result in self.pool.run(slices):
             results[index] = result
@@ -149,11 +143,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def __exit__(self, *error: object) -> None:
         self.close()
         self.pool.close()
-
-
-def part(parameters: np.ndarray | None, first: int, size: int) -> np.ndarray | None:
-    """The rows of a slice, where every episode has its own controller; else the one there is, or none."""
-    return parameters[first : first + size] if parameters is not None and parameters.ndim == 2 else parameters
 
 
 def for_workers(settings: Experiment) -> Experiment:

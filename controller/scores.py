@@ -1,17 +1,23 @@
 """Figures of many episodes: what is written into results.json, and the published ones to compare with."""
 
 import csv
+import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.worlds import world_of
+from experiment.metrics import read_metrics
 from experiment.progress import ruled
 from experiment.run import Run, difference
+from experiment.schema import Experiment
 
 PUBLISHED = Path(__file__).parent / "published"
 NOT_MEASURED = "This run has not measured that."
+WIDTH = 80  # of a table
 
 Record = dict[str, Any]  # a part of an evaluation as in results.json: what it is of, and what `summary` gives
 
@@ -67,8 +73,8 @@ def published_rows(name: str) -> list[Row]:
         mean, std = line.get(f"{place}_mean"), line.get(f"{place}_std")
         return {"mean": float(mean), "std": float(std)} if mean and std else None
 
-    rows = []
-    for line in published_lines(f"{name}_table.csv"):
+    path, rows = PUBLISHED / f"{name}_table.csv", []
+    for line in csv.DictReader(path.read_text("utf-8").splitlines()) if path.exists() else ():
         temperature = line.get("temperature", "")
         label = line["row"] + (f", τ {temperature}" if temperature else "")
         rows.append(Row(label, score(line, "dream"), score(line, "game"), temperature))
@@ -80,7 +86,7 @@ def published_rows(name: str) -> list[Row]:
 
 def published_episodes(name: str) -> np.ndarray:
     """Returns of the published controller in single episodes of the real game, (n,); n is 0 if there are none."""
-    return np.array([float(line["return"]) for line in published_lines(f"{name}_episodes.csv")])
+    return read_metrics(PUBLISHED / f"{name}_episodes.csv").get("return", np.zeros(0))
 
 
 def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
@@ -90,37 +96,35 @@ def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
     and steps_mean of its 64 x 16 episodes, in the dream for doom, in the real game for carracing. Or 'mean_eval', how the
     CMA-ES mean did on 1,024 real episodes, every 25 generations: generation, elapsed_s and return_mean.
     """
-    lines = published_lines(f"{name}_{of}.csv")
-    return {column: np.array([float(line[column]) for line in lines]) for column in (lines[0] if lines else ())}
+    return read_metrics(PUBLISHED / f"{name}_{of}.csv")
 
 
-def published_lines(file: str) -> list[dict[str, str]]:
-    """The lines of a published file; none if there is no such file: not everything was published."""
-    path = PUBLISHED / file
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+def table(ours: Sequence[Row], settings: Experiment) -> str:
+    """The rows as text of WIDTH columns, ours above those published of this world; NOT_MEASURED without any.
 
-
-def table(ours: Sequence[Row], published: Sequence[Row], heading: str, digits: int = 0) -> str:
-    """The rows as text, ours above the published ones; a place where nobody has been has no column.
-
-    heading: what the scores are, such as 'survival in tics' or 'return'. digits: decimals. Without any row: NOT_MEASURED.
+    A place where nobody has been has no column.
     """
+    world, published = world_of(settings), published_rows(settings.env.name)
     if not ours and not published:
         return NOT_MEASURED
 
     def rounded(value: float) -> str:
-        return f"{value:z,.{digits}f}"  # z: a return of -0.3 is 0, not -0
+        return f"{value:z,.{world.digits}f}"  # z: a return of -0.3 is 0, not -0
 
     def cell(record: Record | None) -> str:
         if not record:
             return ""
-        error = f"  (mean ± {rounded(record['standard_error'])})" if "standard_error" in record else ""
+        error = f" ({rounded(record['standard_error'])})" if "standard_error" in record else ""
         return f"{rounded(record['mean'])} ± {rounded(record['std'])}{error}"
 
-    columns = {"in the dream": lambda row: cell(row.dream), "in the game": lambda row: cell(row.game)}
-    columns = {name: of for name, of in columns.items() if any(map(of, [*ours, *published]))}
-    sections = [[[row.name, *(of(row) for of in columns.values())] for row in rows] for rows in (ours, published)]
-    return ruled([[[f"{heading}, mean ± standard deviation", *columns]], *sections], left=1 + len(columns))
+    rows = [*ours, *published]
+    columns = {"in the dream": [cell(row.dream) for row in rows], "in the game": [cell(row.game) for row in rows]}
+    columns = {place: cells for place, cells in columns.items() if any(cells)}
+    room = WIDTH - sum(2 + max(map(len, [place, *cells])) for place, cells in columns.items())
+    lines = []
+    for row, *cells in zip(rows, *columns.values(), strict=True):
+        first, *others = textwrap.wrap(row.name, room, subsequent_indent="  ")
+        lines.append([[first, *cells], *([other, *[""] * len(cells)] for other in others)])
+    sections = [list(itertools.chain(*part)) for part in (lines[: len(ours)], lines[len(ours) :])]
+    about = f"{world.score}: mean ± standard deviation (standard error of the mean)"
+    return f"{about}\n{ruled([[['', *columns]], *sections], left=1 + len(columns))}"

@@ -1,10 +1,9 @@
 """`python -m controller.sweep`: the paper's table of temperatures, with a controller evolved at each."""
 
-import dataclasses
+import functools
 import sys
 from typing import Any
 
-from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, guard, new_parser, run_stage
@@ -28,56 +27,11 @@ STAGE = Stage(
 )
 
 
-def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
-    """Evolve (if evolve_each) and measure at every temperature; everything that is there already is kept."""
-    from controller.arenas import InDream
-    from controller.evaluation import measure_dream, measure_real
-    from controller.policy import policy_from
-    from controller.real import RealWorld
-    from controller.report import temperatures_panel
-    from controller.scores import Record, Row, published_rows, table
-    from controller.training import evolve
-    from controller.weights import load_controller
-    from envs.worlds import world_of
-    from experiment.hardware import prepare
-    from rnn.dream import load_dream
-    from viz.curves import save_panels
+def run(settings: Experiment, folder: Run, evolve_each: bool) -> dict[str, Any]:
+    """Evolve, measure and print."""
+    from controller.evaluation import sweep
 
-    if evolve_each and not settings.controller.generations:
-        raise Problem(
-            "controller.generations=0: nothing is evolved in the dream; give --evaluate-only to measure what there is"
-        )
-    prepare(settings.hardware, run)
-    policy, dream = policy_from(settings), load_dream(settings, run)
-    own = settings.dream.temperature
-    rows: list[Row] = []
-    measured: dict[float, tuple[Record, Record]] = {}
-    with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
-        for temperature in settings.evaluate.temperatures if evolve_each else ():
-            here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
-            name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
-            keys = [] if have else ["sweep", name]
-            folder = run if have else Run(run.path / "sweep" / name)
-            if not have:
-                print(f"evolving a controller at temperature {temperature:g}", flush=True)
-                start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
-                generations = settings.controller.generations
-                evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
-            controller = load_controller(folder.controller, policy)
-            in_dream = measure_dream(here, dream, policy, controller, temperature, run, *keys, "dream")
-            in_game = measure_real(game, controller, run, *keys, "game")
-            measured[temperature] = in_dream, in_game
-            rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
-    controller = load_controller(run.controller, policy)
-    for temperature in settings.evaluate.temperatures:
-        keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
-        record = measure_dream(settings, dream, policy, controller, temperature, run, *keys)
-        rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
-    if measured:
-        save_panels(run.plots / "temperatures.png", [temperatures_panel(settings, measured)])
-    world = world_of(settings)
-    print(table(rows, published_rows(settings.env.name), world.score, world.digits), flush=True)
-    return {"temperatures": settings.evaluate.temperatures}
+    return sweep(settings, folder, evolve_each)
 
 
 def main() -> None:
@@ -86,7 +40,7 @@ def main() -> None:
     only = "evolve nothing: only the run's own controller, in the dreams of all temperatures"
     parser.add_argument("--evaluate-only", action="store_true", help=only)
     arguments = parser.parse_intermixed_args()
-    run_stage(STAGE, lambda settings, run: sweep(settings, run, not arguments.evaluate_only), arguments)
+    run_stage(STAGE, functools.partial(run, evolve_each=not arguments.evaluate_only), arguments)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,87 @@
 """Evolving C: whole generations at once, in the dream (paper, section 4), in the real world (section 3), or first
 there and then here; the CMA-ES mean is tried in the real world now and then.
+
+Where a generation is tried is an arena, called with P candidates (P, D), the generation's number, and the steps that an
+episode of the generation before lasted on average. All candidates meet the same E episodes. An arena has a name, and the
+population that it is given.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from controller.arenas import Arena
-from controller.evolution import Evolution
-from controller.policy import Policy
-from controller.weights import save_controller
+from controller.evolution import Evolution, generation_seed
+from controller.policy import Policy, load_controller, policy_from
+from controller.real import RealWorld
 from envs.worlds import world_of
+from experiment.arrays import written
+from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
+from extract.collect import SEEDS
+from rnn.dream import Dream, load_dream
+
+
+class Tried(NamedTuple):
+    """What a generation reached: returns and lengths in steps, each (P, E), and the step at which episodes were cut."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    longest: int
+
+
+class InDream:
+    """The dream, with the same starts and random numbers for all candidates."""
+
+    name = "dream"
+
+    def __init__(self, settings: Experiment, dream: Dream, policy: Policy):
+        self.settings, self.dream, self.policy = settings, dream, policy
+        self.population = settings.controller.population
+
+    def cap(self, last_length: float | None) -> int:
+        """Steps after which the dreams of a generation are cut.
+
+        With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min,
+        also in the first): early candidates die young, and a few that happen to survive would cost most of the time.
+        """
+        wanted, longest = self.settings.controller, self.settings.dream.max_steps
+        if not wanted.adaptive_cap or not self.settings.rnn.predict_done:
+            return longest
+        return int(np.clip(2 * (last_length or 0), min(wanted.cap_min, longest), longest))
+
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+        wanted, longest = self.settings.controller, self.cap(last_length)
+        seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
+        reached = self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
+        return Tried(*reached, longest)
+
+
+class InReal:
+    """The real world, with the same seeds (tracks) for all candidates, of those that extraction uses too."""
+
+    name = "real"
+
+    def __init__(self, world: RealWorld):
+        self.world, wanted = world, world.settings.controller
+        self.population, self.episodes, self.seed = wanted.real_population, wanted.real_episodes, wanted.seed
+        self.patience = wanted.patience
+
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+        seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)
+        parameters, seeds = np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates))
+        played = self.world.play(parameters, seeds.tolist(), patience=self.patience)
+        returns, lengths = (part.reshape(len(candidates), -1) for part in (played.returns, played.lengths))
+        return Tried(returns, lengths, self.world.settings.env.max_steps)
+
+
+Arena = InDream | InReal
 
 
 def saved(folder: Run, name: str) -> Path:
@@ -120,18 +183,24 @@ def evolve(
     return evolution
 
 
+def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
+    """Write controller.h5, as load_controller reads it: the CMA-ES mean and the best candidate, with their policy."""
+    with written(path, libver="earliest") as (file, _):
+        file["mean"], file["best"] = evolution.mean, evolution.best
+        file.attrs.update(
+            generation=evolution.before + evolution.generation, sigma=evolution.sigma,
+            best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return,
+            inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=policy.hidden,
+        )  # fmt: skip
+
+
 def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     """What `python -m controller` does: evolve in the dream, then in the real world, as many generations as are asked for.
 
     A later iteration begins with the controller of the one before. Returns the throughput for results.json. Raises
     Problem if what is asked for would put another controller in the place of one that something was made of since.
     """
-    from controller.arenas import InDream, InReal
-    from controller.policy import policy_from
-    from controller.real import RealWorld
-    from controller.weights import load_controller
-    from rnn.dream import load_dream
-
+    prepare(settings.hardware, folder)
     wanted, policy = settings.controller, policy_from(settings)
     start: Evolution | np.ndarray | None = None
     if folder.previous is not None:

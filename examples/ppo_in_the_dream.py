@@ -19,8 +19,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from controller.policy import policy_from
-from controller.weights import load_controller
+from controller.policy import load_controller, policy_from
 from envs.worlds import world_of
 from experiment.run import Run, find_run
 

@@ -31,7 +31,15 @@ COMMON = ("workers", "hardware")  # sections of the settings that every stage ha
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line; a mistake in it is told in one line, with exit code 2."""
+    """The command line of `python -m NAME`; a mistake in it is told in one line, with exit code 2.
+
+    text: for --help, shown as it is.
+    """
+
+    def __init__(self, name: str, text: str, **options: Any):
+        text = textwrap.dedent(text).strip()
+        shown_as_it_is = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=f"python -m {name}", description=text, formatter_class=shown_as_it_is, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
@@ -187,11 +195,7 @@ def new_parser(
     name: str, text: str, sections: Sequence[str], arguments: Sequence[str] | None = None
 ) -> argparse.ArgumentParser:
     """A parser for `python -m NAME CONFIG ...`, whose --help shows the settings of these sections as the arguments say."""
-    parser = Parser(
-        prog=f"python -m {name}",
-        description=textwrap.dedent(text).strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(name, text)
     parser.add_argument("config", metavar="CONFIG", help="an experiment, such as configs/doom.yaml")
     parser.add_argument("--preset", metavar="NAME", help="quick, laptop (the default) or paper: how much of everything")
     parser.add_argument(

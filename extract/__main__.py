@@ -41,7 +41,7 @@ def show(arguments: list[str]) -> None:
     """Print the manifest of a run's rollouts."""
     from extract.recorded import manifest
 
-    parser = Parser(prog="python -m extract", description="Print what a run's rollouts are.")
+    parser = Parser("extract", "Print what a run's rollouts are.")
     parser.add_argument("--show", metavar="RUN", required=True, help="the run folder")
     print(manifest(Run(parser.parse_args(arguments).show).rollouts))
 

@@ -1,9 +1,7 @@
 """`python -m gallery [--out DIR] RUN...`: the pictures of the README, from real runs."""
 
-import argparse
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 from experiment.hardware import import_tensorflow
@@ -27,11 +25,7 @@ RUN is a shipped agent (doom) or a run folder (runs/doom).
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m gallery",
-        description=textwrap.dedent(TEXT).strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("gallery", TEXT)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a shipped agent or a run folder")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("docs"), help="where the pictures go (docs)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the real episodes that are shown ({SEED})")

@@ -6,13 +6,15 @@ import numpy as np
 
 from controller.agent import Recording
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
 from gallery.runs import find_all
+from vae.model import DECODED_AT_ONCE
+from viz.frames import Labelled
 
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")  # settings that an agent is made with
+VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # where a latent dimension is looked at: V's prior is a standard normal
 
 
 class Exhibit:
@@ -24,7 +26,7 @@ class Exhibit:
         prepare(self.settings.hardware)
         self.real = RealWorld(self.settings, run)
         self.world, self.agent = self.real.world, self.real.agent
-        self.controller = load_controller(run.controller, self.agent.policy).mean  # (D,)
+        self.controller = self.real.controller.mean  # (D,)
 
     def live(self, seed: int, steps: int) -> Recording:
         """The episode of that seed in the real world, C acting, or its first steps."""
@@ -42,6 +44,24 @@ class Exhibit:
         shown = self.world.shows_detail(recording.frames).sum(axis=(1, 2))  # (T,) pixels
         first, last = 1, max(1, len(shown) - steps)
         return first + int(np.argmax([shown[begin : begin + steps].sum() for begin in range(first, last + 1)]))
+
+    def liveliest(self, recording: Recording, count: int) -> list[int]:
+        """The latent dimensions whose mu, z without its noise, varies most over an episode, most first.
+
+        In those that V does not use, mu stays near 0 and z is noise.
+        """
+        parts = np.array_split(recording.frames, -(-len(recording.frames) // DECODED_AT_ONCE))
+        mu = np.concatenate([np.asarray(self.agent.vae.encode(part)[0]) for part in parts])  # (T, Z)
+        return np.argsort(-mu.var(axis=0), kind="stable")[:count].tolist()
+
+    def traverse(self, z: np.ndarray, dimensions: Sequence[int], values: Sequence[float] = VALUES) -> Labelled:
+        """V's pictures of z (Z,) with each of the dimensions at each of n values: label -> (n, 64, 64, 3) uint8."""
+        rows = {}
+        for dimension in dimensions:
+            varied = np.tile(np.asarray(z, np.float32), (len(values), 1))  # (n, Z)
+            varied[:, dimension] = values
+            rows[f"z[{dimension}]"] = self.agent.vae.pictures(varied)
+        return rows
 
     def describe(self, recording: Recording) -> str:
         """A recording in words, such as 'doom: 983 tics, survival in tics 983'."""

@@ -28,8 +28,8 @@ from experiment.stage import Parser, guard
 from extract.recorded import actions_of, open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 from gallery.formats import link_rollouts, write_safetensors
-from openloop.__main__ import is_of, origin
 from openloop.predictor import load_predictor, trained_stages
+from openloop.record import is_of, origin
 from openloop.windows import Window, open_recorded
 
 SECTIONS = ("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate", "model", "openloop")
@@ -51,7 +51,7 @@ With --rollouts and --safetensors, a run is written for other tools instead.
 
 
 def main() -> None:
-    parser = Parser(prog="python -m gallery.export", description=TEXT.strip())
+    parser = Parser("gallery.export", TEXT)
     parser.add_argument("run", metavar="RUN", help="the run folder; of several iterations, the last")
     parser.add_argument("name", metavar="NAME", nargs="?", help="what it is to be called")
     parser.add_argument(
@@ -143,15 +143,13 @@ def keep_metrics(run: Run, shipped: Run) -> None:
 def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any]:
     """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
     from controller.evaluation import can_dream, measure_dream, measure_real
-    from controller.policy import policy_from
+    from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
-    from controller.weights import load_controller
     from rnn.dream import load_dream
     from rnn.model import load_rnn
     from rnn.starts import Starts, load_starts, made_with, write_starts
 
-    policy = policy_from(settings)
-    controller = load_controller(shipped.controller, policy)
+    controller = load_controller(shipped.controller, policy_from(settings))
     figures = {}
     shipped.results.unlink(missing_ok=True)
     if can_dream(settings):
@@ -161,7 +159,7 @@ def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any
         write_starts(shipped.starts, fewer, made_with(settings, shipped))
         dream = load_dream(settings, shipped)
         temperature = settings.dream.temperature
-        figures["dream"] = measure_dream(settings, dream, policy, controller, temperature, shipped, "dream")
+        figures["dream"] = measure_dream(settings, dream, controller, temperature, shipped, "dream")
     with RealWorld(settings, shipped, final=True) as world:
         figures["game"] = measure_real(world, controller, shipped, "game")
     return figures

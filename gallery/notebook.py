@@ -11,8 +11,8 @@ from PIL import Image as Picture
 
 from controller.scores import NOT_MEASURED
 from viz.curves import Curves, Histogram, draw_panels
-from viz.frames import Labelled
-from viz.strips import evenly, strip
+from viz.frames import Labelled, evenly
+from viz.strips import strip
 from viz.video import save_mp4, side_by_side
 
 DPI = 90  # of plots: some 15 KB a panel

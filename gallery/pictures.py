@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from controller.agent import Recording
+from controller.report import Results
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import OFFLINE
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.exhibit import Exhibit
-from gallery.latent import liveliest, traverse
-from gallery.results import Results
 from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
-from viz.frames import Labelled
-from viz.strips import evenly, save_strip
+from viz.frames import Labelled, evenly
+from viz.strips import save_strip
 from viz.video import save_gif, side_by_side
 
 LIMIT = 2_000_000  # bytes of a GIF, at most
@@ -34,7 +33,10 @@ def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
         results = Results(run)
         if results.settings.env.name not in OFFLINE:
             yield from save_agent(Exhibit(run), out, seed)
-            yield from save_results(results, out)
+            for what, panels in results.panels("training", "temperatures", "returns").items():
+                path = out / f"{results.settings.env.name}_{what}.png"
+                save_panels(path, panels)
+                yield path
     if runs := measured(runs):
         path = out / "compounding_error.png"
         save_panels(path, [*(error_panel(run) for run in runs), relative_panel(runs)])
@@ -66,8 +68,8 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:
     temperature = exhibit.settings.dream.temperature
     dream = branch.with_controller(exhibit.steps(DREAMT), temperature)
     yield gif("dream", {f"a dream, τ {temperature:g}": dream.frames}, scale=3)
-    dimensions = liveliest(exhibit, recording, DIMENSIONS)
-    yield rows("latent", traverse(exhibit, recording.z[branch.at], dimensions))
+    dimensions = exhibit.liveliest(recording, DIMENSIONS)
+    yield rows("latent", exhibit.traverse(recording.z[branch.at], dimensions))
     if shown := details(exhibit, recording):
         yield rows(world.detail, shown)
 
@@ -82,15 +84,6 @@ def details(exhibit: Exhibit, recording: Recording) -> Labelled:
         return {}
     best = np.array([part[shown[part].argmax()] for part in parts])
     return {"real": recording.frames[best], "V's reconstruction": exhibit.agent.vae.pictures(recording.z[best])}
-
-
-def save_results(results: Results, out: Path) -> Iterator[Path]:
-    """The plots of what a run has measured, as far as it has."""
-    for what in ("training", "temperatures", "returns"):
-        if panels := getattr(results, what)():
-            path = out / f"{results.settings.env.name}_{what}.png"
-            save_panels(path, panels)
-            yield path
 
 
 def save_small_gif(path: Path, frames: Labelled, fps: float, scale: int) -> None:

@@ -11,7 +11,8 @@ from gallery.branch import Branch
 from gallery.exhibit import Exhibit
 from gallery.notebook import png
 from gallery.stepping import Steps
-from viz.strips import enlarge, evenly, strip
+from viz.frames import enlarge, evenly
+from viz.strips import strip
 
 SCALE = 6  # screen pixels to a pixel of V, where there is one picture
 

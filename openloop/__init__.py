@@ -4,7 +4,8 @@ predictor.py    the interface that a model needs, small enough for V+M and for a
 vm.py           V+M as a predictor (the next-frame model: nextframe/model.py)
 windows.py      the fixed windows of held-out episodes that predictions are compared on
 evaluation.py   the curves of every window: open loop, teacher-forced, copy, floor; means with bands
-report.py       the record, CSV files, plots and videos; table.py the table
+report.py       what is recorded, CSV files, plots and videos
+record.py       whether that is there already, and its figures as text
 
 Start reading at predictor.py and evaluation.py.
 """

@@ -1,21 +1,17 @@
 """`python -m openloop RUN`: how prediction errors compound in the model of a run."""
 
-import argparse
-import dataclasses
 import sys
-import textwrap
 import time
 from typing import Any
 
-from experiment.files import checksum
 from experiment.hardware import describe_machine, import_tensorflow
 from experiment.problem import Problem
 from experiment.progress import duration
-from experiment.run import Run, difference, is_shipped
+from experiment.run import Run, is_shipped
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, settings_help
 from openloop.predictor import CHANGEABLE, load_predictor, open_run, trained_stages
-from openloop.table import seen_line, table
+from openloop.record import describe, origin, record_in
 
 TEXT = """
 Compare what the model of a run predicts with what was recorded: in windows of held-out episodes, from the same context
@@ -41,12 +37,7 @@ STAGE = Stage(
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m openloop",
-        description=textwrap.dedent(TEXT).strip(),
-        epilog=settings_help(CHANGEABLE),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("openloop", TEXT, epilog=settings_help(CHANGEABLE))
     parser.add_argument("run", metavar="RUN", help="a run folder with a trained model, such as runs/doom")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as openloop.dreams=16")
     arguments = parser.parse_intermixed_args()
@@ -108,49 +99,6 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     run.update_results("openloop", record)
     print(describe(run, record), flush=True)
     return {"windows": record["windows"]}
-
-
-def describe(run: Run, record: dict[str, Any]) -> str:
-    """The figures as text, and where everything is."""
-    heading = f"{record['title']}: {record['windows']} windows of {record['episodes']} held-out episodes"
-    if "seen_in_training" in record:
-        heading += f"\n{seen_line(record['seen_in_training'])}"
-    places = f"bands: {products(run)[0]}; curves: {run.plots}/*_vs_horizon.png; videos: {run.videos}/openloop_*"
-    return f"{heading}\n{table(record, record['draws'])}\n{places}"
-
-
-def record_in(settings: Experiment, run: Run) -> dict[str, Any] | None:
-    """What results.json has of these weights and settings, if everything that goes with it is there."""
-    record: dict[str, Any] = run.read_results().get("openloop", {})
-    current = origin(settings, run)
-    with run.reading_results():
-        if not (is_of(record, current) and all(path.exists() for path in products(run))):
-            return None
-        describe(run, record)  # and if that cannot be done, it is not what was written
-    return record
-
-
-def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
-    """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
-    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
-    return difference(record.get("of", {}), current, unsaid) is None
-
-
-def origin(settings: Experiment, run: Run) -> dict[str, Any]:
-    """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
-    from extract.recorded import fingerprint
-
-    weights = {f"{stage}_weights": f"{checksum(run.weights(stage)):08x}" for stage in trained_stages(run)}
-    own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
-    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
-
-
-def products(run: Run) -> list[Any]:
-    """The files that are written."""
-    tables = [run.metrics / f"{name}.csv" for name in ("openloop", "openloop_windows")]
-    plots = [run.plots / f"{metric}_vs_horizon.png" for metric in ("mse", "psnr", "ssim")]
-    names = ("best", "median", "worst")
-    return tables + plots + [run.videos / f"openloop_{name}{end}" for name in names for end in (".mp4", ".gif")]
 
 
 if __name__ == "__main__":

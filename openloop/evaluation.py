@@ -30,7 +30,7 @@ from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
-from openloop.table import NAMES
+from openloop.record import NAMES
 from openloop.windows import Recorded, Window, read_windows
 from viz.frames import to_unit
 from viz.scores import Scores, score

@@ -13,7 +13,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Openloop
 from openloop.evaluation import Mean, Step, mean_with_band, survivors
-from openloop.table import NAMES, UNITS
+from openloop.record import NAMES, UNITS
 from openloop.windows import Window
 from viz.curves import DARK_PALETTE, PALETTE, Curves, save_panels
 from viz.frames import to_rgb, to_unit

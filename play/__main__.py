@@ -1,10 +1,8 @@
 """`python -m play [NAME or RUN] [--host H] [--port P]`: drive in the dream, in a browser."""
 
-import argparse
 import contextlib
 import ipaddress
 import sys
-import textwrap
 from collections.abc import Sequence
 
 from experiment.hardware import import_tensorflow
@@ -23,11 +21,7 @@ NAME is a shipped model (doom) or a run folder (runs/doom).
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m play",
-        description=textwrap.dedent(TEXT).strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("play", TEXT)
     parser.add_argument("name", metavar="NAME", nargs="?", default="doom", help="what to play in (doom)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others in the network play too (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes one that is free (8000)")

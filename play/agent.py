@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from controller.policy import policy_from
-from controller.weights import load_controller
+from controller.policy import load_controller, policy_from
 from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
@@ -118,10 +117,6 @@ class RealScene(GameScene):
     """The real game, and what V keeps of it. M listens, so that C can take over at any moment."""
 
     labels = ("the game", "what V keeps of it")
-
-    def __init__(self, models: AgentModels):
-        super().__init__(models)
-        self.models = models
 
     def look(self, frames: np.ndarray, seed: int | None = None) -> None:
         settings = self.models.settings

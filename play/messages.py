@@ -1,6 +1,11 @@
-"""What the page may say to the server: small JSON objects, each checked before anything is done with it.
+"""What the page may say to the server, and the frames that it is sent.
 
-Every message has a `type`; the others of its keys, all of them needed unless said otherwise, are in MESSAGES.
+The page's messages are small JSON objects, each checked before anything is done with it. Each has a `type`; the others
+of its keys, all of them needed unless said otherwise, are in MESSAGES.
+
+Of a frame four bytes, big-endian, say how long the JSON is that follows and says what it is; it ends with `sizes`, the
+bytes of each picture that comes after it. Small pictures are PNG, as they are; larger ones, which are only looked at,
+JPEG.
 """
 
 import json
@@ -8,7 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cv2
 import gymnasium
+import numpy as np
 
 from envs.worlds import World
 
@@ -18,6 +25,8 @@ SEEDS = 2**31
 RATE, BURST = 150, 150
 """Messages that a session may send a second, and at once after being silent: at most one a frame is needed."""
 FORGIVEN = 5  # messages with a mistake after which a session is closed
+SMALL = 100  # rows of a picture up to which it is sent as PNG
+JPEG_QUALITY = 90
 
 
 class Refused(Exception):
@@ -105,3 +114,18 @@ class Meter:
         self.last = now
         self.left -= 1
         return self.left >= 0
+
+
+def pack_frame(about: dict[str, Any], pictures: list[np.ndarray]) -> bytes:
+    """Pictures, each (h, w, 3) uint8 RGB, and what is to be said of them."""
+    images = [encode(picture) for picture in pictures]
+    header = json.dumps({**about, "sizes": [len(image) for image in images]}, separators=(",", ":")).encode()
+    return b"".join([len(header).to_bytes(4, "big"), header, *images])
+
+
+def encode(picture: np.ndarray) -> bytes:
+    """One picture, (h, w, 3) uint8 RGB, as PNG or JPEG."""
+    small = len(picture) <= SMALL
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if small else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    bgr = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png" if small else ".jpg", bgr, options)[1].tobytes()

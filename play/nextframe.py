@@ -76,18 +76,15 @@ class ForetoldScene(GameScene):
 
     labels = ("the game", "what the model predicted")
 
-    def __init__(self, models: NextFrameModels):
-        super().__init__(models)
-        self.models, self.predictor = models, models.predictor
-
     def look(self, frames: np.ndarray, seed: int | None = None) -> None:
+        predictor = self.models.predictor
         if seed is not None:
             seen = np.repeat(frames[:, None], self.models.context, axis=1)  # (1, K, h, w, c)
-            self.memory = self.predictor.begin(seen, self.models.resting(self.models.context - 1), np.arange(1))
+            self.memory = predictor.begin(seen, self.models.resting(self.models.context - 1), np.arange(1))
             self.predicted = frames
         else:
-            self.memory = self.predictor.observe(self.memory, self.raw, frames)
+            self.memory = predictor.observe(self.memory, self.raw, frames)
         self.pictures = [to_rgb(frames[0]), to_rgb(self.predicted[0])]
 
     def expect(self, raw: np.ndarray) -> None:
-        self.raw, self.predicted = raw, self.predictor.imagine(self.memory, raw)[0][:, 0]
+        self.raw, self.predicted = raw, self.models.predictor.imagine(self.memory, raw)[0][:, 0]

@@ -1,5 +1,6 @@
 """Recordings: what a session shows, as MP4, for its page to download."""
 
+import contextlib
 import queue
 import secrets
 import tempfile
@@ -70,21 +71,17 @@ class Recorder:
         self.shape = self.shape or frame.shape
         if frame.shape != self.shape or self.frames >= LONGEST * self.fps or not self.thread.is_alive():
             return False
-        try:
+        with contextlib.suppress(queue.Full):
             self.waiting.put_nowait(frame)
             self.frames += 1
-        except queue.Full:
-            pass
         return True
 
     def finish(self) -> float:
         """End it. Returns its seconds. Raises Problem if it could not be written."""
         while self.thread.is_alive():
-            try:
+            with contextlib.suppress(queue.Full):
                 self.waiting.put(None, timeout=0.2)
                 break
-            except queue.Full:
-                continue
         self.thread.join()
         if not self.path.exists():
             raise Problem("the recording could not be written: is the disk full?")

@@ -75,8 +75,8 @@ class Models:
 class GameScene(Scene):
     """The real game, beside what a model makes of it."""
 
-    def __init__(self, models: Models):
-        self.world = models.world
+    def __init__(self, models: Any):
+        self.models, self.world = models, models.world
         self.vector = self.world.open(models.settings.env, 1, 0)
 
     def begin(self, seed: int) -> None:

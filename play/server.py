@@ -7,7 +7,6 @@ closed if it goes on; one that does not answer, or whose session fails, is told 
 import asyncio
 import contextlib
 import ipaddress
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -281,16 +280,12 @@ def listen_on(host: str, port: int) -> socket.socket:
         raise UsageProblem(f"--port {port}: expected a number from 0 to {2**16 - 1}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        if os.name != "nt":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
         raise Problem(
             f"cannot listen on {host}, port {port} ({error}): choose another with --host or --port"
         ) from error
-    return listening
 
 
 def reachable_at(host: str) -> str:

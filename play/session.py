@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from experiment.problem import Problem, one_line
-from play.messages import SEEDS
+from play.messages import SEEDS, pack_frame
 from play.recorder import Recorder, Recordings
 from play.scenes import Models, Scene
-from play.wire import pack_frame
 
 LATE = 0.25  # seconds behind the clock after which a session no longer tries to catch up
 PAUSE_BETWEEN = 2.0  # seconds that C waits before it plays again
@@ -57,7 +56,7 @@ class Session(threading.Thread):
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
         self.frame: bytes | None = None  # the newest frame that was not taken yet
-        self.scene: Any = None  # a Scene, once one could be opened
+        self.scene = Scene()  # of nothing, until one could be opened
         self.opened = ""  # which world the scene is of
         self.recorder: Recorder | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
@@ -109,7 +108,7 @@ class Session(threading.Thread):
 
     def run(self) -> None:
         failure = None
-        for part in (self._live, lambda: self._record(False), self._leave):
+        for part in (self._live, lambda: self._record(False), lambda: self.scene.close()):
             try:
                 part()
             except BaseException as error:  # a world may call sys.exit() too
@@ -126,7 +125,7 @@ class Session(threading.Thread):
                 self._fulfil(wishes, fulfilled)
                 fulfilled = wishes
                 self._tell_state()
-            waits = self.scene is None or wishes.paused or (self.over and not wishes.controller)
+            waits = not self.opened or wishes.paused or (self.over and not wishes.controller)
             if waits or self.over:
                 if not self._sleep(wishes, None if waits else PAUSE_BETWEEN):
                     self._begin(None)
@@ -148,7 +147,7 @@ class Session(threading.Thread):
         """Bring about what changed."""
         if wishes.world != self.opened:
             self._enter(wishes.world, wishes.seed)
-        elif before is not None and wishes.restarts != before.restarts and self.scene is not None:
+        elif before is not None and wishes.restarts != before.restarts and self.opened:
             self._begin(wishes.seed)
         if wishes.recording != (self.recorder is not None):
             self._record(wishes.recording)
@@ -168,15 +167,9 @@ class Session(threading.Thread):
             self._tell({"type": "unopened", "world": name, "message": reason_of(error)})
             return
         left, self.scene, self.opened = self.scene, scene, name
-        if left is not None:
-            left.close()
+        left.close()
         self._tell_state()  # the page must know what the first frame is of
         self._begun()
-
-    def _leave(self) -> None:
-        if self.scene is not None:
-            self.scene.close()
-            self.scene = None
 
     def _begin(self, seed: int | None) -> None:
         self.scene.begin(chosen(seed))
@@ -222,7 +215,7 @@ class Session(threading.Thread):
 
     def _record(self, on: bool) -> None:
         """Begin a recording, or end it and tell the page where it is."""
-        if on and self.recorder is None and self.scene is not None:
+        if on and self.recorder is None and self.opened:
             self.recorder = self.recordings.begin(self.models.world.fps)
             self._show()
         elif self.recorder is not None:
@@ -235,13 +228,13 @@ class Session(threading.Thread):
                 self._tell({"type": "recorded", "url": url, "seconds": round(seconds, 1)})
 
     def _tell_state(self) -> None:
-        wishes, scene = self.wishes, self.scene or Scene
+        wishes = self.wishes
         self._tell(
             {
                 "type": "state",
                 "world": self.opened,
-                "labels": scene.labels,
-                "scored": scene.scored,
+                "labels": self.scene.labels,
+                "scored": self.scene.scored,
                 "temperature": wishes.temperature,
                 "controller": wishes.controller,
                 "paused": wishes.paused,

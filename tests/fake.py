@@ -103,7 +103,7 @@ def save_agent(run: Run, settings: Experiment) -> Run:
     """The same, and a C of random weights."""
     from controller.evolution import Evolution
     from controller.policy import policy_from
-    from controller.weights import save_controller
+    from controller.training import save_controller
 
     save_untrained(run, settings)
     policy = policy_from(settings)

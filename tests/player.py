@@ -106,7 +106,7 @@ def wait(happens: Callable[[], Any]) -> None:
 
 
 def unpack_frame(packed: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What play.wire.pack_frame was given."""
+    """What play.messages.pack_frame was given."""
     first = 4 + int.from_bytes(packed[:4], "big")
     about = json.loads(packed[4:first])
     pictures = []

@@ -24,10 +24,11 @@ def run(tmp_path, monkeypatch) -> Run:
 def test_both_figures_are_shown_and_nothing_is_written(run, capsys):
     before = run.results.read_bytes()
     again(run, 20, 1000)
-    stated, now, difference = capsys.readouterr().out.splitlines()
+    stated, now, difference, verdict = capsys.readouterr().out.splitlines()
     assert stated.startswith("stated:     100.0 ± ") and stated.endswith("in 50 episodes from seed 0")
     assert now.startswith("played now: 101.0 ± 10.3") and now.endswith("in 20 episodes from seed 1000")
     assert difference.startswith("difference: +1.0, with a standard error of 2.")
+    assert verdict == "they agree: 0.4 standard errors apart (up to 4 count as chance)"
     assert run.results.read_bytes() == before
 
 
@@ -35,7 +36,8 @@ def test_an_agent_that_is_not_what_it_was_is_a_problem(run, capsys):
     run.now = 50.0
     with pytest.raises(Problem, match="more than chance explains"):
         again(run, 20, 1000)
-    assert "difference: -50.0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "difference: -50.0" in said and "agree" not in said
 
 
 @pytest.mark.parametrize(("episodes", "seed"), [(1, 1000), (10**30, 1000), (20, -1), (20, 10**30)])

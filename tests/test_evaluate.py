@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
 from controller.scores import (
     Row,
@@ -17,7 +17,6 @@ from controller.scores import (
     summary,
     table,
 )
-from controller.weights import load_controller
 from envs.play import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json
@@ -64,10 +63,10 @@ def test_published_figures_of_doom():
     episodes = published_episodes("doom")
     assert (len(episodes), round(episodes.mean())) == (100, 973)
     ours = [Row("ours", None, summary(np.array([100.0, 300.0])))]
-    text = table(ours, published_rows("doom"), "survival in tics")
-    heading, first = text.splitlines()[1], text.splitlines()[3]
-    assert heading.split("  ")[0] == "survival in tics, mean ± standard deviation"
-    assert first.startswith("ours") and first.endswith("200 ± 141  (mean ± 100)")
+    text = table(ours, SETTINGS)
+    heading, first = text.splitlines()[0], text.splitlines()[4]
+    assert heading == "survival in tics: mean ± standard deviation (standard error of the mean)"
+    assert first.startswith("ours") and first.endswith("200 ± 141 (100)")
     for figures in ("1,092 ± 556", "2,086 ± 140", "210 ± 108", "820 ± 58", "973 ± 542"):
         assert figures in text
     curve = published_curve("doom", "population")
@@ -77,12 +76,10 @@ def test_published_figures_of_doom():
 
 def test_published_figures_of_carracing():
     ours = [Row("ours", None, summary(np.array([-20.0, 19.4])))]
-    text = table(ours, published_rows("carracing"), "return")
-    heading, first = text.splitlines()[1], text.splitlines()[3]
-    assert (
-        " ".join(heading.split()) == "return, mean ± standard deviation in the game"
-    )  # nobody dreamed: no such column
-    assert " ".join(first.split()) == "ours 0 ± 28 (mean ± 20)"  # -0.3: no -0
+    text = table(ours, CARRACING)
+    columns, first = text.splitlines()[2], text.splitlines()[4]
+    assert columns.strip() == "in the game"  # nobody dreamed: no such column
+    assert " ".join(first.split()) == "ours 0 ± 28 (20)"  # -0.3: no -0
     for figures in ("906 ± 21", "788 ± 141", "632 ± 251", "838 ± 11", "652 ± 10", "591 ± 45", "343 ± 18"):
         assert sum(line.endswith(figures) for line in text.splitlines()) == 1
     assert [row.game["mean"] for row in published_rows("carracing") if "PyTorch" in row.name] == [860, 870]
@@ -95,8 +92,16 @@ def test_published_figures_of_carracing():
 
 def test_a_dream_gets_a_column():
     record = summary(np.array([800.0, 900.0]))
-    text = table([Row("ours", record, None)], published_rows("carracing"), "return")
-    assert "in the dream" in text and "850 ± 71  (mean ± 50)" in text
+    text = table([Row("ours", record, None)], CARRACING)
+    assert "in the dream" in text and "850 ± 71 (50)" in text
+
+
+def test_a_long_name_takes_several_lines_of_80_columns():
+    record = summary(np.array([800.0, 2900.0]))
+    name = "this run, CMA-ES mean of generation 1,800, τ 1.15, bulk simulator"
+    lines = table([Row(name, record, record)], SETTINGS).splitlines()
+    assert max(map(len, lines)) <= 80 and lines[4].count("1,850 ± 1,485 (1,050)") == 2
+    assert " ".join(f"{lines[4].split('  ')[0]} {lines[5]} {lines[6]}".split()) == name
 
 
 def test_what_was_not_published_is_empty():
@@ -154,7 +159,7 @@ def test_slices_give_what_the_whole_gives(run, evaluated):
 
 
 def test_sweep_makes_the_papers_table(run, evaluated, capsys):
-    from controller.sweep import sweep
+    from controller.evaluation import sweep
 
     sweep(SETTINGS, run, evolve_each=True)
     text = capsys.readouterr().out
@@ -188,7 +193,7 @@ def filmed(monkeypatch) -> dict[str, tuple[str, int, bool]]:
     """What videos are asked for from now on: their labels, lengths, and whether they show the real world too."""
     videos = {}
 
-    def film(run, vae, name, label, z, fps, frames=None):
+    def film(world, name, label, z, frames=None):
         assert frames is None or len(frames) == len(z)
         videos[name] = label, len(z), frames is not None
 
@@ -312,7 +317,7 @@ def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
         assert three.num_envs == 3 and two.closed and not three.closed
         assert world.games(3) is three
         seeds = [7, 12, 5, 4]
-        np.testing.assert_array_equal(world.play_here(None, seeds).lengths, [length(seed) for seed in seeds])
+        np.testing.assert_array_equal(world.play_slice((None, seeds, 0)).lengths, [length(seed) for seed in seeds])
     assert three.closed
 
 

@@ -6,12 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from controller.arenas import InDream, InReal, Tried
 from controller.evolution import Evolution, generation_seed
-from controller.policy import Policy, policy_from
+from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
-from controller.training import evolve, evolve_all, saved
-from controller.weights import load_controller, save_controller
+from controller.training import InDream, InReal, Tried, evolve, evolve_all, save_controller, saved
 from envs.worlds import WORLDS
 from experiment.files import write_json
 from experiment.metrics import read_metrics
@@ -233,7 +231,7 @@ def compiled(tmp_path_factory):
 def fake(monkeypatch, compiled):
     """The real world is a fake one, whose episodes pay most for going right."""
     monkeypatch.setitem(WORLDS, "doom", fake_world())
-    monkeypatch.setattr("rnn.dream.load_dream", lambda settings, run: compiled[0])
+    monkeypatch.setattr("controller.training.load_dream", lambda settings, run: compiled[0])
     monkeypatch.setattr("controller.real.load_agent", lambda settings, run: compiled[1])
 
 

@@ -25,7 +25,7 @@ from experiment.run import Run, warn_of_no_lock
 from experiment.schema import Experiment, Vae
 from extract.collect import collect
 from extract.rollouts import read_shard
-from openloop.__main__ import record_in
+from openloop.record import record_in
 from vae.encode import is_whole
 from vae.latents import Latents
 
@@ -217,7 +217,7 @@ def test_large_text_is_not_read(run):
 
 
 def test_figures_that_cannot_be_shown_are_named(run, monkeypatch):
-    monkeypatch.setattr("openloop.__main__.trained_stages", lambda run: ())
+    monkeypatch.setattr("openloop.record.trained_stages", lambda run: ())
     settings = Experiment()
     assert record_in(settings, run) is None
     for record in ([1], {"of": 5}, {"of": [1]}):

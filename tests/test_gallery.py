@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from controller.report import Results
 from controller.scores import summary
 from experiment.config import to_yaml
 from experiment.files import read_json, write_json
@@ -17,11 +18,10 @@ from experiment.metrics import write_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from experiment.schema import Controller, Dream, Env, Experiment, Hardware, Rnn, Vae
-from gallery import branch, expected, latent, notebook, sliders, stepping
+from gallery import branch, expected, notebook, sliders, stepping
 from gallery.__main__ import draw
 from gallery.exhibit import Exhibit, open_all
 from gallery.pictures import LIMIT
-from gallery.results import Results
 from gallery.runs import find, find_all
 from openloop import report
 from rnn.dream import noise
@@ -29,7 +29,7 @@ from rnn.mixture import sample
 from rnn.model import build_rnn
 from tests.fake import save_agent, save_next_frames
 from viz.curves import Histogram
-from viz.strips import evenly
+from viz.frames import evenly
 
 SETTINGS = Experiment(
     env=Env(max_steps=120, games=2),
@@ -137,13 +137,13 @@ def test_the_eventful_moment_is_the_one_before_most_fire(exhibit, recording):
 
 def test_one_dimension_is_varied_and_the_liveliest_is_found(exhibit, recording):
     z = np.arange(16, dtype="float32")
-    varied = latent.vary(z, 3, [-1, 0, 2])
-    assert varied[:, 3].tolist() == [-1, 0, 2]
-    np.testing.assert_array_equal(np.delete(varied, 3, axis=1), np.delete(np.tile(z, (3, 1)), 3, axis=1))
+    varied = np.tile(z, (3, 1))
+    varied[:, 3] = -1, 0, 2
+    shown = exhibit.traverse(z, [3], [-1, 0, 2])["z[3]"]
+    np.testing.assert_array_equal(shown, exhibit.agent.vae.pictures(varied))
     mu = np.asarray(exhibit.agent.vae.encode(recording.frames)[0])
-    np.testing.assert_allclose(latent.means(exhibit, recording), mu, atol=1e-5)
-    assert latent.liveliest(exhibit, recording, 4) == np.argsort(-mu.var(axis=0))[:4].tolist()
-    rows = latent.traverse(exhibit, recording.z[5], [2, 7])
+    assert exhibit.liveliest(recording, 4) == np.argsort(-mu.var(axis=0))[:4].tolist()
+    rows = exhibit.traverse(recording.z[5], [2, 7])
     assert list(rows) == ["z[2]", "z[7]"] and rows["z[2]"].shape == (7, 64, 64, 3)
     assert (rows["z[2]"][0] != rows["z[2]"][-1]).any()
 
@@ -216,7 +216,7 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
     assert results.table() == notebook.plot(results.training()) == "This run has not measured that."
     for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
         assert panels() == []
-    assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of the last frame"}
+    assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of last frame"}
     assert list(report.relative_panel(report.measured([run])).series) == ["run"]
 
 
@@ -244,11 +244,11 @@ def test_compounding_curves_of_several_runs(exhibit, tmp_path):
     runs = [SHIPPED, exhibit.run]
     assert report.measured([*runs, Run(tmp_path)]) == runs
     panel = report.error_panel(SHIPPED, "ssim")
-    assert "open loop" in panel.series and len(panel.series["copy of the last frame"][0]) == 64
+    assert "open loop" in panel.series and len(panel.series["copy of last frame"][0]) == 64
     relative = report.relative_panel(runs)
     assert list(relative.series) == ["doom", "small"]
     mse = report.error_panel(SHIPPED).series
-    shares = mse["open loop"][1] / mse["copy of the last frame"][1]
+    shares = mse["open loop"][1] / mse["copy of last frame"][1]
     np.testing.assert_allclose(relative.series["doom"][1], shares)
     with pytest.raises(Problem, match=r"no metrics/openloop.csv: run `python -m openloop"):
         report.error_panel(Run(tmp_path))

@@ -7,9 +7,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import rnn  # noqa: F401 (registers the environments)
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.problem import Problem, UsageProblem
 from experiment.run import find_run
 

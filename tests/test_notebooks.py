@@ -91,7 +91,7 @@ def test_dreams_are_shown(executed, tmp_path):
     assert np.abs(real - dreamt).mean() > 5 and real.std() > 5
     assert strip.shape[0] > 3 * 128
     assert videos(warm, tmp_path)[0].shape[2] > 5 * 128 and pictures(warm)[0].shape[0] > 5 * 128
-    assert len(pictures(outputs(cells, "latent.traverse"))) == len(pictures(outputs(cells, "expected.expect"))) == 1
+    assert len(pictures(outputs(cells, "exhibit.traverse"))) == len(pictures(outputs(cells, "expected.expect"))) == 1
     for slider in ("temperature_slider", "latent_sliders"):
         assert len(data(outputs(cells, slider), "application/vnd.jupyter.widget-view+json")) == 1
 

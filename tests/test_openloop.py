@@ -27,11 +27,11 @@ from experiment.run import Run
 from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, Rnn, Vae
 from extract.rollouts import Episode, Rollouts, shard_path
 from gallery.stepping import Steps, from_window, read_action, read_times
-from openloop.__main__ import evaluate_run, is_of, origin
+from openloop.__main__ import evaluate_run
 from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
 from openloop.predictor import open_run, trained_stages
+from openloop.record import is_of, origin, seen_line, table
 from openloop.report import read_means, save_comparison, without_seen
-from openloop.table import seen_line, table
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
@@ -636,7 +636,7 @@ def test_command_leaves_tables_plots_videos_and_a_record(made, evaluated):
         assert frames == lasting[number] == max(lasting.values())
         assert Image.open(made.videos / f"openloop_{name}.gif").is_animated
     table = [line.split() for line in evaluated.stdout.splitlines()]
-    assert ["MSE", "1", "7"] in [line[:3] for line in table]
+    assert ["horizon", "1", "5", "6"] in table and ["windows", "7"] in [line[:2] for line in table]
 
 
 def test_what_was_measured_is_not_measured_again(made, evaluated, capsys):
@@ -759,10 +759,12 @@ def test_small_errors_are_told_apart_in_the_table():
         "psnr": {"open_loop": [49.087], "copy": [19.2]},
         "ssim": {"open_loop": [0.99876], "copy": [0.5]},
     }
-    lines = table({"horizons": {"1": figures}}, 1).splitlines()
-    assert len({len(line) for line in lines}) == 1, "not aligned"
-    assert lines[3].split() == ["MSE", "1", "7", "1.23e-05", "0.0120"]
-    assert lines[4].split()[-2:] == ["49.09", "19.20"] and lines[5].split()[-2:] == ["0.999", "0.500"]
+    text = table({"horizons": dict.fromkeys(("1", "5", "10", "32", "64", "100"), figures)}, 1)
+    lines = [line for line in text.splitlines() if line.split()[-1] not in ("MSE", "58.9)", "SSIM")]
+    assert {len(line) for line in lines} == {79}, "not aligned, or wider than 80 columns"
+    assert ["open", "loop", *["1.23e-05"] * 6] in [line.split() for line in lines]
+    shown = [line.split()[-1] for line in lines if line.startswith(("open loop", "copy"))]
+    assert shown == ["1.23e-05", "0.0120", "49.09", "19.20", "0.999", "0.500"]
 
 
 def test_of_several_iterations_the_last_with_a_controller_is_taken_unless_another_is_given(made, tmp_path):

@@ -6,9 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from controller.policy import policy_from
+from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
-from controller.weights import load_controller
 from experiment.config import load_config, to_yaml
 from experiment.hardware import prepare
 from experiment.metrics import read_metrics, write_metrics
@@ -35,7 +34,7 @@ def test_a_shipped_agent_scores_what_it_says(name, episodes):
     settings = load_config(run.config)
     prepare(Hardware())
     controller = load_controller(run.controller, policy_from(settings))
-    assert controller.fingerprint == stated["controller"]
+    assert controller.described["controller"] == stated["controller"]
     with RealWorld(settings, run, final=True) as world:
         returns = world.play(controller.mean, stated["seeds"][:episodes]).returns
     assert abs(returns.mean() - stated["mean"]) < error

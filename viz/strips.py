@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from experiment.files import atomic
-from viz.frames import Labelled
-from viz.text import text_image, text_size
+from viz.frames import Labelled, enlarge, text_image, text_size
 
 MARGIN = 8  # pixels around everything, and between label and frames
 GAP = 2  # pixels between frames
@@ -43,16 +42,3 @@ def save_strip(path: Path | str, rows: Labelled, scale: int = 2) -> None:
     picture = strip(rows, scale)
     with atomic(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-
-
-def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
-    """Repeat every pixel: (..., h, w, 3) uint8 to (..., h·scale, w·scale, 3)."""
-    if frames.dtype != np.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
-        raise ValueError(f"frames must be uint8 with shape (..., h, w, 3), not {frames.dtype} with {frames.shape}")
-    return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
-
-
-def evenly(frames: np.ndarray, count: int, steps: int) -> np.ndarray:
-    """Every so many of the frames (T, ...) that there would be `count` of `steps`; fewer where T is less."""
-    chosen = np.linspace(0, steps - 1, count).round().astype(int)
-    return frames[chosen[chosen < len(frames)]]
