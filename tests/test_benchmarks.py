@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import dream, networks
+from benchmarks import dream, networks, scaling
 from benchmarks.measure import Measurement, best_rate, in_float32
 from experiment.config import load_config
 from experiment.files import read_json, write_json
@@ -41,6 +41,14 @@ def test_dreams_are_measured_step_by_step(tiny, number):
 def test_training_m_is_measured(tiny):
     row = networks.measure_rnn(tiny)
     assert row.rate > 0 and row.baseline > 0 and row.name == "M training"
+
+
+def test_the_papers_generation_on_larger_clusters():
+    """With 64 cores, 171 slices of 6 episodes in three rounds; with 1,000, one episode each, and some are left for a second."""
+    costs = scaling.Costs(step=0.001, task=0.01, tell=0.5)
+    assert scaling.predicted(costs, 64) == pytest.approx((6, 18, 1.71, 18.5))
+    assert scaling.predicted(costs, 1000) == pytest.approx((1, 2, 10.24, 10.74))
+    assert scaling.predicted(costs._replace(task=0), 1024).whole == pytest.approx(1.5)
 
 
 def test_a_rate_is_that_of_the_fastest_call(monkeypatch):
