@@ -12,7 +12,7 @@ from experiment.hardware import describe_machine, import_tensorflow, matmul_peak
 from experiment.schema import Hardware
 from experiment.stage import Parser, guard
 
-NAMES = ("extraction", "networks", "dream", "agent", "racing", "workers", "nextframe", "player")
+NAMES = ("extraction", "networks", "pytorch", "dream", "agent", "racing", "workers", "nextframe", "player")
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 TEXT = """
 Measure extraction, training of V and M, encoding, the dream, the real agent loop, workers, the next-frame model and the player, each

@@ -11,7 +11,7 @@ from benchmarks.measure import Measurement, best_rate, in_float32
 from experiment.backend import keras, layers
 from experiment.config import load_config
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import Experiment, Vae
 from experiment.training import compiled_step
 from extract.collect import collect
 from extract.rollouts import Rollouts
@@ -20,6 +20,7 @@ from rnn.model import build_rnn
 from rnn.series import Batch
 from rnn.training import Learner
 from vae.encode import BATCHES, encode_ranges
+from vae.model import VAE
 from vae.training import optimized_vae
 
 STEPS = 20
@@ -42,12 +43,11 @@ def measure() -> Iterator[Measurement]:
 def measure_vae(settings: Experiment, rollouts: Rollouts) -> Iterator[Measurement]:
     """Training V on one batch, and encoding all rollouts as `python -m vae.encode` does, with reading them."""
     frames = rollouts.read_range(0, settings.vae.batch)
-    ours, size = optimized_vae(settings.vae), settings.hardware.encode_batch
-    step = compiled_step(ours)
+    ours, size = VAE(settings.vae.z), settings.hardware.encode_batch
     encode = tf.function(ours.encode, input_signature=[tf.TensorSpec((None, 64, 64, 3), tf.uint8)])
     read = BATCHES * size
     ranges = [(first, min(first + read, rollouts.frames)) for first in range(0, rollouts.frames, read)]
-    rate = best_rate(lambda: repeat(lambda: float(step(frames)["loss"]), STEPS) * len(frames))
+    rate = v_rate(settings.vae, frames)
     encoded = best_rate(lambda: sum(len(mu) for mu, _ in encode_ranges(encode, rollouts, ranges, size)))
     with in_float32():
         plain = PlainVAE(settings.vae.z)
@@ -59,18 +59,29 @@ def measure_vae(settings: Experiment, rollouts: Rollouts) -> Iterator[Measuremen
     yield Measurement("encoding", "frames", encoded, eager, "frame by frame, in memory, eager, float32", V_ENCODED)
 
 
+def v_rate(options: Vae, frames: np.ndarray) -> float:
+    """Of training our V on one batch."""
+    step = compiled_step(optimized_vae(options))
+    return best_rate(lambda: repeat(lambda: float(step(frames)["loss"]), STEPS) * len(frames))
+
+
+def m_rate(settings: Experiment) -> float:
+    """Of training our M on one batch."""
+    m = settings.rnn
+    batch, learner = random_batch(m.window, m.streams, settings.vae.z), Learner(build_rnn(settings), m)
+    step = compiled_step(learner)
+    return best_rate(lambda: repeat(lambda: float(step(batch)["loss"]), 5) * learner.frames)
+
+
 def measure_rnn(settings: Experiment) -> Measurement:
     """Training M on one batch."""
     m = settings.rnn
-    batch = random_batch(m.window, m.streams, settings.vae.z)
-    learner = Learner(build_rnn(settings), m)
-    step = compiled_step(learner)
-    rate = best_rate(lambda: repeat(lambda: float(step(batch)["loss"]), 5) * learner.frames)
+    batch, rate = random_batch(m.window, m.streams, settings.vae.z), m_rate(settings)
     with in_float32():
         plain = PlainMDNRNN(settings.vae.z, m.hidden, m.mixtures)
         plain.compile(optimizer=keras.optimizers.Adam(1e-3, clipvalue=1.0))
         x, y = (np.swapaxes(part, 0, 1) for part in (batch.inputs, np.concatenate([batch.z, batch.done[..., None]], 2)))
-        plain_rate = best_rate(lambda: repeat(lambda: plain.train_on_batch(x, y), 3) * learner.frames)
+        plain_rate = best_rate(lambda: repeat(lambda: plain.train_on_batch(x, y), 3) * m.window * m.streams)
     return Measurement("M training", "frames", rate, plain_rate, "keras.layers.LSTM, float32", M_FRAME)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import dream, networks, scaling
+from benchmarks import dream, networks, pytorch, scaling
 from benchmarks.measure import Measurement, best_rate, in_float32
 from experiment.config import load_config
 from experiment.files import read_json, write_json
@@ -41,6 +41,12 @@ def test_dreams_are_measured_step_by_step(tiny, number):
 def test_training_m_is_measured(tiny):
     row = networks.measure_rnn(tiny)
     assert row.rate > 0 and row.baseline > 0 and row.name == "M training"
+
+
+def test_pytorch_is_left_out_where_it_is_not_installed(monkeypatch, capsys):
+    monkeypatch.setattr(pytorch, "find_spec", lambda name: None)
+    assert list(pytorch.measure()) == []
+    assert capsys.readouterr().out == "PyTorch is not installed: it is not measured\n"
 
 
 def test_the_papers_generation_on_larger_clusters():
