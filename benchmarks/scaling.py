@@ -8,7 +8,7 @@ import contextlib
 import os
 import pickle
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -140,9 +140,9 @@ def spent_by(action: Callable[[], Any]) -> dict[str, float]:
     return {"wall-clock": time_taken, **{kind: after[kind] - before[kind] for kind in KINDS[1:]}}
 
 
-def seconds_of_processes() -> Counter[str]:
+def seconds_of_processes() -> dict[str, float]:
     """Of the processor, by the kinds of this process and those that it has started."""
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(KINDS[1:], 0.0)
     for process, command in own_processes().items():
         kind = "worker" if command.startswith("ray::Actor") else "driver" if "spawn_main" in command else "raylet"
         with contextlib.suppress(OSError):  # it has ended
