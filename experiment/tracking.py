@@ -25,8 +25,7 @@ def tracking(settings: Experiment, run: Run, stage: str) -> Iterator[None]:
         import wandb
     except ImportError:
         raise Problem(
-            f"wandb.mode={settings.wandb.mode} needs Weights & Biases: install it with "
-            "`.venv/bin/pip install -c constraints.txt wandb`"
+            f"wandb.mode={settings.wandb.mode} needs Weights & Biases: bash launch_scripts/setup.bash wandb"
         ) from None
     run.path.mkdir(parents=True, exist_ok=True)
     session = wandb.init(

@@ -42,9 +42,11 @@ def link_rollouts(run: Run, path: Path) -> Rollouts:
     """Write one HDF5 file that shows all rollouts of a run in stable-worldmodel's layout; nothing is copied.
 
     pixels uint8 (T, h, w, c), action float32 (T, A), reward, terminated and truncated (T,), ep_len and ep_offset int64
-    (episodes,). The shards are looked for from the file's folder. Returns what it shows. Raises Problem if there is nothing.
+    (episodes,). The shards are looked for from the file's folder. Returns what it shows. Raises Problem if there is nothing,
+    UsageProblem if the file is there already.
     """
     rollouts = Rollouts(*run.all_rollouts)
+    refuse_old(path)
     with written(path) as (file, _):
         for column, series in COLUMNS.items():
             sources = [source(shard.path, series, path.parent) for shard in rollouts.shards]
@@ -70,7 +72,7 @@ def source(shard: Path, series: str, folder: Path) -> h5py.VirtualSource:
 def write_safetensors(run: Run, folder: Path) -> list[Path]:
     """Write what a run has trained as safetensors, and README.md, a model card; returns the files.
 
-    Raises UsageProblem if the package is missing, Problem if nothing is trained.
+    Raises UsageProblem if the package is missing or one of the files is there already, Problem if nothing is trained.
     """
     try:
         from safetensors.numpy import save
@@ -79,12 +81,20 @@ def write_safetensors(run: Run, folder: Path) -> list[Path]:
     weights = {stage: run.weights(stage) for stage in trained_stages(run)}
     if run.controller.exists():
         weights["controller"] = run.controller
-    for name, path in weights.items():
-        with open_hdf5(path, "finish the run first") as file, atomic(folder / f"{name}.safetensors") as temporary:
+    files = [*(folder / f"{name}.safetensors" for name in weights), folder / "README.md"]
+    refuse_old(*files)
+    for (name, source), target in zip(weights.items(), files, strict=False):
+        with open_hdf5(source, "finish the run first") as file, atomic(target) as temporary:
             temporary.write_bytes(save(arrays_of(file), metadata={"model": name}))
-    with atomic(folder / "README.md") as temporary:
+    with atomic(files[-1]) as temporary:
         temporary.write_text(card(run, list(weights)), encoding="utf-8")
-    return [*(folder / f"{name}.safetensors" for name in weights), folder / "README.md"]
+    return files
+
+
+def refuse_old(*paths: Path) -> None:
+    """Raise UsageProblem for the first of these that is there: it may be anything, a shard or another project's README."""
+    if there := next((path for path in paths if os.path.lexists(path)), None):
+        raise UsageProblem(f"{there} is there already: delete it, or name another place")
 
 
 def arrays_of(file: h5py.File) -> dict[str, np.ndarray]:

@@ -84,6 +84,24 @@ def test_the_command_writes_what_is_asked_for(tmp_path, monkeypatch, capsys):
     assert done.returncode == 2 and done.stderr.startswith("error: expected a NAME, --rollouts or --safetensors; see")
 
 
+def test_nothing_is_overwritten(tmp_path):
+    run = recorded(tmp_path)
+    shard = shard_path(run.rollouts, 0)
+    before = shard.read_bytes()
+    with pytest.raises(UsageProblem, match=r"shard-00000\.h5 is there already: delete it, or name another place"):
+        link_rollouts(run, shard)
+    assert shard.read_bytes() == before
+
+
+@pytest.mark.needs("safetensors")
+def test_another_readme_is_not_overwritten(tmp_path):
+    (tmp_path / "README.md").write_text("somebody's")
+    with pytest.raises(UsageProblem, match=r"README\.md is there already"):
+        write_safetensors(find_run("doom"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "somebody's"
+
+
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="has no rollouts: run `python -m extract` first"):
         link_rollouts(find_run("doom"), tmp_path / "all.h5")
