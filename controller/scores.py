@@ -11,9 +11,9 @@ import numpy as np
 
 from envs.worlds import world_of
 from experiment.metrics import read_metrics
-from experiment.progress import ruled
 from experiment.run import Run, difference
 from experiment.schema import Experiment
+from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
 NOT_MEASURED = "This run has not measured that."

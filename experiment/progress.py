@@ -1,10 +1,8 @@
-"""What is printed: progress with rate and time left (a bar on a terminal, else a line every few seconds), and tables."""
+"""Progress with rate and time left: a bar on a terminal, a plain line every few seconds elsewhere."""
 
-import itertools
 import math
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -85,21 +83,3 @@ def duration(seconds: float) -> str:
 def percent(share: float) -> str:
     """A share as '12%'; 'none' where it is NaN, as of nothing."""
     return "none" if math.isnan(share) else f"{share:.0%}"
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """The rows as lines, each column as wide as it needs: the first `left` of them flush left, the others flush right."""
-    columns = []
-    for i, cells in enumerate(zip(*rows, strict=True)):
-        width = max(map(len, cells))
-        columns.append([cell.ljust(width) if i < left else cell.rjust(width) for cell in cells])
-    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
-
-
-def ruled(sections: Sequence[Sequence[Sequence[str]]], left: int) -> str:
-    """The same with a rule before, between and after the sections."""
-    lines = aligned([*itertools.chain(*sections)], left)
-    rule = "-" * max(map(len, lines))
-    for place in reversed([0, *itertools.accumulate(map(len, sections))]):
-        lines.insert(place, rule)
-    return "\n".join(lines)

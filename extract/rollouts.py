@@ -16,12 +16,9 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import h5py
 import hdf5plugin
@@ -29,6 +26,7 @@ import numpy as np
 
 from experiment.arrays import Disk, open_hdf5, written
 from experiment.problem import Problem
+from extract.ahead import read_ahead
 
 FORMAT = "world-models rollouts"
 VERSION = 1
@@ -38,7 +36,6 @@ POOL = 8192  # frames that shuffled reading holds and draws its batches from (10
 AHEAD = 2048  # frames of finished batches waiting for the consumer
 FRAME_LIMIT = 1 << 20  # bytes in a frame, many times more than those of any world here
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
-Item = TypeVar("Item")
 
 
 class Episode(NamedTuple):
@@ -342,27 +339,3 @@ class Rollouts:
         for first in range(0, len(order), pool):
             rng.shuffle(order[first : first + pool])
         return order
-
-
-def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Yield the same items in the same order, up to `depth` of them prepared beforehand in one thread.
-
-    An error in the thread is raised here, in the place of the item that it prevented. When this iterator
-    ends, is closed or is no longer referred to, so does the thread, at most one item later.
-    """
-    end: Any = object()
-    with contextlib.closing(in_threads(itertools.repeat(partial(next, items, end)), depth)) as ahead:
-        yield from itertools.takewhile(lambda item: item is not end, ahead)
-
-
-def in_threads(calls: Iterator[Callable[[], Item]], depth: int, threads: int = 1) -> Generator[Item, None, None]:
-    """What calls return, in their order, up to `depth` of them made beforehand; see read_ahead."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
-        pending = deque(map(pool.submit, itertools.islice(calls, depth)))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(map(pool.submit, itertools.islice(calls, 1)))
-                yield result
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from experiment.problem import Problem
+from extract.ahead import read_ahead
 from extract.recorded import actions_of
-from extract.rollouts import Rollouts, read_ahead
+from extract.rollouts import Rollouts
 
 POOL = 8192
 """Windows that shuffled reading mixes: those of some 256 places, whose frames it holds (70 MB of 84 x 84 grey)."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiment.files import checksum
-from experiment.progress import ruled
 from experiment.run import Run, difference
 from experiment.schema import Experiment
+from experiment.tables import ruled
 from openloop.predictor import trained_stages
 
 NAMES = {

@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from envs.play import ScriptPlayer, play
 from envs.worlds import World, world_of
-from experiment.progress import Progress, aligned
+from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
+from experiment.tables import aligned
 from extract.policies import describe_policy, make_policy
 from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.model import load_rnn

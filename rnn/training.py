@@ -21,7 +21,7 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Rnn
 from experiment.training import Training, learning_rate, optimize
-from extract.rollouts import read_ahead
+from extract.ahead import read_ahead
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
 from rnn.unrolled import State, loss_of_hidden, run_sequence

@@ -15,11 +15,11 @@ import pytest
 
 from experiment.problem import Problem
 from extract import rollouts as module
+from extract.ahead import read_ahead
 from extract.rollouts import (
     Episode,
     Rollouts,
     new_shard,
-    read_ahead,
     read_shard,
     shard_path,
     split_episodes,

@@ -22,7 +22,8 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Stage, main
-from extract.rollouts import Rollouts, in_threads
+from extract.ahead import in_threads
+from extract.rollouts import Rollouts
 from vae.latents import write_latents
 
 BATCHES = 2  # batches whose frames are read at once: to open a shard takes as long as to read some hundred frames

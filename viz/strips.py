@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from experiment.files import atomic
-from viz.frames import Labelled, enlarge, text_image, text_size
+from viz.frames import Labelled, enlarge
+from viz.text import text_image, text_size
 
 MARGIN = 8  # pixels around everything, and between label and frames
 GAP = 2  # pixels between frames

@@ -13,7 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 
 from experiment.files import atomic
-from viz.frames import Labelled, text_image
+from viz.frames import Labelled
+from viz.text import text_image
 
 CAPTION = 28  # height of a caption in pixels
 GAP = 4  # pixels between two videos
