@@ -14,8 +14,9 @@ STAGE = Stage(
     text="""
     Evaluate the evolved controller, the CMA-ES mean: evaluate.episodes episodes of the real world on held-out seeds
     (evaluate.seed and those after it), evaluate.dreams dreams of at most dream.max_steps at dream.temperature, where M
-    can dream; and the random policy, a new action every step. Mean, standard deviation of a sample, standard error, n, seeds and all
-    returns are written into results.json, and printed beside the paper's figures.
+    can dream; the random policy, a new action every step; and the best of evaluate.random_controllers, if there are any.
+    Mean, standard deviation of a sample, standard error, n, seeds and all returns are written into results.json, and
+    printed beside the paper's figures.
 
     Reads controller.h5, vae.weights.h5, rnn.weights.h5, latents.h5 and metrics/.
     Writes results.json; plots/training.png, plots/returns.png, and plots/losses.png where there are points enough for a

@@ -10,7 +10,7 @@ from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
 from controller.scores import Record, Row, once, summary, table
-from controller.training import InDream, evolve
+from controller.training import InDream, InReal, evolve
 from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
@@ -42,6 +42,31 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
         return summary(played.returns) | ({"first_hits": summary(hits)} if (hits < played.lengths).any() else {})
 
     return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
+
+
+def measure_best_of_random(world: RealWorld, run: Run) -> Record:
+    """The best of evaluate.random_controllers random ones, chosen on seeds of training, in the same episodes as C.
+
+    They are drawn as CMA-ES draws its first generation from nothing: what C has learnt should be better.
+    """
+    wanted, sigma = world.settings.evaluate, world.settings.controller.sigma
+    seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
+    drawn = {"drawn": wanted.random_controllers, "sigma": sigma, "seed": world.settings.controller.seed}
+
+    def measure() -> Record:
+        size = (wanted.random_controllers, world.agent.policy.size)
+        candidates = np.random.default_rng(drawn["seed"]).normal(scale=sigma, size=size).astype("float32")
+        with Progress("random controllers", 2, "rounds") as bar:
+            tried = InReal(world)(candidates, 0, None)
+            bar.update(1)
+            best = int(tried.returns.mean(axis=1).argmax())
+            returns = world.play(candidates[best], seeds).returns
+            bar.update(1)
+        return {"best": best, **summary(returns)}
+
+    return once(
+        run, ("random_controllers",), {**drawn, "max_steps": world.settings.env.max_steps, "seeds": seeds}, measure
+    )
 
 
 def measure_dream(
@@ -76,6 +101,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
             in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
+        drawn = measure_best_of_random(world, run) if settings.evaluate.random_controllers else None
         for name, panels in Results(run, settings).panels("training", "losses", "returns").items():
             save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
@@ -86,6 +112,8 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
+    if drawn is not None:
+        ours.append(Row(f"best of {drawn['drawn']} random controllers", None, drawn))
     print(table(ours, settings))
     if hits := in_game.get("first_hits"):
         print(

@@ -62,6 +62,8 @@ class Results:
             rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))
         if "random" in self.evaluations:
             rows.append(Row("random policy, measured here", None, self.evaluations["random"]))
+        if drawn := self.evaluations.get("random_controllers"):
+            rows.append(Row(f"best of {drawn['drawn']} random controllers", None, drawn))
         return table(rows, self.settings)
 
     def panels(self, *names: str) -> dict[str, list[Curves | Histogram]]:

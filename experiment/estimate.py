@@ -89,6 +89,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     training = f"train M: {m.steps:,} batches of {m.streams} x {m.window} frames" if m.train else "M stays untrained"
     episodes = f"{last.episodes} real episodes, {last.dreams} dreams, {last.random_episodes} random"
     final = last.episodes * lasted + last.random_episodes * random
+    drawn = (last.random_controllers * c.real_episodes + last.episodes) * random if last.random_controllers else 0
     return {
         "extract": (f"play {amount}: {describe_policy(e)}", {"extract": frames}),
         "vae": (
@@ -103,7 +104,13 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
         ),
         "controller.evaluate": (
             f"{episodes} {world.step}-by-{world.step} episodes",
-            {"final": final, "alone": filmed, "dream": last.dreams * dreams, "second": FILM * (filmed + shown)},
+            {
+                "final": final,
+                "agent": drawn,
+                "alone": filmed,
+                "dream": last.dreams * dreams,
+                "second": FILM * (filmed + shown),
+            },
         ),
     }
 

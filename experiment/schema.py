@@ -205,6 +205,8 @@ class Evaluate:
     episodes: int = setting(100, "real episodes", 2, 100_000)
     dreams: int = setting(100, "dreams", 2, 100_000)
     random_episodes: int = setting(100, "real episodes of the random policy", 2, 100_000)
+    random_controllers: int = setting(0, "random controllers, as in CMA-ES's first generation, of which the best in "
+        "controller.real_episodes episodes is measured too (0: none)", 0, 100_000)
     seed: int = setting(1_000_000, "the first of the held-out seeds; extraction and trials never use seeds from "
         "here on", 1_000_000, 2_000_000_000)
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")

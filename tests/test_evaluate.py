@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -128,6 +130,29 @@ def test_evaluation_records_everything(evaluated):
     assert evaluated["random"]["seeds"] == [1_000_000, 1_000_001]
     assert (evaluated["dream"]["n"], evaluated["dream"]["temperature"]) == (5, 1.15)
     assert all(part["max"] <= limit for part, limit in ((evaluated["game"], 300), (evaluated["dream"], 30)))
+
+
+def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
+    from controller.evaluation import measure_best_of_random
+
+    class Stub:
+        """A world that rewards the sum of a controller's numbers, and knows who played which seeds."""
+
+        settings = dataclasses.replace(SETTINGS, evaluate=Evaluate(episodes=3, random_controllers=5))
+        agent = SimpleNamespace(policy=policy_from(settings))
+        played: ClassVar = []
+
+        def play(self, parameters, seeds, patience=0):
+            self.played.append((parameters, list(seeds)))
+            returns = np.broadcast_to(np.atleast_2d(parameters).sum(axis=1), len(seeds))
+            return Played(returns, np.ones(len(seeds), int), np.ones(len(seeds), int))
+
+    record = measure_best_of_random(Stub(), Run(tmp_path))
+    (candidates, tried), (chosen, tested) = Stub.played
+    assert len(candidates) == 5 * SETTINGS.controller.real_episodes and max(tried) < SETTINGS.evaluate.seed
+    assert np.array_equal(chosen, candidates[candidates.sum(axis=1).argmax()])
+    assert tested == record["seeds"] == [1_000_000, 1_000_001, 1_000_002]
+    assert record["mean"] == pytest.approx(chosen.sum()) and record["drawn"] == 5
 
 
 def test_evaluation_draws(run, evaluated):

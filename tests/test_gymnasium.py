@@ -184,6 +184,7 @@ def folder(tmp_path_factory):
         "evaluate.episodes=3",
         "evaluate.dreams=3",
         "evaluate.random_episodes=3",
+        "evaluate.random_controllers=3",
         "evaluate.temperatures=[1.0]",
         "openloop.windows=2",
         "openloop.context=2",
@@ -206,7 +207,7 @@ def command(folder: Path, *words: str) -> None:
 
 def test_the_whole_pipeline_runs_in_it(folder):
     results = json.loads((folder / "run" / "results.json").read_text())["evaluations"]
-    assert results["game"]["n"] == results["random"]["n"] == 3
+    assert results["game"]["n"] == results["random"]["n"] == results["random_controllers"]["n"] == 3
     assert (folder / "run" / "videos" / "game.mp4").exists()
 
 
