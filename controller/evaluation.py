@@ -49,13 +49,13 @@ def measure_best_of_random(world: RealWorld, run: Run) -> Record:
 
     They are drawn as CMA-ES draws its first generation from nothing: what C has learnt should be better.
     """
-    wanted, sigma = world.settings.evaluate, world.settings.controller.sigma
+    wanted, evolved = world.settings.evaluate, world.settings.controller
     seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
-    drawn = {"drawn": wanted.random_controllers, "sigma": sigma, "seed": world.settings.controller.seed}
+    drawn = {"drawn": wanted.random_controllers, "sigma": evolved.sigma, "seed": evolved.seed}
 
     def measure() -> Record:
         size = (wanted.random_controllers, world.agent.policy.size)
-        candidates = np.random.default_rng(drawn["seed"]).normal(scale=sigma, size=size).astype("float32")
+        candidates = np.random.default_rng(evolved.seed).normal(scale=evolved.sigma, size=size).astype("float32")
         with Progress("random controllers", 2, "rounds") as bar:
             tried = InReal(world)(candidates, 0, None)
             bar.update(1)
