@@ -25,8 +25,7 @@ def measure() -> Iterator[Measurement]:
     """Of both experiments, and what the environments step, one dream against an eager one and many against whole ones."""
     for name in ("doom", "carracing"):
         yield measure_world(name)
-    yield measure_steps(1)
-    yield measure_steps(1024)
+    yield from map(measure_steps, (1, 64, 1024))
 
 
 def measure_world(name: str) -> Measurement:

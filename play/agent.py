@@ -14,7 +14,7 @@ from experiment.run import Run
 from experiment.schema import Hardware
 from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight, seen_by
-from rnn.environment import Dreams, compile_step
+from rnn.environment import Dreams, make_step
 from rnn.model import load_rnn
 from rnn.starts import load_starts
 from vae.model import draw, load_vae
@@ -48,7 +48,7 @@ class AgentModels(Models):
             self.rnn = load_rnn(run, self.settings)
             starts = load_starts(self.settings, run, self.rnn)
             self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
-            self.dream_step = compile_step(self.dream, 1)
+            self.dream_step = make_step(self.dream, 1)
         except Problem as problem:
             self.missing["dream"] = str(problem)
         try:

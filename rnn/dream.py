@@ -55,10 +55,18 @@ def drawn_weight(settings: Experiment) -> float | None:
     return settings.rnn.done_weight if settings.dream.done == "drawn" else None
 
 
-def seen_by(settings: Experiment) -> Callable[[Tensor], Tensor]:
-    """What M is given of C's raw actions, tensors (N,) or (N, A): as the world executes them, or as they are."""
+def seen_by(settings: Experiment) -> Callable[..., Tensor]:
+    """What M is given of C's raw actions, (N,) or (N, A): as the world executes them, or as they are.
+
+    Of tensors, or of arrays with xp=numpy.
+    """
     execute = functools.partial(world_of(settings).execute, xp=keras.ops)
-    return execute if settings.rnn.action == "executed" else tf.identity
+    return execute if settings.rnn.action == "executed" else unchanged
+
+
+def unchanged(raw: Tensor, xp: Any = None) -> Tensor:
+    """Raw actions as they are."""
+    return raw
 
 
 class Weights(NamedTuple):
@@ -178,7 +186,7 @@ class Dream:
     """
 
     def __init__(
-        self, model: MDNRNN, starts: Starts, seen: Callable[[Tensor], Tensor] | None = None, drawn: float | None = None
+        self, model: MDNRNN, starts: Starts, seen: Callable[..., Tensor] | None = None, drawn: float | None = None
     ):
         if not (model.predict_done or model.predict_reward):
             raise Problem(

@@ -7,7 +7,7 @@ spaces: an observation is z of the moment and M's memory c and h, the actions ar
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from experiment.run import find_run
 from experiment.schema import TEMPERATURE
 from rnn import LOST
 from rnn.dream import Dream, State, load_dream, seen_by
-from rnn.model import load_rnn
+from rnn.mixture import Mixture, sample
+from rnn.model import FORGET_BIAS, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
+Step = Callable[[np.ndarray, np.ndarray, np.float32], np.ndarray]
 SECTIONS = ("env", "vae", "rnn", "dream")
 AHEAD = 16
 """Steps that a dream draws random numbers for at once: to draw for each takes as long as M's products of a large batch."""
@@ -38,15 +40,16 @@ AHEAD = 16
 class Dreams:
     """N dreams, each with a generator of its own: what both environments and the player step.
 
-    dream: of a run's M. step: `compile_step(dream, number)`, made here unless given. generators: of each dream, to be
+    dream: of a run's M. step: `make_step(dream, number)`, made here unless given. generators: of each dream, to be
     set before it begins. Raises Problem for a temperature that cannot be.
     """
 
-    def __init__(self, dream: Dream, number: int, temperature: float, max_steps: int, step: Any = None):
+    def __init__(self, dream: Dream, number: int, temperature: float, max_steps: int, step: Step | None = None):
         self.set_temperature(temperature)
         self.dream, self.max_steps = dream, max_steps
+        self._fresh = dream.starts.fresh  # looks through all of them
         model = dream.model
-        self._sizes = np.cumsum([model.latent_size, model.hidden])
+        self._sizes = model.latent_size, model.hidden, model.hidden
         self._state = np.zeros((number, model.latent_size + 2 * model.hidden), "float32")  # z, h and c, side by side
         self.generators = [np.random.default_rng(0)] * number
         self.uniform = np.zeros((number, AHEAD, model.latent_size + 1), "float32")  # the last is for the ending
@@ -54,12 +57,12 @@ class Dreams:
         self.steps = np.zeros(number, "int64")
         self.died = np.zeros(number, bool)
         self.rewards = np.zeros(number)
-        self._step = step or compile_step(dream, number)
+        self._step = step or make_step(dream, number)
 
     @property
     def state(self) -> State:
         """What C sees now, as arrays."""
-        return State(*np.split(self._state, self._sizes, axis=1))
+        return State(*parts(self._state, *self._sizes))
 
     @property
     def truncated(self) -> np.ndarray:
@@ -92,27 +95,27 @@ class Dreams:
             self.generators[row].standard_normal(out=self.normal[row], dtype="float32")
         number = len(self.steps)
         drawn = np.arange(number), self.steps % AHEAD
-        restart = (self.steps == 0) & self.dream.starts.fresh
-        given = raw.reshape(number, -1), restart[:, None], self.uniform[drawn], self.normal[drawn]
-        after = self._step(
-            self._state, np.concatenate(given, axis=1, dtype="float32"), np.float32(self.temperature)
-        ).numpy()
-        going = np.isin(np.arange(number), rows)
+        restart = (self.steps == 0) & self._fresh
+        columns = raw.reshape(number, -1), restart[:, None], self.uniform[drawn], self.normal[drawn]
+        given = np.concatenate(columns, axis=1, dtype="float32")
+        after = self._step(self._state, given, np.float32(self.temperature))
+        going = np.zeros(number, bool)
+        going[rows] = True
         self._state = np.where(going[:, None], after[:, :-2], self._state)
         self.died[rows] = after[rows, -2] > 0
         self.rewards = np.where(going, after[:, -1].astype("float64"), 0.0)
         self.steps[rows] += 1
 
 
-def compile_step(dream: Dream, number: int) -> Any:
-    """A whole step of N dreams as one compiled function, for all `Dreams` of so many.
+def make_step(dream: Dream, number: int) -> Step:
+    """A whole step of N dreams, for all `Dreams` of so many: a compiled function, or `alone` for one dream.
 
     Of what C sees, z, h and c (N, Z+2H), and what is given, the raw action, restart, and random numbers, uniform (Z+1, the
     last for the ending) and standard normal (Z), (N, A+1+Z+1+Z), and the temperature, it makes what C sees next, whether the
-    dream ends, 1 or 0, and the reward, (N, Z+2H+2). All float32, and few arrays, since to hand over each takes as long as a
-    tenth of M's products of one row. One dream is compiled by XLA as a whole, so that its small operations do not wait for each other; of
-    more dreams the products count, which are faster as they are (see rnn/dream.py).
+    dream ends, 1 or 0, and the reward, (N, Z+2H+2). All float32, and few arrays, since TensorFlow takes long for each.
     """
+    if number == 1:
+        return alone(dream)
     weights, m = dream.weights(), dream.model
 
     def step(state: Tensor, given: Tensor, temperature: Tensor) -> Tensor:
@@ -127,9 +130,42 @@ def compile_step(dream: Dream, number: int) -> Any:
 
     shapes = (number, m.latent_size + 2 * m.hidden), (number, m.action_size + 2 + 2 * m.latent_size), ()
     # The graph itself: finding it again for every step's arguments takes a millisecond.
-    return tf.function(step, jit_compile=number == 1).get_concrete_function(
-        *(tf.TensorSpec(shape, tf.float32) for shape in shapes)
-    )
+    graph = tf.function(step).get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes))
+    return lambda *arguments: graph(*arguments).numpy()
+
+
+def alone(dream: Dream) -> Step:
+    """The same step for one dream in NumPy, always in float32: TensorFlow needs several times as long for a single row."""
+    m = dream.model
+    kernel, bias, output_kernel, output_bias = (np.ascontiguousarray(weight.numpy().T) for weight in m.weights)
+    bias = bias + np.repeat(np.array([0, 0, FORGET_BIAS, 0], "float32"), m.hidden)
+
+    def step(state: np.ndarray, given: np.ndarray, temperature: np.float32) -> np.ndarray:
+        z, h, c = parts(state, m.latent_size, m.hidden, m.hidden)
+        raw, restart, uniform, luck, normal = parts(given, m.action_size, 1, m.latent_size, 1, m.latent_size)
+        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0], xp=np).reshape(1, -1)
+        inputs = np.concatenate([z, seen, restart[:, : m.predict_done], h], axis=1)
+        # Not `@`, for which OpenBLAS starts threads that take three times as long together.
+        gates = (np.vecdot(kernel, inputs) + bias).reshape(4, 1, m.hidden)
+        i, _, f, o = 0.5 + 0.5 * np.tanh(0.5 * gates)  # the logistic function
+        c = c * f + i * np.tanh(gates[1])
+        h = np.tanh(c) * o
+        outputs = np.vecdot(output_kernel, h) + output_bias  # (3KZ [+1] [+1])
+        mixture = Mixture(*outputs[: m.mixture_size].reshape(3, 1, m.mixtures, m.latent_size))
+        z = sample(mixture, temperature, uniform, normal, xp=np)
+        reward = outputs[m.mixture_size] if m.predict_reward else 1
+        ends = dream.ends(outputs[-1], luck[0, 0]) if m.predict_done else False
+        return np.concatenate([z, h, c, [[ends, reward]]], axis=1, dtype="float32")
+
+    return step
+
+
+def parts(values: np.ndarray, *sizes: int) -> Iterator[np.ndarray]:
+    """Views of so many columns each, one after the other; np.split takes six times as long."""
+    first = 0
+    for size in sizes:
+        yield values[:, first : first + size]
+        first += size
 
 
 def check_tensorflow() -> None:

@@ -41,21 +41,21 @@ def log_likelihood(mixture: Mixture, z: Tensor) -> Tensor:
     return ops.logsumexp(mixture.log_mix + log_normal, axis=1)
 
 
-def sample(mixture: Mixture, temperature: Any, uniform: Tensor, normal: Tensor) -> Tensor:
+def sample(mixture: Mixture, temperature: Any, uniform: Tensor, normal: Tensor, xp: Any = ops) -> Tensor:
     """Draw z from the mixture at a temperature (paper, section 2.2), from random numbers that are given.
 
     The component is chosen by inverting the cumulative weights of log_mix / temperature, so that one
     uniform number a latent dimension is enough; its noise is scaled by the square root of the temperature.
 
     mixture: parts (N, K, Z), log_mix normalised or not. temperature: > 0. uniform in [0, 1) and standard normal: (N, Z) each.
-    Returns z, (N, Z).
+    xp: the module that computes, numpy for arrays. Returns z, (N, Z).
     """
-    peak = ops.max(mixture.log_mix, axis=1, keepdims=True)
-    cumulative = ops.cumsum(ops.exp((mixture.log_mix - peak) / temperature), axis=1)  # (N, K, Z)
+    peak = xp.max(mixture.log_mix, axis=1, keepdims=True)
+    cumulative = xp.cumsum(xp.exp((mixture.log_mix - peak) / temperature), axis=1)  # (N, K, Z)
     threshold = uniform * cumulative[:, -1]  # (N, Z)
     mean, log_std = mixture.mean[:, 0], mixture.log_std[:, 0]
     for k in range(1, mixture.mean.shape[1]):
         passed = cumulative[:, k - 1] <= threshold
-        mean = ops.where(passed, mixture.mean[:, k], mean)
-        log_std = ops.where(passed, mixture.log_std[:, k], log_std)
-    return mean + ops.exp(log_std) * normal * temperature**0.5
+        mean = xp.where(passed, mixture.mean[:, k], mean)
+        log_std = xp.where(passed, mixture.log_std[:, k], log_std)
+    return mean + xp.exp(log_std) * normal * temperature**0.5

@@ -21,7 +21,7 @@ from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn
 from extract.rollouts import Sequences
 from rnn.dream import Dream, load_dream
-from rnn.environment import compile_step
+from rnn.environment import make_step
 from rnn.model import build_rnn, load_rnn
 from rnn.starts import load_starts
 from vae.latents import write_latents
@@ -42,7 +42,7 @@ def compiled_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnn.environment.load_dream", load)
-        patch.setattr("rnn.environment.compile_step", functools.cache(compile_step))
+        patch.setattr("rnn.environment.make_step", functools.cache(make_step))
         yield
 
 
@@ -200,6 +200,23 @@ def test_row_i_of_the_vector_is_the_dream_of_seed_plus_i(run, env):
                 episodes[i] += 1
             np.testing.assert_allclose(observations[i], seen[step + 1 + episodes[i]], atol=1e-4)
     assert episodes.min() > 0
+
+
+@pytest.mark.parametrize(("folder", "override"), [("run", "dream.done=drawn"), ("racing", "rnn.action=raw")])
+def test_one_dreams_step_in_numpy_is_the_compiled_one(folder, override, request):
+    """At every luck: all state, endings and rewards."""
+    folder = request.getfixturevalue(folder)
+    settings = load_config(folder.config, None, [override])
+    dream, generator = load_dream(settings, folder), np.random.default_rng(0)
+    alone, together = make_step(dream, 1), make_step(dream, 64)
+    state = generator.normal(size=(64, Z + 2 * H)).astype("float32")
+    given = generator.random((64, dream.model.action_size + 2 + 2 * Z)).astype("float32")
+    expected = together(state, given, np.float32(1.3))
+    for row, after in enumerate(expected):
+        np.testing.assert_allclose(
+            alone(state[row : row + 1], given[row : row + 1], np.float32(1.3))[0], after, atol=1e-5
+        )
+    assert settings.env.name == "carracing" or 0 < expected[:, -2].mean() < 1  # some ended
 
 
 def test_vector_restarts_in_the_next_step(run):
