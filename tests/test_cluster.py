@@ -16,12 +16,28 @@ from tests.test_workers import Remembers, square
 pytestmark = pytest.mark.needs("ray")
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """A cluster whose head has no core, and users who are soon told that they wait."""
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
-    with limited(2 * SECONDS), RayCluster(cores=0) as started:
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster whose head has no core, for one test after the other."""
+    with limited(SECONDS):
+        started = RayCluster(cores=0)
+    with started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def with_a_machine(cluster):
+    """It has one from now on."""
+    cluster.tell("a machine joins")
+    return cluster
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Users are soon told that they wait."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    with limited(2 * SECONDS):
+        yield
 
 
 def pool_on(cluster, function, **settings):
@@ -61,25 +77,23 @@ def test_a_machine_that_joins_is_used_at_once_and_one_that_leaves_is_missed(clus
     assert errors == ""
 
 
-def test_what_is_late_is_begun_again_elsewhere(cluster, tmp_path):
+def test_what_is_late_is_begun_again_elsewhere(with_a_machine, tmp_path):
     """And whoever is late does not hold up the next call."""
-    cluster.tell("a machine joins")
     tasks = [tmp_path / name for name in ("slow", "a", "b", "c")]
-    with pool_on(cluster, slow_once) as pool:
+    with pool_on(with_a_machine, slow_once) as pool:
         for _ in range(2):
             assert sorted(pool.run(tasks)) == list(enumerate(["slow", "a", "b", "c"]))
 
 
-def test_no_more_workers_than_were_asked_for(cluster):
-    cluster.tell("a machine joins")
-    with pool_on(cluster, Remembers(), processes=1) as pool:
+def test_no_more_workers_than_were_asked_for(with_a_machine):
+    with pool_on(with_a_machine, Remembers(), processes=1) as pool:
         assert len({process for _, (process, _) in pool.run(range(4))}) == 1
 
 
-def test_a_lost_head_is_one_line(cluster, capfd, monkeypatch):
-    """Within LOST, or when Ray itself gives up."""
+def test_a_lost_head_is_one_line(with_a_machine, capfd, monkeypatch):
+    """Within LOST, or when Ray itself gives up. The last test: nothing of the cluster is left."""
+    cluster = with_a_machine
     monkeypatch.setattr(module, "LOST", 10.0)
-    cluster.tell("a machine joins")
     with pool_on(cluster, time.sleep) as pool:
         assert list(pool.run([0])) == [(0, None)]
         cluster.tell("its head dies")

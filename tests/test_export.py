@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import h5py
@@ -24,6 +23,7 @@ from nextframe.model import load_nextframe
 from openloop.__main__ import evaluate_run
 from openloop.predictor import open_run
 from openloop.windows import choose_windows
+from tests.commands import command_here
 from tests.fake import save_next_frames
 
 SHIPPED = sorted(path.parent.name for path in PRETRAINED.glob("*/nextframe.weights.h5"))
@@ -118,13 +118,11 @@ def test_rollouts_of_something_else_are_not_shipped(made, tmp_path):
     assert not (tmp_path / "shipped").exists()
 
 
-def test_what_was_not_measured_is_not_shipped(made, tmp_path):
+def test_what_was_not_measured_is_not_shipped(made, tmp_path, capsys):
     def exporting(run: Run) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "gallery.export", str(run.path), "tiny"], capture_output=True, text=True
-        )
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        return done.stderr
+        code, (said, errors) = command_here("gallery.export", run.path, "tiny"), capsys.readouterr()
+        assert (code, said, errors.count("\n")) == (1, "", 1)
+        return errors
 
     run = save_next_frames(Run(tmp_path / "run"), size=20)
     wanted = f"error: the model of {run.path} was not measured yet: run `python -m openloop {run.path}` first\n"

@@ -36,6 +36,7 @@ from nextframe.model import (
 )
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
+from tests.commands import command_here
 from tests.fake import write_shard
 
 ARCHITECTURES = get_args(Architecture)
@@ -349,12 +350,19 @@ def start_and_kill(run: Run) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], cwd=PROJECT)
 
 
-def test_training_leaves_everything_and_killed_it_comes_to_the_same_end(run, tmp_path):
-    killed = Run(tmp_path / "killed")
-    make_rollouts(killed)
-    process = start_and_kill(killed)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Such a run folder after training with SETTINGS. Not to be changed."""
+    run = Run(tmp_path_factory.mktemp("trained") / "run")
+    make_rollouts(run)
     figures = training.train(SETTINGS, run)
     assert figures["windows"] == 9 * 4 and figures["precision"] == "float32"
+    return run
+
+
+def test_training_leaves_everything_and_killed_it_comes_to_the_same_end(run, request):
+    killed, process = run, start_and_kill(run)
+    run = request.getfixturevalue("trained")  # meanwhile
     assert process.wait(timeout=120) == -signal.SIGKILL
     rest = training.train(SETTINGS, killed)
     assert rest["windows"] == 3 * 4, "step 6 was saved; 7 to 9 were left to do"
@@ -371,15 +379,11 @@ def test_training_leaves_everything_and_killed_it_comes_to_the_same_end(run, tmp
     assert list((run.tensorboard / "nextframe").iterdir())
 
 
-def test_a_row_is_the_mean_since_the_one_before(run, tmp_path):
+def test_a_row_is_the_mean_since_the_one_before(trained, run):
     """There is one wherever training goes on after a kill: the checkpoints of steps 3 and 6, the validations of 4, 8 and 9."""
-    other = Run(tmp_path / "other")
-    make_rollouts(other)
-    train = replace(SETTINGS.train, unroll=1, video_steps=0)
-    training.train(replace(SETTINGS, train=train), run)
-    training.train(replace(SETTINGS, train=replace(train, log_every=2)), other)
-    loss = {int(row["step"]): row["loss"] for row in numbers_of(run, "metrics.csv")}
-    rows = {int(row["step"]): row["loss"] for row in numbers_of(other, "metrics.csv")}
+    training.train(replace(SETTINGS, train=replace(SETTINGS.train, video_steps=0, log_every=2)), run)
+    loss = {int(row["step"]): row["loss"] for row in numbers_of(trained, "metrics.csv")}
+    rows = {int(row["step"]): row["loss"] for row in numbers_of(run, "metrics.csv")}
     steps = {2: (1, 2), 3: (3,), 4: (4,), 6: (5, 6), 8: (7, 8), 9: (9,)}
     assert set(rows) == set(steps) and len(loss) == 9
     for step, of in steps.items():
@@ -623,23 +627,14 @@ def test_a_val_ratio_that_leaves_a_side_empty_is_a_problem(run, ratio):
         training.train(replace(SETTINGS, data=Data(val_ratio=ratio)), run)
 
 
-def test_the_commands_as_a_user_runs_them(tmp_path):
+def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):
     """Extraction, training and how the error compounds in one command; then each alone finds that it is complete."""
     tiny = ["extract.steps=200", "extract.shard_steps=100", "env.max_steps=40", "env.size=16", "data.val_ratio=0.3"]
     tiny += ["train.max_steps=2", "train.val_every_steps=2", "train.video_steps=4", "train.batch=2", "model.channels=8"]
     tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3", "begin="]
-    line = [
-        sys.executable,
-        "-m",
-        "experiment",
-        "configs/breakout.yaml",
-        "--preset",
-        "quick",
-        "--run",
-        str(tmp_path / "run"),
-    ]
-    options = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 120}
-    done = subprocess.run([*line, *tiny, "workers.processes=1"], **options)
+    words = ["configs/breakout.yaml", "--preset", "quick", "--run", str(tmp_path / "run"), *tiny]
+    line = [sys.executable, "-m", "experiment", *words, "workers.processes=1"]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "── nextframe" in done.stdout and "── vae" not in done.stdout
     assert "nextframe.weights.h5 in" in done.stdout and (tmp_path / "run" / "nextframe.weights.h5").exists()
@@ -647,7 +642,8 @@ def test_the_commands_as_a_user_runs_them(tmp_path):
     assert results["stages"]["nextframe"]["windows"] == 4
     assert results["openloop"]["seen_in_training"]["of"] == results["openloop"]["windows"] == 2
     assert set(results["stages"]) == {"extract", "nextframe", "openloop"}
-    module = [sys.executable, "-m", "nextframe", *line[3:], *tiny]
-    assert "nothing to do" in subprocess.run(module, **options).stdout
-    again = subprocess.run([*line, *tiny, "workers.processes=1"], **options)
-    assert again.stdout.count("nothing to do") == 3
+    monkeypatch.chdir(PROJECT)
+    assert command_here("nextframe", *words) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert command_here("experiment", *words, "workers.processes=1") == 0
+    assert capsys.readouterr().out.count("nothing to do") == 3

@@ -7,7 +7,9 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 from PIL import Image
 
 from experiment.__main__ import where_everything_is
@@ -18,28 +20,43 @@ from tests.test_gallery import small_run
 from tests.test_viz import read_video
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+BEGIN = """
+%reset -f
+import os, sys
+os.environ.update({})
+if "keras" in sys.modules:
+    sys.modules["keras"].config.set_dtype_policy("float32")
+del os, sys
+"""
 NAMES = ["compounding_error", "dream", "results", "vmc_from_scratch"]
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """executed(name): a notebook's cells after all of them have been run in its own folder, by environment variables."""
+    """executed(name): a notebook's cells after all of them have been run in its own folder, by environment variables.
+
+    All in one kernel, which imports TensorFlow once, and forgets every name before each.
+    """
     run = small_run(tmp_path_factory.mktemp("notebooks") / "small")
-    environment = {"STEPS": "60", "SECONDS": "0.5", "GENERATIONS": "2"}
     done: dict[str, list[nbformat.NotebookNode]] = {}
+    kernel = AsyncKernelManager()
 
     def execute(name: str) -> list[nbformat.NotebookNode]:
         if name not in done:
             notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("RUNS", str(run.path) if name == "dream" else f"doom {run.path}")
-                for key, value in environment.items():
-                    patch.setenv(key, value)
-                client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}})
-                done[name] = client.execute().cells
+            environment = {
+                "RUNS": str(run.path) if name == "dream" else f"doom {run.path}",
+                "STEPS": "60",
+                "SECONDS": "0.5",
+                "GENERATIONS": "2",
+            }
+            notebook.cells.insert(0, nbformat.v4.new_code_cell(BEGIN.format(environment)))
+            client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(FOLDER)}})
+            done[name] = client.execute().cells[1:]
         return done[name]
 
-    return execute
+    yield execute
+    run_sync(kernel.shutdown_kernel)(now=True)
 
 
 def outputs(cells, words: str) -> list[nbformat.NotebookNode]:

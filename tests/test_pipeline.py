@@ -1,6 +1,8 @@
 """The whole pipeline as a user runs it: a command in a folder of one's own, killed and run again."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import re
@@ -15,13 +17,11 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.worlds import WORLDS
 from experiment.__main__ import run_pipeline
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
 from experiment.run import Run
 from extract.rollouts import Rollouts
-from tests.fake import fake_world
 from vae.latents import Latents
 
 DATA = Path(__file__).parent / "data"
@@ -104,26 +104,47 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_is_announ
     assert not capsys.readouterr().out
 
 
-def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path, capsys):
-    """The other stages are killed in the tests of their own modules."""
-    run, broken = Run(whole[0] / "run"), Run(tmp_path / "run")
-    shutil.copytree(run.path, broken.path)
+def without_c(run: Run, folder: Path) -> Run:
+    """A copy of a run, folder/run, whose last iteration has all but C and what came after it."""
+    shutil.copytree(run.path, folder / "run")
+    last = Run(folder / "run").latest()
     for path in [
-        broken.controller,
-        broken.results,
-        *broken.path.rglob("*controller*"),
-        *broken.checkpoints.glob("evolution*"),
+        last.controller,
+        last.results,
+        *last.path.rglob("*controller*"),
+        *last.checkpoints.glob("evolution*"),
     ]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    kill_at(tmp_path, "generation 1: ", 0, TINY)
-    run_here(broken.path, TINY)
-    assert capsys.readouterr().out.count("nothing to do") >= 4
-    assert list(read_metrics(broken.metrics / "controller.csv")["step"]) == [1, 2, 3, 4]
+    return last
+
+
+def assert_same_end(run: Run, broken: Run) -> None:
+    """C and its returns in the real world are those of the run that was not killed, and nothing is left half done."""
     with h5py.File(run.controller) as left, h5py.File(broken.controller) as right:
         np.testing.assert_allclose(left["mean"][()], right["mean"][()], atol=1e-5)
     left, right = (json.loads(each.results.read_text())["evaluations"] for each in (run, broken))
     assert left["game"]["returns"] == right["game"]["returns"]
     assert not list(broken.path.rglob(".partial*"))
+
+
+def test_killed_while_c_evolves_it_comes_to_the_same_end(whole, tmp_path, capsys):
+    """The other stages are killed in the tests of their own modules."""
+    run = Run(whole[0] / "run")
+    broken = without_c(run, tmp_path)
+    kill_at(tmp_path, "generation 1: ", 0, TINY)
+    run_here(broken.path, TINY)
+    assert capsys.readouterr().out.count("nothing to do") >= 4
+    assert list(read_metrics(broken.metrics / "controller.csv")["step"]) == [1, 2, 3, 4]
+    assert_same_end(run, broken)
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """A run of all stages twice, on CarRacing's real track, and what it printed."""
+    run, said = Run(tmp_path_factory.mktemp("twice") / "run"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        run_here(run.path, TWICE)
+    return run, said.getvalue()
 
 
 def weights_in(path: Path) -> np.ndarray:
@@ -136,16 +157,10 @@ def weights_in(path: Path) -> np.ndarray:
     return np.concatenate(found)
 
 
-def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys):
-    """All stages twice, in a fake world: what the second plays with, learns from and begins with, and where it is.
-
-    And then another run that begins with what the second has learnt.
-    """
-    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
-    monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
-    path = tmp_path / "run"
-    run_here(path, TWICE)
-    output, first, second = capsys.readouterr().out, Run(path), Run(path / "iterations" / "2")
+def test_a_second_iteration_goes_on_from_the_first(twice, capsys):
+    """What the second plays with, learns from and begins with, and where it is."""
+    run, output = twice
+    first, second = run, Run(run.path / "iterations" / "2")
     assert [line.split(", ")[1] for line in output.splitlines() if line.startswith("── ")] == ["iteration 1"] * 5 + [
         "iteration 2"
     ] * 6
@@ -161,37 +176,31 @@ def test_a_second_iteration_goes_on_from_the_first(tmp_path, monkeypatch, capsys
     assert read_metrics(second.metrics / "controller.csv")["real"].tolist() == [0, 0, 0, 1]
     assert [read_metrics(run.metrics / "rnn.csv")["step"][-1] for run in (first, second)] == [4, 2]
 
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
-    run_here(path, TWICE)
+    before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*.h5")}
+    run_here(run.path, TWICE)
     assert capsys.readouterr().out.count("nothing to do") == 11
-    assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
+    assert before == {file: file.stat().st_mtime_ns for file in run.path.rglob("*.h5")}
 
+
+def test_another_run_begins_with_what_the_second_iteration_has_learnt(twice, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
+    begun, third = twice[0].at(2), Run(tmp_path / "third")
     hardly = [f"{part}.{rate}=1e-12" for part in ("vae", "rnn") for rate in ("learning_rate", "final_rate")]
-    third = Run(tmp_path / "third")
-    run_here(third.path, TWICE, f"begin={path}", "iterations=1", *hardly)
+    run_here(third.path, TWICE, f"begin={twice[0].path}", "iterations=1", *hardly)
     output = " ".join(capsys.readouterr().out.split())
-    assert f"beginning with those of {second.path}" in output.split("── extract")[0]
+    assert f"beginning with those of {begun.path}" in output.split("── extract")[0]
     for name in ("vae", "rnn"):
-        ours, theirs = (weights_in(getattr(run, f"{name}_weights")) for run in (third, second))
+        ours, theirs = (weights_in(getattr(run, f"{name}_weights")) for run in (third, begun))
         np.testing.assert_allclose(ours, theirs, atol=1e-8)
         assert json.loads(third.results.read_text())["began_with"][name]["weights"] in output.split(f"── {name}")[1]
-    assert f"began with those of {second.path} and were trained 4 and 4 steps more; C was evolved from zero." in output
-    with pytest.raises(Problem, match=f"made with begin={second.path}, not "):
+    assert f"began with those of {begun.path} and were trained 4 and 4 steps more; C was evolved from zero." in output
+    with pytest.raises(Problem, match=f"made with begin={begun.path}, not "):
         run_here(third.path, TWICE, "begin=", "iterations=1", *hardly)
 
 
-def test_iterations_that_were_killed_come_to_the_same_end(tmp_path):
-    """CarRacing on the real track, killed where C has gone on to the track. (tests/test_extract.py kills recording.)"""
-    ends = []
-    for name in ("whole", "killed"):
-        run = Run(tmp_path / name / "run")
-        run.path.parent.mkdir()
-        if name == "killed":
-            kill_at(run.path.parent, "generation 4: return", 0.3, TWICE)
-        run_here(run.path, TWICE)
-        last = run.at(2)
-        with h5py.File(last.controller) as file:
-            ends.append((file["mean"][()], json.loads(last.results.read_text())["evaluations"]["game"]["returns"]))
-        assert not list(run.path.rglob(".partial*"))
-    np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-5)
-    assert ends[0][1] == ends[1][1]
+def test_killed_where_c_has_gone_on_to_the_track_it_comes_to_the_same_end(twice, tmp_path):
+    """(tests/test_extract.py kills recording, and others what is trained.)"""
+    broken = without_c(twice[0], tmp_path)
+    kill_at(tmp_path, "generation 4: return", 0.3, TWICE)
+    run_here(tmp_path / "run", TWICE)
+    assert_same_end(twice[0].at(2), broken)
