@@ -24,7 +24,7 @@ from experiment.problem import Problem, UsageProblem, one_line
 from experiment.run import PRETRAINED, Run, find_run
 from experiment.schema import Hardware
 from play.__main__ import serve
-from play.agent import for_one
+from play.agent import for_one, most_seen
 from play.hosts import TOLD, Hosts, Terminal, is_local
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, pack_frame, parse
 from play.models import load_models
@@ -820,7 +820,7 @@ def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
 
 def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
     server = types.SimpleNamespace(run=lambda sockets: None)
-    monkeypatch.setattr("play.models.load_models", lambda run: models("doom"))
+    monkeypatch.setattr("play.__main__.load_models", lambda run: models("doom"))
     monkeypatch.setattr("play.server.make_server", lambda site: server)
     serve("doom", "0.0.0.0", 0, sessions=1)
     said = capsys.readouterr().out
@@ -835,14 +835,17 @@ def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
     assert reachable_at("0.0.0.0") == reachable_at("::") == socket.gethostname()
 
 
-def test_mistakes_in_the_command_are_one_line():
-    for arguments, reason in (
-        (["no\x1bthing"], "no\\x1bthing is neither shipped ("),
-        (["--sessions", "0"], "--sessions 0: "),
+def test_mistakes_in_the_command_are_one_line_and_told_before_tensorflow_is_imported(tmp_path):
+    shutil.copy(PRETRAINED / "doom" / "config.yaml", tmp_path)
+    code = "import sys; sys.modules['tensorflow'] = None; from play.__main__ import guard, main; sys.exit(guard(main))"
+    for arguments, exit_code, reason in (
+        (["no\x1bthing"], 2, "no\\x1bthing is neither shipped ("),
+        (["--sessions", "0"], 2, "--sessions 0: "),
+        ([str(tmp_path)], 1, f"{tmp_path}/vae.weights.h5 is missing: "),
     ):
-        command = [sys.executable, "-m", "play", "--port", "0", *arguments]
+        command = [sys.executable, "-c", code, "--port", "0", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (exit_code, "")
         assert done.stderr.startswith(f"error: {reason}") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):
         listen_on("127.0.0.1", first.getsockname()[1])
