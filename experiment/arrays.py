@@ -109,13 +109,18 @@ def check(file: h5py.File, size: int, compressed: Sequence[str] = ()) -> None:
         raise ValueError(fault)
 
 
+def needed(path: Path, command: str) -> None:
+    """Raise Problem if a file is missing. command: that makes it."""
+    if not path.exists():
+        raise Problem(f"{path} is missing: run `{command}` first, with the same arguments")
+
+
 def load_weights(model: Any, path: Path, command: str, fault: str, remedy: str | None = None) -> None:
     """Load a file of weights into a Keras model. Raises Problem if it is missing, damaged, or of another model.
 
     command: that makes it. remedy: what to do about a damaged one, if not to delete it and run that again.
     """
-    if not path.exists():
-        raise Problem(f"{path} is missing: run `{command}` first, with the same arguments")
+    needed(path, command)
     again = f"delete it and run `{command}` again, or use the settings it was made with, or another run folder (--run)"
     remedy = remedy or again
     with open_hdf5(path, remedy, fault=fault):

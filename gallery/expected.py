@@ -9,6 +9,7 @@ import tensorflow as tf
 from controller.agent import Recording
 from experiment.backend import ops
 from gallery.exhibit import Exhibit
+from rnn.mixture import spread
 from viz.curves import Curves
 
 POINTS = 400  # that a density is drawn with
@@ -27,9 +28,7 @@ class Expected(NamedTuple):
     @property
     def spread(self) -> np.ndarray:
         """The standard deviation of each whole mixture, (T, Z)."""
-        mean = (self.weight * self.mean).sum(axis=1)
-        square = (self.weight * (np.square(self.std) + np.square(self.mean))).sum(axis=1)
-        return np.sqrt(np.maximum(square - np.square(mean), 0))
+        return np.asarray(spread(self.weight, self.mean, self.std))
 
     def density(self, step: int, dimension: int, z: np.ndarray) -> np.ndarray:
         """The mixture's density at values z (n,) of one dimension: (n,)."""

@@ -5,16 +5,17 @@ import ipaddress
 import sys
 from collections.abc import Sequence
 
-from experiment.hardware import import_tensorflow
 from experiment.problem import Problem, UsageProblem, one_line
 from experiment.run import find_run
 from experiment.stage import Parser, guard
 from play.hosts import Hosts, is_local
+from play.models import kind_of, load_models
 
 TEXT = """
 Opens a local web page in which you drive in the dream of a trained M, or in the real game with V's reconstruction
-beside it, with keyboard, touch or gamepad, at the game's own speed. C can take over at any moment, and hand back. Of a
-next-frame model: in its own prediction, or in the real game with what it predicted of each frame beside it.
+beside it, with keyboard, touch or gamepad, at the game's own speed. C plays at first, until you take over, and
+whenever you hand back to it. Of a next-frame model: in its own prediction, or in the real game with what it predicted of
+each frame beside it.
 
 NAME is a shipped model (doom) or a run folder (runs/doom).
 """
@@ -42,12 +43,11 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
     if sessions < 1:
         raise UsageProblem(f"--sessions {sessions}: expected at least 1")
     hosts, run = Hosts(host, allow_host), find_run(name)
-    import_tensorflow()
+    kind_of(run)
     try:
         from play.server import Site, listen_on, make_server, reachable_at
     except ModuleNotFoundError as error:
         raise Problem(f"the player needs {error.name}: bash launch_scripts/setup.bash play") from error
-    from play.models import load_models
 
     with listen_on(host, port) as listening:
         print(f"play: loading {one_line(str(run.path))}", flush=True)

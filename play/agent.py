@@ -11,13 +11,15 @@ from envs.worlds import world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Hardware
+from experiment.schema import Experiment, Hardware
+from play.messages import BENDS, SLIDERS
 from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.environment import Dreams, make_step
+from rnn.mixture import spread
 from rnn.model import load_rnn
 from rnn.starts import load_starts
-from vae.model import draw, load_vae
+from vae.model import VAE, draw, load_vae
 
 Tensor = Any
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")
@@ -46,9 +48,11 @@ class AgentModels(Models):
         self.policy, self.seen = policy_from(self.settings), seen_by(self.settings)
         try:
             self.rnn = load_rnn(run, self.settings)
+            self.meters = meters_of(self.settings)
             starts = load_starts(self.settings, run, self.rnn)
             self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
             self.dream_step = make_step(self.dream, 1)
+            self.sliders = most_seen(self.vae, starts.mu.mean(axis=0))
         except Problem as problem:
             self.missing["dream"] = str(problem)
         try:
@@ -67,14 +71,31 @@ class AgentModels(Models):
         return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
 
     @compiled
-    def _think(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def _think(self, z: Tensor, h: Tensor, c: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
-        return advice, self.vae.picture(z)
+        return advice, self.vae.picture(z), self._expected(h, temperature)
 
-    def think(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[np.ndarray | None, np.ndarray]:
-        """C's raw action at a moment of one game or dream, None where there is no C, and V's picture (64, 64, 3) uint8."""
-        advice, picture = self._think(z, h, c)
-        return None if self.parameters is None else advice.numpy()[0], picture.numpy()[0]
+    def _expected(self, h: Tensor, temperature: Tensor) -> dict[str, Tensor]:
+        """What M, its memory being h (1, H), expected of the moment, for each of the meters."""
+        if self.rnn is None:
+            return {}
+        (log_mix, mean, log_std), _, done_logit = self.rnn.head(h)
+        weight, std = tf.nn.softmax(log_mix / temperature, axis=1), tf.exp(log_std) * temperature**0.5
+        expected = {"spread": tf.reduce_mean(spread(weight, mean, std))}
+        if done_logit is not None:  # endings count more in M's loss than they are
+            expected["ending"] = tf.sigmoid(done_logit - np.log(self.settings.rnn.done_weight))[0]
+        return expected
+
+    def think(
+        self, z: Tensor, h: Tensor, c: Tensor, temperature: float = 1.0
+    ) -> tuple[np.ndarray | None, np.ndarray, dict[str, float]]:
+        """What C, V and M make of a moment of one game or dream; temperature: of the mixture that M expected z from.
+
+        C's raw action, None where there is no C, V's picture (64, 64, 3) uint8, and what M expected (see Scene).
+        """
+        advice, picture, expected = self._think(z, h, c, np.float32(temperature))
+        known = {name: float(value) for name, value in expected.items()} if np.any(h) else {}
+        return None if self.parameters is None else advice.numpy()[0], picture.numpy()[0], known
 
     def warm_up(self) -> None:
         raw, (h, c) = self.raw(self.rest), np.zeros((2, 1, self.settings.rnn.hidden), "float32")
@@ -84,6 +105,19 @@ class AgentModels(Models):
             scene = self.open("dream")
             scene.begin(0)
             scene.step(raw, 1.0)
+
+
+def meters_of(settings: Experiment) -> dict[str, float]:
+    """What M expects, and when a meter of it is full: V's z has a spread of about 1, and there the dream ends."""
+    ends = 1 / (1 + settings.rnn.done_weight) if settings.dream.done == "threshold" else 1.0
+    return {"ending": ends, "spread": 1.0} if settings.rnn.predict_done else {"spread": 1.0}
+
+
+def most_seen(vae: VAE, z: np.ndarray) -> list[int]:
+    """The places in z, (Z,), whose numbers change V's picture most from the lowest to the highest of BENDS."""
+    lowest, highest = (np.where(np.eye(len(z), dtype=bool), value, z).astype("float32") for value in BENDS)  # (Z, Z)
+    change = np.abs(vae.pictures(highest).astype("float32") - vae.pictures(lowest)).mean(axis=(1, 2, 3))
+    return np.argsort(-change)[:SLIDERS].tolist()
 
 
 class DreamScene(Scene):
@@ -108,8 +142,14 @@ class DreamScene(Scene):
         self._show()
         return float(self.dreams.rewards[0]), bool(self.dreams.died[0]), bool(self.dreams.truncated[0])
 
+    def bend(self, values: dict[int, float]) -> None:
+        self.dreams.state.z[0, [*values]] = [*values.values()]
+        self._show()
+
     def _show(self) -> None:
-        self.advice, picture = self.models.think(*self.dreams.state)
+        state = self.dreams.state
+        self.z = state.z[0]
+        self.advice, picture, self.expected = self.models.think(*state, self.dreams.temperature)
         self.pictures = [picture]
 
 
@@ -123,10 +163,10 @@ class RealScene(GameScene):
         if seed is not None:
             self.noise, self.restart = np.random.default_rng(seed), np.ones(1, "float32")
             self.h, self.c = np.zeros((2, 1, settings.rnn.hidden), "float32")
-        self.z = self.models.see(frames, self.noise.standard_normal((1, settings.vae.z), "float32"))
-        self.advice, picture = self.models.think(self.z, self.h, self.c)
+        self.latent = self.models.see(frames, self.noise.standard_normal((1, settings.vae.z), "float32"))
+        self.advice, picture, self.expected = self.models.think(self.latent, self.h, self.c)
         self.pictures = [self.vector.render()[0], picture]
 
     def expect(self, raw: np.ndarray) -> None:
-        self.h, self.c = self.models.remember(self.z, raw, self.restart, self.h, self.c)
+        self.h, self.c = self.models.remember(self.latent, raw, self.restart, self.h, self.c)
         self.restart = np.zeros(1, "float32")

@@ -21,6 +21,8 @@ from envs.worlds import World
 
 LONGEST = 512  # bytes of a message
 TEMPERATURES = (0.05, 3.0)  # of the dream, lowest and highest
+SLIDERS = 6  # numbers of z that a page can change, fewer where z has fewer
+BENDS = (-3.0, 3.0)  # the lowest and highest value that it can give them
 SEEDS = 2**31
 RATE, BURST = 150, 150
 """Messages that a session may send a second, and at once after being silent: at most one a frame is needed."""
@@ -51,6 +53,12 @@ def of(kind: type) -> Callable[[Any], bool]:
     return lambda value: type(value) is kind
 
 
+def bent(values: Any) -> bool:
+    """Whether it is what the sliders are held at: a number for each, None for one that is left alone."""
+    fits = Axis("z", *BENDS).fits
+    return type(values) is list and len(values) <= SLIDERS and all(value is None or fits(value) for value in values)
+
+
 MESSAGES: dict[str, dict[str, Callable[[Any], bool]]] = {
     # `seen`: the number of the newest frame that has arrived. `action`: what is pressed, a number for each axis.
     "input": {"seen": Axis("seen", 0, 2**53, whole=True).fits, "action": of(list)},
@@ -59,6 +67,8 @@ MESSAGES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "temperature": {"value": Axis("temperature", *TEMPERATURES).fits},
     "controller": {"on": of(bool)},
     "pause": {"on": of(bool)},
+    "step": {},  # pause, and make one step
+    "bend": {"values": bent},  # hold z there
     "record": {"on": of(bool)},
 }
 

@@ -1,6 +1,6 @@
 """What a session plays: a dream, a prediction, or the real game. Anything else that is a Scene can be played too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ class Scene:
     labels: tuple[str, ...] = ()  # what its pictures are called
     pictures: list[np.ndarray]  # what is seen now, each (h, w, 3) uint8; the one that matters comes first
     advice: np.ndarray | None = None  # C's raw action for the moment, () or (A,) float32; None where there is no C
+    expected: Mapping[str, float] = {}  # what M expected of the moment, as far as it does (see Models.meters)
+    z: np.ndarray | None = None  # (Z,) float32, from which V draws the picture; None where `bend` changes nothing
     heated = False  # whether the temperature matters
     scored = True  # whether there are rewards to count; if not, there are steps
 
@@ -31,6 +33,9 @@ class Scene:
         """
         raise NotImplementedError
 
+    def bend(self, values: dict[int, float]) -> None:
+        """Set some numbers of z, by their places in it, to go on from there."""
+
     def close(self) -> None:
         """Free everything; harmless when called again."""
 
@@ -44,6 +49,8 @@ class Models:
     world: World
     missing: dict[str, str]  # why it cannot be had: of 'dream', 'real' and 'controller'
     scenes: dict[str, Callable[[Any], Scene]]  # of these models: 'dream' and 'real'
+    meters: Mapping[str, float] = {}  # what a scene's `expected` may say, and the value at which its meter is full
+    sliders: Sequence[int] = ()  # the numbers of z with which a dream is bent, by their places in it
 
     def open(self, name: str) -> Scene:
         """A scene of its own for a session. Raises Problem if it cannot be had."""

@@ -28,7 +28,7 @@ from websockets.http11 import Request as Handshake
 
 from experiment.problem import Problem, UsageProblem, one_line
 from play.hosts import Hosts, Terminal
-from play.messages import FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, axes_of, parse
+from play.messages import BENDS, FORGIVEN, LONGEST, TEMPERATURES, Meter, Refused, axes_of, parse
 from play.recorder import Recordings
 from play.scenes import Models
 from play.session import Session, reason_of
@@ -138,6 +138,9 @@ class Site:
             "rest": world.rest,
             "missing": {what: one_line(reason) for what, reason in self.models.missing.items()},
             "temperatures": TEMPERATURES,
+            "meters": self.models.meters,
+            "sliders": self.models.sliders,
+            "bends": BENDS,
         }
 
     async def listen(self, page: WebSocket, session: Session, flow: "Flow") -> None:

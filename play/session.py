@@ -34,6 +34,7 @@ class Wishes:
     world: str
     temperature: float
     restarts: int = 0
+    steps: int = 0  # single ones
     seed: int | None = None
     controller: bool = False
     paused: bool = True
@@ -52,6 +53,8 @@ class Session(threading.Thread):
         world = "real" if "dream" in models.missing else "dream"
         self.wishes = Wishes(world, float(models.settings.dream.temperature))
         self.action = models.rest  # what the page presses, as the world executes it, (A,)
+        self.held: dict[int, float] = {}  # what the page holds numbers of z at, by their places in it
+        self.bends: dict[int, float] = {}  # those of them that z has not been set to yet, though let go since
         self.changed = threading.Condition()
         self.stopped = False
         self.news: deque[dict[str, Any]] = deque(maxlen=NEWS)
@@ -84,6 +87,14 @@ class Session(threading.Thread):
                 self._wish(controller=on, paused=wishes.paused and not on)
             case "pause":
                 self._wish(paused=message["on"])
+            case "step":
+                self._wish(paused=True, steps=wishes.steps + 1)
+            case "bend":
+                with self.changed:
+                    values = zip(self.models.sliders, message["values"], strict=False)
+                    self.held = {place: float(value) for place, value in values if value is not None}
+                    self.bends |= self.held
+                    self.changed.notify()
             case "record":
                 self._wish(recording=message["on"])
 
@@ -127,6 +138,8 @@ class Session(threading.Thread):
                 self._tell_state()
             waits = not self.opened or wishes.paused or (self.over and not wishes.controller)
             if waits or self.over:
+                if self.bends and self._bend():
+                    self._show()
                 if not self._sleep(wishes, None if waits else PAUSE_BETWEEN):
                     self._begin(None)
                 due = time.monotonic()
@@ -141,7 +154,7 @@ class Session(threading.Thread):
     def _sleep(self, wishes: Wishes, seconds: float | None) -> bool:
         """Until the page wants something else, or so long. Returns whether it does."""
         with self.changed:
-            return self.changed.wait_for(lambda: self.stopped or self.wishes != wishes, seconds)
+            return self.changed.wait_for(lambda: self.stopped or self.wishes != wishes or bool(self.bends), seconds)
 
     def _fulfil(self, wishes: Wishes, before: Wishes | None) -> None:
         """Bring about what changed."""
@@ -149,9 +162,20 @@ class Session(threading.Thread):
             self._enter(wishes.world, wishes.seed)
         elif before is not None and wishes.restarts != before.restarts and self.opened:
             self._begin(wishes.seed)
+        elif before is not None and wishes.steps != before.steps and self.opened:
+            self._begin(None) if self.over else self._step(wishes)
         if wishes.recording != (self.recorder is not None):
             self._record(wishes.recording)
             self._wish(recording=self.recorder is not None)
+
+    def _bend(self) -> bool:
+        """Set z to what the page holds it at. Returns whether there was anything to set."""
+        with self.changed:
+            bends, self.bends = self.bends | self.held, {}
+        if not bends or self.scene.z is None:
+            return False
+        self.scene.bend(bends)
+        return True
 
     def _enter(self, name: str, seed: int | None) -> None:
         """Open another world and leave the one there is. If it cannot be had, stay, and say why."""
@@ -190,6 +214,7 @@ class Session(threading.Thread):
         self.steps += 1
         self.total += reward
         self.over = "died" if died else "cut" if cut else None
+        self._bend()
         self._show()
 
     def _show(self) -> None:
@@ -202,6 +227,8 @@ class Session(threading.Thread):
             "over": self.over,
             "action": self.models.played(self.raw).astype(float).round(3).tolist(),
             "controller": self.wishes.controller,
+            "expected": {name: round(value, 4) for name, value in self.scene.expected.items()},
+            "z": [] if self.scene.z is None else self.scene.z[[*self.models.sliders]].astype(float).round(2).tolist(),
             "rate": round((len(times) - 1) / (times[-1] - times[0]), 1) if len(times) > 1 else 0.0,
         }
         packed = pack_frame(about, self.scene.pictures)

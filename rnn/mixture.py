@@ -41,6 +41,12 @@ def log_likelihood(mixture: Mixture, z: Tensor) -> Tensor:
     return ops.logsumexp(mixture.log_mix + log_normal, axis=1)
 
 
+def spread(weight: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The standard deviation of each whole mixture, (N, Z), of Gaussians (N, K, Z), whose weights sum to 1 over K."""
+    middle = ops.sum(weight * mean, axis=1, keepdims=True)  # (N, 1, Z)
+    return ops.sqrt(ops.sum(weight * (ops.square(std) + ops.square(mean - middle)), axis=1))
+
+
 def sample(mixture: Mixture, temperature: Any, uniform: Tensor, normal: Tensor, xp: Any = ops) -> Tensor:
     """Draw z from the mixture at a temperature (paper, section 2.2), from random numbers that are given.
 

@@ -24,7 +24,7 @@ from experiment.problem import Problem, UsageProblem, one_line
 from experiment.run import PRETRAINED, Run, find_run
 from experiment.schema import Hardware
 from play.__main__ import serve
-from play.agent import for_one
+from play.agent import for_one, most_seen
 from play.hosts import TOLD, Hosts, Terminal, is_local
 from play.messages import LONGEST, SEEDS, Meter, Refused, axes_of, pack_frame, parse
 from play.models import load_models
@@ -33,6 +33,7 @@ from play.scenes import Scene
 from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
 from tests.player import Page, doom_run, models, next_frame_run, serving, unpack_frame, wait
+from vae.model import VAE
 
 ONE, THREE = axes_of(WORLDS["doom"]), axes_of(WORLDS["carracing"])
 CHOICE = axes_of(WORLDS["coinrun"])
@@ -91,6 +92,8 @@ def same(first, second):
         ({"type": "restart", "seed": SEEDS - 1}, ONE),
         ({"type": "temperature", "value": 1}, ONE),
         ({"type": "record", "on": False}, ONE),
+        ({"type": "step"}, ONE),
+        ({"type": "bend", "values": [None, -3, 0.5, None, None, 3.0]}, ONE),
     ],
 )
 def test_messages_of_the_page_are_taken(message, axes):
@@ -124,6 +127,11 @@ def test_messages_of_the_page_are_taken(message, axes):
         ('{"type": "input", "seen": 0, "action": [Infinity]}', "wrong value for action"),
         ('{"type": "input", "seen": 0, "action": [[0]]}', "wrong value for action"),
         (f'{{"type": "input", "seen": 0, "action": [{"9" * 400}]}}', "wrong value for action"),
+        ('{"type": "step", "on": true}', "has the keys type"),
+        ('{"type": "bend", "values": 1}', "wrong value for values"),
+        ('{"type": "bend", "values": [0, 0, 0, 0, 0, 0, 0]}', "wrong value for values"),
+        ('{"type": "bend", "values": [0, 0, 0, 0, 0, 3.1]}', "wrong value for values"),
+        ('{"type": "bend", "values": [0, 0, 0, 0, 0, NaN]}', "wrong value for values"),
         (f'{{"type": "temperature", "value": {"9" * 400}}}', "wrong value for value"),
     ],
 )
@@ -226,6 +234,75 @@ def test_c_takes_over_and_hands_back(doom):
         page.frame(lambda about: not about["controller"] and about["action"] == [-1.0])
         page.action = [1.0]
         page.frame(lambda about: about["action"] == [1.0])
+
+
+def test_single_steps_and_bends_are_made_while_it_is_paused(doom):
+    with Page(doom) as page:
+        page.drive(5, 3, [-1])
+        page.say("step")
+        assert page.hear("state", lambda state: state["paused"])
+        with pytest.raises(TimeoutError):
+            while True:  # what is still under way
+                page.take(patience=0.3)
+        (session,) = doom.site.sessions
+        steps = session.steps
+        page.say("step")
+        after, (picture,) = page.frame()
+        page.say("bend", values=[None, 2.5, None, None, None, None])
+        page.say("bend", values=[None] * 6)  # let go at once, and yet it was bent
+        bent, (other,) = page.frame()
+        assert after["step"] == bent["step"] == steps + 1
+        assert bent["z"] == [after["z"][0], 2.5, *after["z"][2:]] and np.any(picture != other)
+        with pytest.raises(TimeoutError):
+            page.take(patience=0.3)
+        page.say("step")
+        assert page.frame()[0]["z"][1] != 2.5
+        page.say("bend", values=[None, 2.5, None, None, None, None])
+        page.say("step")  # held
+        assert page.frame(lambda about: about["step"] == steps + 3)[0]["z"][1] == 2.5
+        page.say("world", name="real")  # where z is what V sees
+        page.hear("state", lambda state: state["world"] == "real")
+        page.say("bend", values=[2.5] * 6)
+        assert page.drive(5, 3)
+        about, _ = page.frame()
+        assert about["z"] == [] and about["expected"].keys() == {"ending", "spread"}
+
+
+def test_a_bent_dream_goes_on_from_there_and_m_expects_what_it_says(doom):
+    own = doom.site.models
+    place, temperature = own.sliders[0], 1.3
+    straight, bent = own.open("dream"), own.open("dream")
+    for scene in (straight, bent):
+        scene.begin(5)
+        assert scene.expected == {}  # M remembers nothing yet
+        scene.step(own.raw(own.rest), temperature)
+        np.testing.assert_array_equal(scene.z, straight.z)
+    bent.bend({place: 3.0})
+    assert np.flatnonzero(bent.z != straight.z).tolist() == [place] and bent.z[place] == 3
+    np.testing.assert_array_equal(bent.pictures[0], own.vae.pictures(bent.z[None])[0])
+    assert np.any(bent.pictures[0] != straight.pictures[0])
+    for scene in (straight, bent):
+        scene.step(own.raw(own.rest), temperature)
+    assert np.all(bent.z != straight.z)
+
+    predicted = own.rnn.head(bent.dreams.state.h)
+    log_mix, mean, log_std = (part.numpy() for part in predicted.mixture)
+    weight, std = np.exp(log_mix / temperature)[0], (np.exp(log_std) * temperature**0.5)[0]  # (K, Z)
+    weight = weight / weight.sum(axis=0)
+    draws = np.random.default_rng(0).standard_normal((20_000, *mean.shape[1:])) * std + mean[0]
+    middle = (weight * draws).sum(axis=1).mean(axis=0)
+    variance = (weight * np.square(draws - middle)).sum(axis=1).mean(axis=0)
+    assert bent.expected["spread"] == pytest.approx(np.sqrt(variance).mean(), rel=0.02)
+    ending = 1 / (1 + 10 * np.exp(-predicted.done_logit.numpy()[0]))  # endings count ten times in the loss
+    assert bent.expected["ending"] == pytest.approx(ending, rel=1e-4)
+    assert own.meters == {"ending": pytest.approx(1 / 11), "spread": 1.0}
+
+
+def test_sliders_are_of_what_changes_the_picture_most():
+    vae = VAE(9)
+    kernel = vae.decoder.layers[0].kernel
+    kernel.assign(kernel * np.array([0, 3, 0, 3, 3, 3, 3, 3, 0])[:, None])
+    assert sorted(most_seen(vae, np.zeros(9))) == [1, 3, 4, 5, 6, 7]
 
 
 def test_a_car_has_three_axes_and_its_dream_is_cut_and_begun_again(racing):
@@ -820,7 +897,7 @@ def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
 
 def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
     server = types.SimpleNamespace(run=lambda sockets: None)
-    monkeypatch.setattr("play.models.load_models", lambda run: models("doom"))
+    monkeypatch.setattr("play.__main__.load_models", lambda run: models("doom"))
     monkeypatch.setattr("play.server.make_server", lambda site: server)
     serve("doom", "0.0.0.0", 0, sessions=1)
     said = capsys.readouterr().out
@@ -835,14 +912,17 @@ def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):
     assert reachable_at("0.0.0.0") == reachable_at("::") == socket.gethostname()
 
 
-def test_mistakes_in_the_command_are_one_line():
-    for arguments, reason in (
-        (["no\x1bthing"], "no\\x1bthing is neither shipped ("),
-        (["--sessions", "0"], "--sessions 0: "),
+def test_mistakes_in_the_command_are_one_line_and_told_before_tensorflow_is_imported(tmp_path):
+    shutil.copy(PRETRAINED / "doom" / "config.yaml", tmp_path)
+    code = "import sys; sys.modules['tensorflow'] = None; from play.__main__ import guard, main; sys.exit(guard(main))"
+    for arguments, exit_code, reason in (
+        (["no\x1bthing"], 2, "no\\x1bthing is neither shipped ("),
+        (["--sessions", "0"], 2, "--sessions 0: "),
+        ([str(tmp_path)], 1, f"{tmp_path}/vae.weights.h5 is missing: "),
     ):
-        command = [sys.executable, "-m", "play", "--port", "0", *arguments]
+        command = [sys.executable, "-c", code, "--port", "0", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (exit_code, "")
         assert done.stderr.startswith(f"error: {reason}") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):
         listen_on("127.0.0.1", first.getsockname()[1])

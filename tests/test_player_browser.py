@@ -3,6 +3,8 @@
 Screenshots are kept in the folder of pytest's temporary files (--basetemp, else the system's).
 """
 
+import re
+
 import cv2
 import imageio_ffmpeg
 import numpy as np
@@ -22,8 +24,10 @@ OUT_OF_REACH = """() => {
   const shown = [...document.querySelectorAll("h1, button, input, canvas, figcaption, #total, #unit, #rate, #axes > *")]
     .map((element) => ({ element, box: element.getBoundingClientRect(), name: element.id || element.textContent || element.tagName }))
     .filter(({ element, box }) => element.id !== "overlay" && box.width && getComputedStyle(element).visibility === "visible");
-  const outside = shown.filter(({ box }) => box.left < 0 || box.top < 0 || box.right > innerWidth + 1 || box.bottom > innerHeight + 1);
-  const covered = shown.filter(({ element, box }) => element.matches("button, input")
+  const scrolls = document.body.dataset.world === "real" && innerWidth < innerHeight, stays = ({ element }) => !scrolls || element.closest("#touch");
+  const outside = shown.filter(({ element, box }) => box.left < 0 || box.right > innerWidth + 1
+    || stays({ element }) && (box.top < 0 || box.bottom > innerHeight + 1));
+  const covered = shown.filter(stays).filter(({ element, box }) => element.matches("button, input")
     && [[0.5, 0.5], [0.1, 0.2], [0.9, 0.8]].some(([across, down]) => !element.contains(
       document.elementFromPoint(box.left + across * box.width, box.top + down * box.height))));
   const apart = shown.filter(({ element, box }) => element.matches("#axes > *")
@@ -31,6 +35,7 @@ OUT_OF_REACH = """() => {
   return [...outside.map(({ name }) => `${name} is outside`), ...covered.map(({ name }) => `${name} is covered`),
     ...apart.map(({ name }) => `${name} lies among the controls`)];
 }"""
+PLAYING = "body[data-controller=true][data-step]"  # C
 LISTEN = """() => {
   window.seen = [];
   document.addEventListener("frame", ({ detail }) => {
@@ -76,13 +81,14 @@ def coinrun():
 
 @pytest.fixture
 def open_page(browser):
-    """open_page(server, query, script, **context): a tab that has shown its first frame; any error in it fails the test.
+    """open_page(server, query, script, driver, **context): a tab; any error in it fails the test.
 
-    script: run in the page before its own.
+    script: run in the page before its own. driver: "you" has taken over where C was playing, "controller" has not; None:
+    nothing is waited for.
     """
     contexts, errors = [], []
 
-    def open_one(server, query="", script="", **settings):
+    def open_one(server, query="", script="", driver="you", **settings):
         context = browser.new_context(**settings)
         context.add_init_script(script)
         contexts.append(context)
@@ -90,8 +96,14 @@ def open_page(browser):
         page.on("pageerror", lambda error: errors.append(error))
         page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
         page.goto(f"http://{server.address}/{query}")
-        expect(page.locator("#overlay")).to_be_visible()
         page.evaluate(LISTEN)
+        if driver and "controller" in server.site.models.missing:
+            expect(page.locator("#overlay")).to_be_visible()
+        elif driver:
+            expect(page.locator(PLAYING)).to_be_visible()
+        if driver == "you" and "controller" not in server.site.models.missing:
+            page.click("[data-driver=you]")
+            expect(page.locator("body[data-controller=false]")).to_be_visible()
         return page
 
     yield open_one
@@ -133,14 +145,13 @@ def differ(first, second):
 
 def test_frames_arrive_and_keys_and_temperature_change_what_happens(doom, open_page, tmp_path):
     page = open_page(doom, "?seed=5", viewport={"width": 1280, "height": 760})
-    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
     expect(page.locator("#degrees")).to_have_text("1.15")
-    page.keyboard.press("Space")
+    page.evaluate("window.seen = []")
     reach(page, 10)
     expect(page.locator("#overlay")).to_be_hidden()
-    seen = page.evaluate("window.seen")
-    assert len({frame["pictures"][0] for frame in seen if frame["step"]}) > 5
-    assert int(page.inner_text("#total")) >= 10 and all(frame["action"] == [0] for frame in seen)
+    until(page, "window.seen.length > 8 && now.action[0] === 0")
+    assert len({frame["pictures"][0] for frame in page.evaluate("window.seen")}) > 5
+    assert int(page.inner_text("#total")) >= 10
 
     still, again, left, right = (episode(page, key) for key in (None, None, "ArrowLeft", "KeyD"))
     assert not differ(still, again)
@@ -166,7 +177,6 @@ def test_frames_arrive_and_keys_and_temperature_change_what_happens(doom, open_p
 
 def test_a_recording_is_downloaded_and_plays(doom, open_page, tmp_path):
     page = open_page(doom)
-    page.click("#overlay")
     reach(page, 2)
     page.click("#record")
     expect(page.locator("#mark")).to_be_visible()
@@ -201,9 +211,10 @@ def test_two_tabs_have_a_world_each(doom, open_page, tmp_path):
 
 def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
     page = open_page(racing, **PHONE)
-    page.tap("#overlay")
     until(page, "now.over === 'cut'")
     expect(page.locator("#overlay")).to_contain_text("all the time")
+    width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
+    assert (width, height) == (390, 664), "something lies outside of the screen"
     page.tap("[data-world=real]")
     expect(page.locator("figcaption")).to_have_count(2)
     gas = page.locator("#touch button", has_text="gas")
@@ -212,8 +223,9 @@ def test_a_phone_has_pads_and_everything_in_reach(racing, open_page, tmp_path):
     page.screenshot(path=tmp_path / "phone.png")
     gas.dispatch_event("pointerup", {"pointerId": 1})
     until(page, "now.action[1] === 0")
-    width, height = (page.evaluate(f"document.documentElement.{name}") for name in ("scrollWidth", "scrollHeight"))
-    assert (width, height) == (390, 664), "something lies outside of the screen"
+    game, kept = (page.locator("canvas").nth(i).bounding_box() for i in range(2))
+    assert game["width"] == kept["width"] > 360 and game["y"] + game["height"] < kept["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize(
@@ -238,12 +250,19 @@ def test_nothing_is_out_of_reach_on_a_small_phone_or_one_on_its_side(server, wor
             wait(lambda width=width: page.evaluate("innerWidth") == width)
             page.screenshot(path=tmp_path / f"{world}-{width}x{height}.png")
             assert page.evaluate(OUT_OF_REACH) == [], f"{world} at {width}x{height}"
+            if world == "real" and width < height:
+                continue  # it scrolls
             assert page.evaluate("document.documentElement.scrollHeight") <= height
+            if page.locator("#bend").is_visible():
+                page.tap("#bend")
+                page.screenshot(path=tmp_path / f"bending-{width}x{height}.png")
+                assert page.evaluate(OUT_OF_REACH) == [], f"sliders at {width}x{height}"
+                assert page.evaluate("document.documentElement.scrollHeight") <= height
+                page.tap("#bend")
 
 
 def test_a_world_that_cannot_be_opened_says_why_until_it_can(doom, open_page, monkeypatch, tmp_path):
     page = open_page(doom)
-    page.click("#overlay")
     reach(page, 5)
     opens = doom.site.models.open
     reason = "CoinRun's game needs the system's Qt 5: apt install libqt5gui5, or the same of your system"
@@ -278,18 +297,83 @@ def test_the_first_world_that_cannot_be_opened_can_be_tried_again(doom, open_pag
         raise Problem("out of games")
 
     monkeypatch.setattr(doom.site.models, "open", fail)
-    page = open_page(doom)
+    page = open_page(doom, driver=None)
     expect(page.locator("#overlay")).to_contain_text("out of games · press Dream to try again")
     assert page.locator("#overlay").bounding_box()["height"] > 100
     page.keyboard.press("Space")  # there is nothing to go on with
     expect(page.locator("#overlay")).to_contain_text("out of games")
     monkeypatch.setattr(doom.site.models, "open", opens)
     page.click("#world [data-world=dream]")
-    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
+    expect(page.locator(PLAYING)).to_be_visible()
+    expect(page.locator("#overlay")).to_be_hidden()
+
+
+def test_steps_are_made_one_by_one_and_z_is_bent(doom, open_page, tmp_path):
+    """And C goes on driving, from what has become of the dream."""
+    page = open_page(doom, driver="controller", viewport={"width": 1280, "height": 760})
+    expect(page.locator("#pause")).to_have_text("Pause")
+    page.keyboard.press("KeyN")
+    expect(page.locator("#pause")).to_have_text("Go on")
+    until(page, "state.paused && state.controller")
+    (session,) = doom.site.sessions
+    step = session.steps
+    until(page, f"now.step === {step}")
+    page.keyboard.press("KeyN")
+    until(page, f"now.step === {step + 1}")
+    page.click("#step")
+    until(page, f"now.step === {step + 2}")
+    expect(page.locator("#overlay")).to_be_hidden()
+    expect(page.locator("#meters > *")).to_have_text(
+        [re.compile(r"^ending \d+\.\d %$"), re.compile(r"^spread \d\.\d\d$")]
+    )
+    before = page.evaluate("window.seen.at(-1)")
+    sliders = page.locator(".sliders input")
+    assert [float(slider.input_value()) for slider in sliders.all()] == pytest.approx(
+        np.clip(before["z"], -3, 3), abs=0.03
+    )
+    sliders.nth(1).fill("-3")
+    until(page, "now.z[1] === -3")
+    bent = page.evaluate("window.seen.at(-1)")
+    assert bent["step"] == step + 2 and bent["pictures"] != before["pictures"]
+    assert bent["z"] == [before["z"][0], -3, *before["z"][2:]]
+    colours = []
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=tmp_path / f"{scheme}.png")
+        colours.append(page.evaluate("getComputedStyle(document.body).color"))
+    assert colours == ["rgb(240, 237, 230)", "rgb(28, 30, 34)"]
+    page.click("#pause")
+    reach(page, step + 10)
+    expect(page.locator("#pause")).to_have_text("Pause")
+
+
+def test_a_slider_that_is_held_holds_its_number_of_z(doom, open_page):
+    page = open_page(doom, viewport={"width": 1280, "height": 760})
+    box = page.locator(".sliders input").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    until(page, "now.z[0] > 2.8 && window.seen.slice(-9).every((frame) => frame.z[0] === now.z[0])")
+    step = page.evaluate("window.seen.at(-1).step")
+    page.mouse.up()
+    until(page, f"now.step > {step} + 9 && window.seen.slice(-9).some((frame) => frame.z[0] !== now.z[0])")
+    page.keyboard.down("ArrowLeft")  # drives again
+    until(page, "now.action[0] === -1")
+
+
+def test_nothing_has_begun_that_could_go_on(doom, open_page):
+    page = open_page(doom)
+    page.click("[data-world=real]")
+    expect(page.locator("#overlay")).to_contain_text("Play the game")
+    expect(page.locator("#pause")).to_have_text("Start")
+    page.click("#pause")
+    reach(page, 3)
+    page.click("#pause")
+    expect(page.locator("#pause")).to_have_text("Go on")
 
 
 def test_the_temperature_can_be_set_with_the_keyboard(doom, open_page):
     page = open_page(doom)
+    page.keyboard.press("KeyP")
     page.locator("#temperature").focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -447,12 +531,12 @@ def test_a_gamepad_makes_choices(coinrun, open_page):
 def test_one_too_many_is_told_so(racing, open_page):
     wait(lambda: not racing.site.sessions)
     pages = [open_page(racing) for _ in range(3)]
-    late = open_page(racing)
+    late = open_page(racing, driver=None)
     expect(late.locator("#overlay")).to_contain_text("all 3 sessions are in use")
     pages[0].close()
     wait(lambda: len(racing.site.sessions) == 2)
     late.click("#overlay")
-    expect(late.locator("#overlay")).to_contain_text("Drive in the dream")
+    expect(late.locator(PLAYING)).to_be_visible()
 
 
 def test_a_page_that_cannot_connect_says_why_in_words_that_can_be_copied(doom, browser, monkeypatch, tmp_path):
@@ -476,7 +560,7 @@ def test_a_page_that_cannot_connect_says_why_in_words_that_can_be_copied(doom, b
     assert page.evaluate("window.same")
     monkeypatch.setattr(Hosts, "refusal", refusal)
     overlay.click()
-    expect(overlay).to_contain_text("Drive in the dream")
+    expect(page.locator(PLAYING)).to_be_visible()
     context.close()
 
 
@@ -500,7 +584,6 @@ createImageBitmap = (blob) => new Promise((done) => setTimeout(() => done(decode
 def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
     """And stays told of, though frames that came before are drawn after it."""
     page = open_page(doom, script=SLOW_PICTURES)
-    page.click("#overlay")
     reach(page, 3)
     (session,) = doom.site.sessions
 
@@ -513,4 +596,4 @@ def test_a_world_that_fails_is_told_of(doom, open_page, monkeypatch):
     wait(lambda: not doom.site.sessions)
     page.wait_for_timeout(1000)
     page.click("#overlay")
-    expect(page.locator("#overlay")).to_contain_text("Drive in the dream")
+    expect(page.locator(PLAYING)).to_be_visible()

@@ -38,6 +38,9 @@ const tapped = new Map(); // what they pressed and no step has done yet, with th
 const PATIENCE = 1000; // milliseconds
 let asked = 0; // the timer of a temperature that is yet to be sent: a slider tells more often than anyone listens
 let action = [], padWas = {}, controls = [], keys = {};
+let sliders = [], bendTimer = 0; // of z
+const bends = new Map(); // the sliders that are held, by their numbers, and what they are held at
+let watches = false; // whether the picture is looked at while it is paused: somebody steps, or bends it
 
 function connect() {
   const address = new URL("socket", location.href);
@@ -105,6 +108,13 @@ function greet(message) {
   keys = Object.fromEntries(controls.flatMap((name) => CONTROLS[name].keys.map((code) => [code, name])));
   $("axes").replaceChildren(...(hello.choices ? controls.map(chip) : hello.axes.map(bar)));
   const sides = controls.filter((name) => OPPOSITE[name]), others = controls.filter((name) => !OPPOSITE[name]);
+  $("meters").replaceChildren(...Object.keys(hello.meters).map(meter));
+  sliders = hello.sliders.map(slider);
+  const [left, right] = document.querySelectorAll(".sliders"), half = Math.ceil(sliders.length / 2);
+  const which = document.createElement("small");
+  which.textContent = `the ${sliders.length} numbers of z that change the picture most`;
+  left.replaceChildren(which, ...sliders.slice(0, half).map((input) => input.parentElement));
+  right.replaceChildren(...sliders.slice(half).map((input) => input.parentElement));
   pads(others.length ? [sides, others] : sides.map((name) => [name]));
   const key = (shown) => `<kbd>${shown}</kbd>`, steering = hello.axes.some((axis) => axis.name === "steer");
   $("help").innerHTML = [
@@ -112,16 +122,54 @@ function greet(message) {
     ...others.map((name) => `${key(CONTROLS[name].shown)} ${name}`),
     ...(keys.Space ? [] : [`${key("Space")} start`]),
     ...(hello.kind === "agent" ? [`${key("C")} you or C`] : []),
-    `${key("R")} restart`, `${key("P")} pause`, `${key("V")} record`, "or a gamepad",
+    `${key("R")} restart`, `${key("P")} pause`, `${key("N")} one step`, `${key("V")} record`, "or a gamepad",
   ].join(" · ");
   document.body.dataset.connected = "true";
   say("input", { seen: 0, action }); // there is somebody here
+  if (hello.missing.controller) return;
+  say("controller", { on: state.controller = true });
+  if (seed !== null) restart();
 }
 
 function bar(axis) {
   const box = document.createElement("div");
   box.append(document.createElement("i"), axis.name === "move" ? "" : axis.name);
   return box;
+}
+
+function meter(name) {
+  const box = bar({ name });
+  box.title = { ending: `M's probability, of this moment, that the episode ends; the meter is full at ${percent(hello.meters[name])}`,
+    spread: "how unsure M was of this moment's z: the standard deviation that it expected, the mean of z's numbers" }[name];
+  return box;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+// A slider of one number of z. It shows what the dream has there; while it is held, the dream has what it shows.
+function slider(place, i) {
+  const label = document.createElement("label"), input = document.createElement("input"), [min, max] = hello.bends;
+  Object.assign(input, { type: "range", step: 0.05, min, max });
+  label.append(`z ${place}`, input);
+  label.title = `number ${place} of z`;
+  const letGo = () => {
+    if (bendTimer) bend();
+    if (bends.delete(i)) bend();
+  };
+  input.oninput = () => {
+    bends.set(i, +input.value);
+    watches = state.paused;
+    bendTimer = bendTimer || setTimeout(bend, 40); // a slider tells more often than anyone listens
+  };
+  input.onchange = input.onblur = letGo;
+  input.onpointerup = () => input.blur(); // as of the temperature
+  return input;
+}
+
+function bend() {
+  clearTimeout(bendTimer);
+  bendTimer = 0;
+  say("bend", { values: hello.sliders.map((_, i) => bends.get(i) ?? null) });
 }
 
 function chip(name) {
@@ -140,7 +188,7 @@ function settle(message) {
   if (!asked) $("degrees").textContent = state.temperature.toFixed(2);
   press($("record"), state.recording);
   $("record").textContent = state.recording ? "Save" : "Record";
-  $("pause").textContent = state.paused ? "Go on" : "Pause";
+  watches = watches && state.paused;
   $("mark").hidden = !state.recording;
   const survived = hello.score.startsWith("survival");
   $("unit").textContent = !state.scored ? `${hello.step}s predicted` : survived ? `${hello.step}s survived` : hello.score;
@@ -152,7 +200,6 @@ function settle(message) {
 
 function layout(labels) {
   last = null;
-  $("pictures").classList.toggle("two", labels.length > 1);
   $("pictures").replaceChildren(...labels.map((label) => {
     const figure = document.createElement("figure"), caption = document.createElement("figcaption");
     caption.textContent = label;
@@ -210,12 +257,19 @@ async function draw(about, images) {
     bar.setProperty("--from", `${at(Math.min(0, about.action[i]))}%`);
     bar.setProperty("--much", `${Math.abs(at(about.action[i]) - at(0))}%`);
   });
+  Object.entries(hello.meters).forEach(([name, full], i) => {
+    const [bar, text] = $("meters").children[i].childNodes, value = about.expected[name];
+    bar.style.setProperty("--much", `${Math.min(100, 100 * (value || 0) / full)}%`);
+    text.data = `${name} ${value === undefined ? "–" : name === "ending" ? percent(value) : value.toFixed(2)}`;
+  });
+  about.z.forEach((value, i) => { if (!bends.has(i)) sliders[i].value = value; });
   [document.body.dataset.episode, document.body.dataset.step] = [about.episode, about.step];
   cover();
   document.dispatchEvent(new CustomEvent("frame", { detail: about }));
 }
 
 function cover() {
+  $("pause").textContent = !state.paused ? "Pause" : last && last.step ? "Go on" : "Start";
   if (socket.readyState === WebSocket.CLOSED) return; // which stays said, though a last frame may still be drawn
   const touch = matchMedia("(pointer: coarse)").matches, how = touch ? "tap" : "press Space or an arrow key";
   if (unopened) {
@@ -226,7 +280,7 @@ function cover() {
   } else if (last && last.over && !state.controller) {
     const text = last.over === "cut" ? "That is all the time there is" : state.world === "dream" ? "The dream is over" : "It is over";
     overlay(text, `${$("total").textContent} ${$("unit").textContent} · ${how} to start again`, restart);
-  } else if (state.paused && last) {
+  } else if (state.paused && last && !watches) {
     const dream = state.world === "dream", enter = dream ? KINDS[hello.kind].enter : "Play the game";
     const start = `start${dream ? KINDS[hello.kind].ending : ""}`;
     overlay(last.step ? "Paused" : enter, `${how} to ${last.step ? "go on" : start}`, begin);
@@ -245,6 +299,13 @@ function overlay(title, text, act) {
 const restart = () => say("restart", { seed });
 const enter = (name) => say("world", { name });
 const begin = () => (last && last.over ? restart() : last && !last.step && seed !== null ? restart() : say("pause", { on: false }));
+
+function single() {
+  watches = true;
+  if (last) steer(last.action);
+  say("input", { seen: 0, action }); // no frame has asked for it since it was paused
+  say("step");
+}
 
 // What is pressed, as the action of the next step. done: the action of the last.
 function steer(done) {
@@ -326,9 +387,9 @@ function release() {
 
 addEventListener("keydown", (event) => {
   if (!hello || event.ctrlKey || event.metaKey || event.altKey) return;
-  const slider = event.target === $("temperature");
+  const slides = event.target.type === "range";
   const pushes = event.code === "Space" && event.target.tagName === "BUTTON" && event.target !== $("overlay");
-  if (keys[event.code] && !pushes && !(slider && event.code.startsWith("Arrow"))) {
+  if (keys[event.code] && !pushes && !(slides && event.code.startsWith("Arrow"))) {
     event.preventDefault();
     if (!event.repeat) {
       const over = last && last.over && !state.controller;
@@ -337,8 +398,8 @@ addEventListener("keydown", (event) => {
     }
     return;
   }
-  if (event.repeat) return;
-  const command = { KeyR: restart, KeyC: toggle, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || (last && last.over) ? begin() : null) }[event.code];
+  if (event.repeat && event.code !== "KeyN") return;
+  const command = { KeyR: restart, KeyC: toggle, KeyN: single, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || (last && last.over) ? begin() : null) }[event.code];
   if (command && !pushes) {
     event.preventDefault();
     command();
@@ -372,6 +433,8 @@ for (const button of $("world").children) button.onclick = () => { enter(button.
 for (const button of $("driver").children) button.onclick = () => { say("controller", { on: button.dataset.driver === "controller" }); button.blur(); };
 $("restart").onclick = () => { restart(); $("restart").blur(); };
 $("pause").onclick = () => { if (state.paused) begin(); else say("pause", { on: true }); $("pause").blur(); };
+$("step").onclick = () => { single(); $("step").blur(); };
+$("bend").onclick = () => { press($("bend"), document.body.classList.toggle("bending")); $("bend").blur(); };
 $("record").onclick = () => { say("record", { on: !state.recording }); $("record").blur(); };
 $("temperature").oninput = () => {
   const value = +$("temperature").value;
