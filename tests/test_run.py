@@ -141,6 +141,19 @@ def test_failed_stage_is_not_complete(tmp_path):
         run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
 
 
+def test_a_stage_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    second = Stage("second", "", ("vae",), needs=("first",))
+    arguments = parse(second, [str(DOOM), "--run", "runs/new"])
+    with pytest.raises(Problem, match="no complete 'first'"):
+        run_stage(second, lambda settings, run: None, arguments)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(Problem, match="no complete 'first'"):
+        run_stage(second, lambda settings, run: None, arguments)
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs", "mine"]
+
+
 def test_what_was_refused_before_anything_was_made_may_be_asked_for_otherwise(tmp_path):
     def work(settings, run):
         if settings.extract.seed == 0:
