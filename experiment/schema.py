@@ -274,7 +274,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases: the figures of every training, if asked for, and the next-frame model's pictures."""
+    """Weights & Biases: the figures and pictures of every training, if asked for."""
 
     mode: Literal["disabled", "offline", "online"] = setting("disabled", "disabled: it is not even imported; offline: "
         "written into the run folder")

@@ -1,6 +1,7 @@
 """The run folder: stages know what they need, what they were made with, and what is complete."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 import controller.evaluate
 import nextframe.__main__
@@ -298,13 +300,15 @@ def test_tensorboard_has_the_rows_of_the_csv_after_a_kill(tmp_path):
     (folder / "damaged.tfevents").write_bytes(b"damaged" * 99)
     with Metrics(path, folder, resume_from=2) as metrics:
         metrics.write(3, loss=9.0)
+        Image.new("RGB", (30, 20)).save(tmp_path / "frames.png")
+        metrics.show(3, {"frames": tmp_path / "frames.png"})
     (file,) = folder.iterdir()
-    rows = [
-        (event.step, value.tag, value.tensor.float_val[0])
-        for event in read_events(file)
-        for value in event.summary.value
-    ]
+    *scalars, shown = [event for event in read_events(file) if event.summary.value]
+    rows = [(event.step, value.tag, value.tensor.float_val[0]) for event in scalars for value in event.summary.value]
     assert rows == [(1, "M/loss", 0.5), (2, "M/loss", 1.0), (3, "M/loss", 9.0)]
+    (value,) = shown.summary.value
+    assert (shown.step, value.tag, value.image.width, value.image.height) == (3, "M/frames", 30, 20)
+    assert Image.open(io.BytesIO(value.image.encoded_image_string)).size == (30, 20)
     assert read_metrics(path)["step"].tolist() == [1, 2, 3]
 
 
