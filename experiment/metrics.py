@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import numpy as np
+from PIL import Image
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.scalar.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -67,6 +68,13 @@ class Metrics:
             self.file.flush()
             sync(self.file.fileno())
 
+    def show(self, step: int, pictures: Mapping[str, Path]) -> None:
+        """Put PNG files, by name, beside the numbers in TensorBoard and Weights & Biases."""
+        if self.events is not None:
+            with writing(self.path):
+                self.events.show(step, pictures)
+            track(step, {f"{self.events.folder.name}/{name}": path for name, path in pictures.items()})
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,13 +88,17 @@ class Metrics:
 
 
 class Events:
-    """Numbers as TensorBoard's events, in a file that replaces those of the folder; earlier ones up to step `last` are kept.
+    """TensorBoard's events, in a file that replaces those of the folder; earlier ones up to step `last` are kept.
+
+    Each name is a chart or a row of pictures such as V/loss, for all folders vae and vae_*.
 
     TensorFlow's own writer answers a full disk with messages and a traceback, and leaves what is to be dropped.
     """
 
     def __init__(self, folder: Path, last: float):
         self.folder = folder
+        model = folder.name.partition("_")[0]
+        self.group = GROUPS.get(model, model)
         before = [path for path in folder.glob("*tfevents*") if path.is_file()]
         path = folder / f"events.out.tfevents.{time.time_ns()}"
         with atomic(path) as temporary, open(temporary, "wb") as self.file:
@@ -99,12 +111,20 @@ class Events:
         self.file = open(path, "ab")  # noqa: SIM115 (closed by Metrics)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Append an event with these numbers, each in a chart such as V/loss for all folders vae and vae_*."""
-        model = self.folder.name.partition("_")[0]
+        """Append an event with these numbers."""
         summary, about = summary_pb2.Summary(), create_summary_metadata(display_name=None, description=None)
         for name, number in numbers.items():
             tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)])
-            summary.value.add(tag=f"{GROUPS.get(model, model)}/{name}", metadata=about, tensor=tensor)
+            summary.value.add(tag=f"{self.group}/{name}", metadata=about, tensor=tensor)
+        self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def show(self, step: int, pictures: Mapping[str, Path]) -> None:
+        """Append an event with these PNG files."""
+        summary = summary_pb2.Summary()
+        for name, path in pictures.items():
+            width, height = Image.open(path).size
+            png = {"encoded_image_string": path.read_bytes(), "colorspace": 3}  # RGB
+            summary.value.add(tag=f"{self.group}/{name}", image={"width": width, "height": height, **png})
         self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def append(self, event: event_pb2.Event) -> None:

@@ -50,8 +50,12 @@ class Progress:
         print(f"{self.title}: {', '.join(filter(None, parts))}", flush=True)
 
     def rate(self) -> str:
-        """Units a second since this process began."""
-        return f"{(self.done - self.first) / max(time.monotonic() - self.began, 1e-9):,.4g} {self.unit}/s"
+        """Units a second since this process began; where that is less than one, how long each takes."""
+        done, seconds = self.done - self.first, max(time.monotonic() - self.began, 1e-9)
+        if 0 < done < seconds:
+            return f"{duration(seconds / done) if seconds > 100 * done else f'{seconds / done:.3g} s'} each"
+        rate = done / seconds
+        return f"{rate:,.0f} {self.unit}/s" if rate > 100 else f"{rate:.3g} {self.unit}/s"
 
     def left(self) -> str:
         """The time left at this rate."""

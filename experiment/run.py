@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ class Run:
 
         Where the file system has no locks, a warning asks the user to see to that. Raises UsageProblem if it cannot be a
         run folder: not a folder, not ours to write in, or an iteration without the one before it; Problem if it has
-        something in it that nobody should work with.
+        something in it that nobody should work with. A folder that is made here, and stays empty, is removed at the end.
         """
         if self.previous is not None and not self.previous.config.exists():
             raise UsageProblem(
@@ -220,6 +220,7 @@ class Run:
                 f"{self.previous.path}: run that first, or use another folder (--run)"
             )
         try:
+            made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             # Neither followed where it is a link, nor waited for where it is a pipe, nor emptied.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -238,7 +239,14 @@ class Run:
             except OSError as error:
                 warn_of_no_lock(self.path, error.strerror)
             self.check()
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # another run has begun beside it, or it is gone
+                    if made and os.listdir(self.path) == [LOCK]:
+                        (self.path / LOCK).unlink()
+                        for folder in made:
+                            folder.rmdir()
 
     def check(self) -> None:
         """Raise Problem if something in the folder cannot be worked with, would be waited for, or leads out of it."""

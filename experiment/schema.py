@@ -6,7 +6,7 @@ The text of each setting is what `--help` prints.
 
 from dataclasses import Field, dataclass, field, replace
 from math import inf, isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 
 def setting(
@@ -30,6 +30,8 @@ LONGEST = 27_000  # steps of an episode, in the world with the longest
 WEIGHT = 1_000_000
 TEMPERATURE = 100
 OFFLINE = ("breakout", "coinrun")  # the worlds of the next-frame model, in which neither V, M nor C learns
+OF_AGENT = ("vae", "rnn", "dream", "controller", "evaluate", "iterations", "repeat")  # sections that mean nothing there
+OF_NEXT_FRAME = ("model", "train")  # and those that mean something only there
 EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
               "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip
 """Settings, and sections of them, that may differ from what a run folder was begun with: more generations of the same run."""
@@ -272,7 +274,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases: the figures of every training, if asked for, and the next-frame model's pictures."""
+    """Weights & Biases: the figures and pictures of every training, if asked for."""
 
     mode: Literal["disabled", "offline", "online"] = setting("disabled", "disabled: it is not even imported; offline: "
         "written into the run folder")
@@ -355,6 +357,15 @@ def limits_text(entry: "Field[Any]") -> str:
     if given.keys() == {"least", "most"}:
         return f"from {given['least']} to {given['most']}"
     return " and ".join(f"{words[name]} {limit}" for name, limit in given.items())
+
+
+def is_of(world: str, key: str, entry: "Field[Any]") -> bool:
+    """Whether a setting means something in a world; the text of one for some only begins with their names."""
+    others = OF_AGENT if world in OFFLINE else OF_NEXT_FRAME
+    named = entry.metadata["text"].partition(":")[0].split(", ")
+    return key.split(".")[0] not in others and (
+        world in named or not {*named} & {*get_args(Env.__annotations__["name"])}
+    )
 
 
 def within(value: float, entry: "Field[Any]") -> bool:

@@ -20,7 +20,7 @@ from experiment.hardware import describe_machine, import_tensorflow, use_threads
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import duration
 from experiment.run import ITERATIONS, Run
-from experiment.schema import OFFLINE, Env, Experiment, for_iteration, limits_text
+from experiment.schema import OFFLINE, Env, Experiment, for_iteration, is_of, limits_text
 from experiment.surroundings import drop_variables, own_streams
 from experiment.tracking import tracking
 
@@ -222,11 +222,14 @@ def folder_name(text: str) -> str:
 
 
 def settings_help(sections: Sequence[str], settings: Experiment | None = None) -> str:
-    """The settings of these sections, with values (the schema's defaults if none are given), limits and meaning."""
+    """The settings of these sections, with values, limits and meaning.
+
+    settings: whose values are shown, of what means something in their world; else the schema's defaults, of everything.
+    """
     defaults = "defaults of experiment/schema.py; CONFIG and its presets may say otherwise"
     lines = [f"settings ({'as CONFIG, its preset and what follows them say' if settings else defaults}):"]
     for key, value, entry in flatten(settings or Experiment()):
-        if key.split(".")[0] in sections:
+        if key.split(".")[0] in sections and (settings is None or is_of(settings.env.name, key, entry)):
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]
             first = f"  {key}={written(value)}".ljust(SETTING_COLUMN) + " "

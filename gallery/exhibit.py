@@ -11,7 +11,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from gallery.runs import find_all
 from vae.model import DECODED_AT_ONCE
-from viz.frames import Labelled
+from viz.frames import Table
 
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")  # settings that an agent is made with
 VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # where a latent dimension is looked at: V's prior is a standard normal
@@ -54,14 +54,14 @@ class Exhibit:
         mu = np.concatenate([np.asarray(self.agent.vae.encode(part)[0]) for part in parts])  # (T, Z)
         return np.argsort(-mu.var(axis=0), kind="stable")[:count].tolist()
 
-    def traverse(self, z: np.ndarray, dimensions: Sequence[int], values: Sequence[float] = VALUES) -> Labelled:
-        """V's pictures of z (Z,) with each of the dimensions at each of n values: label -> (n, 64, 64, 3) uint8."""
+    def traverse(self, z: np.ndarray, dimensions: Sequence[int], values: Sequence[float] = VALUES) -> Table:
+        """V's pictures of z (Z,) with each of the dimensions, a row each, at each of n values: (n, 64, 64, 3) uint8."""
         rows = {}
         for dimension in dimensions:
             varied = np.tile(np.asarray(z, np.float32), (len(values), 1))  # (n, Z)
             varied[:, dimension] = values
             rows[f"z[{dimension}]"] = self.agent.vae.pictures(varied)
-        return rows
+        return rows, [f"= {value:g}" for value in values]
 
     def describe(self, recording: Recording) -> str:
         """A recording in words, such as 'doom: 983 tics, survival in tics 983'."""

@@ -13,6 +13,7 @@ from rnn.mixture import spread
 from viz.curves import Curves
 
 POINTS = 400  # that a density is drawn with
+SEEN = 1e-3  # probability that nothing is to be seen below
 SPREADS = 4.0  # standard deviations to each side of a mixture that are drawn
 
 
@@ -76,12 +77,12 @@ def mixture_panels(expected: Expected, recording: Recording, step: int, dimensio
 def episode_panels(
     exhibit: Exhibit, recording: Recording, expected: Expected, dimensions: Sequence[int]
 ) -> list[Curves]:
-    """What M expected all along: the spread of z in some dimensions, the end and the reward where M predicts them."""
+    """What M expected all along: how z spreads in some dimensions; the end, if ever, and the reward, if it predicts them."""
     steps = np.arange(len(recording.z))
     unit = exhibit.world.step
     spread = {f"mean of {len(dimensions)} dimensions": (steps, expected.spread[:, list(dimensions)].mean(axis=1))}
     panels = [Curves(spread, unit, "standard deviation", "How uncertain the next z is")]
-    if expected.done is not None:
+    if expected.done is not None and expected.done.max() > SEEN:
         panels.append(Curves({"M": (steps, expected.done)}, unit, "probability", "That the episode ends here"))
     if expected.reward is not None:
         rewards = {"real": (steps, recording.rewards.cumsum()), "expected by M": (steps, expected.reward.cumsum())}

@@ -1,5 +1,6 @@
 """Pictures, plots and videos, as a notebook shows them."""
 
+import base64
 import io
 import tempfile
 from collections.abc import Sequence
@@ -30,10 +31,14 @@ def png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def rows(frames: Labelled, count: int = 8, scale: int = 2) -> Image:
-    """Rows of frames under each other, each with its label: `count` of each, evenly over the longest."""
-    steps = max(len(row) for row in frames.values())
-    return Image(png(strip({label: evenly(row, count, steps) for label, row in frames.items()}, scale)))
+def rows(frames: Labelled, columns: Sequence[str] = ()) -> Image:
+    """Rows of frames under each other, each with its label, and what stands over each column."""
+    return Image(png(strip(frames, columns)))
+
+
+def timeline(frames: Labelled, steps: int | None = None, fps: float | None = None, count: int = 8) -> Image:
+    """`count` frames of each row, evenly over so many steps (those of the longest), and when they are; see evenly."""
+    return rows(*evenly(frames, count, steps or max(map(len, frames.values())), fps))
 
 
 def plot(panels: Sequence[Curves | Histogram]) -> Image | str:
@@ -45,8 +50,10 @@ def plot(panels: Sequence[Curves | Histogram]) -> Image | str:
 
 
 def video(frames: Labelled, fps: float, scale: int = SCALE) -> Video:
-    """Videos next to each other, kept in the notebook itself."""
+    """Videos next to each other, kept in the notebook itself; until they are played, their first frame is shown."""
+    first = base64.b64encode(png(next(side_by_side(frames, scale)))).decode()
+    attributes = f'controls loop muted poster="data:image/png;base64,{first}"'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
         save_mp4(path, side_by_side(frames, scale), fps)
-        return Video(path.read_bytes(), embed=True, mimetype="video/mp4", html_attributes="controls loop muted")
+        return Video(path.read_bytes(), embed=True, mimetype="video/mp4", html_attributes=attributes)

@@ -14,7 +14,7 @@ from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_bran
 from gallery.exhibit import Exhibit
 from openloop.report import error_panel, measured, relative_panel
 from viz.curves import save_panels
-from viz.frames import Labelled, evenly
+from viz.frames import Labelled, Table, evenly
 from viz.strips import save_strip
 from viz.video import save_gif, side_by_side
 
@@ -23,7 +23,7 @@ FRAMES = (120, 90, 60, 40, 25)  # of a GIF: as many as the limit allows
 SECONDS = 2.0  # of the real world that M dreams beside
 DREAMT = 10.0  # seconds of a dream that is shown alone
 EPISODE = 1000  # steps of the real world that are looked at, at most
-COLUMNS = 9  # frames in a strip
+COLUMNS = 7  # frames in a strip
 DIMENSIONS = 6  # of V's latent space
 
 
@@ -55,16 +55,16 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:
         save_small_gif(path(f"{what}.gif"), frames, world.fps, scale)
         return path(f"{what}.gif")
 
-    def rows(what: str, frames: Labelled) -> Path:
-        save_strip(path(f"{what}.png"), frames)
+    def rows(what: str, table: Table) -> Path:
+        save_strip(path(f"{what}.png"), *table)
         return path(f"{what}.png")
 
     same = compare(branch, steps)
     yield gif("imagined", same, scale=2)
-    yield rows("imagined", {label: evenly(frames, COLUMNS, steps) for label, frames in same.items()})
+    yield rows("imagined", evenly(same, COLUMNS, steps, world.fps))
     warm = at_temperatures(branch, 2 * steps, TEMPERATURES)
     yield gif("dreams", warm, scale=2)
-    yield rows("dreams", {label: evenly(frames, COLUMNS, 2 * steps) for label, frames in warm.items()})
+    yield rows("dreams", evenly(warm, COLUMNS, 2 * steps, world.fps))
     temperature = exhibit.settings.dream.temperature
     dream = branch.with_controller(exhibit.steps(DREAMT), temperature)
     yield gif("dream", {f"a dream, τ {temperature:g}": dream.frames}, scale=3)
@@ -74,16 +74,17 @@ def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:
         yield rows(world.detail, shown)
 
 
-def details(exhibit: Exhibit, recording: Recording) -> Labelled:
-    """Frames that show most of what is small and matters, one of each part of the episode that shows any, and V's
-    pictures of them; none where nothing does.
+def details(exhibit: Exhibit, recording: Recording) -> Table | None:
+    """Frames that show most of what is small and matters, one of each part of the episode that shows any, V's pictures
+    of them, and when they were; None where nothing does.
     """
     shown = exhibit.world.shows_detail(recording.frames).sum(axis=(1, 2))  # (T,) pixels
     parts = [part for part in np.array_split(np.arange(len(shown)), COLUMNS) if shown[part].any()]
     if not parts:
-        return {}
+        return None
     best = np.array([part[shown[part].argmax()] for part in parts])
-    return {"real": recording.frames[best], "V's reconstruction": exhibit.agent.vae.pictures(recording.z[best])}
+    frames = {"real": recording.frames[best], "V's reconstruction": exhibit.agent.vae.pictures(recording.z[best])}
+    return frames, [f"{step / exhibit.world.fps:.1f} s" for step in best]
 
 
 def save_small_gif(path: Path, frames: Labelled, fps: float, scale: int) -> None:

@@ -23,7 +23,7 @@ def temperature_slider(branch: Branch, steps: int, count: int = 10) -> ipywidget
 
     def draw(temperature: float) -> np.ndarray:
         dreamt = branch.with_controller(steps, temperature)
-        return strip({f"τ {temperature:g}": evenly(dreamt.frames, count, steps)})
+        return strip(*evenly({f"τ {temperature:g}": dreamt.frames}, count, steps, branch.exhibit.world.fps))
 
     return _redrawn([slider], draw)
 
@@ -48,12 +48,12 @@ def typed_steps(steps: Steps, count: int = 10) -> ipywidgets.VBox:
     box = ipywidgets.Text(placeholder=steps.actions, description="action", continuous_update=False)
     box.layout.width = "90%"
     said = ipywidgets.Label()
-    picture = ipywidgets.Image(format="png")
+    picture = _picture()
 
     def draw() -> None:
+        done = [f"step {step}\n{words}" for step, words in enumerate(steps.words)]
         frames = np.stack(steps.frames[-count:])
-        scale = max(1, round(96 / frames.shape[1]))
-        picture.value = png(strip({f"step {len(steps.frames) - 1}\n{steps.words[-1]}": frames}, scale))
+        picture.value = png(strip({"": frames}, done[-count:], max(1, round(96 / frames.shape[1]))))
 
     def submit(change: Any) -> None:
         if not change["new"]:
@@ -71,9 +71,14 @@ def typed_steps(steps: Steps, count: int = 10) -> ipywidgets.VBox:
     return ipywidgets.VBox([box, said, picture])
 
 
+def _picture() -> ipywidgets.Image:
+    """Where a picture is shown as large as it is; a VBox would stretch it to its own width."""
+    return ipywidgets.Image(format="png", layout={"align_self": "flex-start", "max_width": "100%"})
+
+
 def _redrawn(sliders: Sequence[ipywidgets.FloatSlider], draw: Callable[..., np.ndarray]) -> ipywidgets.VBox:
     """Sliders, and what `draw` makes of their values, drawn anew when one is moved."""
-    picture = ipywidgets.Image(format="png")
+    picture = _picture()
 
     def update(_: Any = None) -> None:
         picture.value = png(draw(*(slider.value for slider in sliders)))

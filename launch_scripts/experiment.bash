@@ -8,7 +8,7 @@
 #                                 without --run, the run folder is runs/doom, or runs/doom-PRESET
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
-    echo "experiment.bash: is a part of wm_doom.bash, carracing.bash and nextframe.bash; run one of them" >&2
+    echo "error: experiment.bash is a part of wm_doom.bash, carracing.bash and nextframe.bash; run one of them" >&2
     exit 2
 fi
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.bash"

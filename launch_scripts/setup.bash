@@ -31,7 +31,7 @@ clean_environment() {
 }
 
 mistake() {
-    echo "$(basename -- "$0"): $1; --help says more" >&2
+    echo "error: $1; --help says more" >&2
     exit 2
 }
 
@@ -142,7 +142,7 @@ _setup_python() {
 }
 
 _setup_fail() {
-    echo "setup: $1" >&2
+    echo "error: $1" >&2
     exit 1
 }
 

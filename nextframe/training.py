@@ -15,7 +15,6 @@ from experiment.metrics import Metrics, read_metrics_rows
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment, Train
-from experiment.tracking import track
 from experiment.training import Training, learning_rate, optimize
 from extract.recorded import open_rollouts
 from nextframe.model import NextFrame, load, load_nextframe, save
@@ -77,7 +76,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 picture = run.plots / f"nextframe_step_{step:06d}.png"
                 held_out.save_strip(model, picture)
                 held_out.save_video(model, run.videos / f"nextframe_step_{step:06d}")
-                track(step, {"strip": picture})
+                validation.show(step, {"strip": picture})
                 if better := numbers["loss"] < best or not run.nextframe_weights.exists():
                     best = numbers["loss"]
                     save(without_optimizer(model), run.nextframe_weights)

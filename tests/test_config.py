@@ -12,7 +12,7 @@ import pytest
 from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment, within
-from experiment.stage import Stage, parse
+from experiment.stage import Stage, parse, settings_help
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
@@ -269,6 +269,22 @@ def test_help_shows_the_values_of_the_config_that_is_given(capsys, arguments, sh
     printed = capsys.readouterr()
     assert end.value.code == 0 and not printed.err
     assert all(text in printed.out for text in shown), printed.out
+
+
+@pytest.mark.parametrize(
+    ("world", "shown", "left_out"),
+    [
+        ("doom", {"env.screen", "env.max_steps", "vae.z"}, {"env.id", "env.size", "evaluate.bulk", "model.patch"}),
+        ("carracing", {"env.dashboard", "evaluate.bulk"}, {"env.flashes", "train.batch"}),
+        ("gymnasium", {"env.id", "env.crop", "rnn.hidden"}, {"env.grey", "env.start_tic"}),
+        ("coinrun", {"env.grey", "model.patch", "train.batch", "openloop.windows"}, {"env.id", "vae.z", "iterations"}),
+    ],
+)
+def test_help_shows_the_settings_that_mean_something_in_the_world(world, shown, left_out):
+    everything = [entry.name for entry in dataclasses.fields(Experiment)]
+    lines = settings_help(everything, load_config(DOOM.with_stem(world))).splitlines()
+    keys = {line.split("=")[0].strip() for line in lines}
+    assert shown <= keys and not left_out & keys
 
 
 def test_missing_file_and_unknown_preset(tmp_path):

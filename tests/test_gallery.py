@@ -1,5 +1,6 @@
 """What a run looks like: dreams that branch off a real episode, what M expects, curves, sliders, and the pictures' command."""
 
+import base64
 import dataclasses
 import io
 import shutil
@@ -139,11 +140,12 @@ def test_one_dimension_is_varied_and_the_liveliest_is_found(exhibit, recording):
     z = np.arange(16, dtype="float32")
     varied = np.tile(z, (3, 1))
     varied[:, 3] = -1, 0, 2
-    shown = exhibit.traverse(z, [3], [-1, 0, 2])["z[3]"]
-    np.testing.assert_array_equal(shown, exhibit.agent.vae.pictures(varied))
+    shown, columns = exhibit.traverse(z, [3], [-1, 0, 2])
+    np.testing.assert_array_equal(shown["z[3]"], exhibit.agent.vae.pictures(varied))
+    assert columns == ["= -1", "= 0", "= 2"]
     mu = np.asarray(exhibit.agent.vae.encode(recording.frames)[0])
     assert exhibit.liveliest(recording, 4) == np.argsort(-mu.var(axis=0))[:4].tolist()
-    rows = exhibit.traverse(recording.z[5], [2, 7])
+    rows, _ = exhibit.traverse(recording.z[5], [2, 7])
     assert list(rows) == ["z[2]", "z[7]"] and rows["z[2]"].shape == (7, 64, 64, 3)
     assert (rows["z[2]"][0] != rows["z[2]"][-1]).any()
 
@@ -173,8 +175,14 @@ def test_a_mixtures_density_and_spread(exhibit, recording):
     assert foreseen.spread[7, 3] == pytest.approx(spread, rel=1e-3)
     panel = expected.mixture_panels(foreseen, recording, 7, [3])[0]
     assert panel.series["what came"][0][0] == recording.z[8, 3]
+
+
+@pytest.mark.parametrize(("done", "shown"), [(None, False), (1e-5, False), (0.02, True)])
+def test_an_ending_that_is_never_likely_has_no_panel(exhibit, recording, done, shown):
+    foreseen = expected.expect(exhibit, recording)
+    foreseen = foreseen._replace(done=None if done is None else np.where(np.arange(60) == 50, done, 1e-6))
     titles = [panel.title for panel in expected.episode_panels(exhibit, recording, foreseen, [0, 3])]
-    assert titles == ["How uncertain the next z is", "That the episode ends here"]
+    assert titles == ["How uncertain the next z is", "That the episode ends here"][: 1 + shown]
 
 
 def test_the_shipped_agents_results_are_drawn_from_its_files():
@@ -330,8 +338,27 @@ def test_a_picture_of_few_colours_keeps_the_rare_ones():
 
 def test_frames_are_chosen_evenly():
     frames = np.arange(30)
-    assert evenly(frames, 4, 30).tolist() == [0, 10, 19, 29]
-    assert evenly(frames[:15], 4, 30).tolist() == [0, 10]
+    shown, columns = evenly({"long": frames, "short": frames[:15]}, 4, 30, fps=10)
+    assert {label: row.tolist() for label, row in shown.items()} == {"long": [0, 10, 19, 29], "short": [0, 10]}
+    assert columns == ["0.0 s", "1.0 s", "1.9 s", "2.9 s"]
+    assert evenly({"": frames[:3]}, 8, 3)[1] == ["step 0", "step 1", "step 2"]
+
+
+def test_a_short_dream_leaves_the_rest_of_its_strip_empty(branched):
+    width = [
+        Image.open(
+            io.BytesIO(notebook.timeline({"τ 1": branched.with_controller(steps, 1.0).frames}, 30, 35).data)
+        ).width
+        for steps in (5, 30)
+    ]
+    assert width[0] == width[1] > 8 * 128
+
+
+def test_a_video_that_is_not_played_shows_its_first_frame(recording):
+    html = notebook.video({"game": recording.frames}, 35)._repr_html_()
+    poster = base64.b64decode(html.split('poster="data:image/png;base64,')[1].split('"')[0])
+    shown = np.asarray(Image.open(io.BytesIO(poster)).convert("RGB"))[28:].astype(int)
+    assert np.abs(shown - recording.frames[0].repeat(3, axis=0).repeat(3, axis=1)).mean() < 2
 
 
 def test_runs_are_found_by_name(exhibit, tmp_path, monkeypatch, capsys):

@@ -478,7 +478,7 @@ def test_wandb_is_told_the_figures(run, monkeypatch):
     assert begun["name"] == f"{run.path.name} nextframe"
     assert sent[0] == (2, {"nextframe/loss", "nextframe/mse", "nextframe/learning_rate"})
     assert sent[1][0] == 2 and {"nextframe_heldout/loss", "nextframe_heldout/ssim"} <= sent[1][1]
-    assert sent[2:] == [(2, {"strip"})] and last == "finished"
+    assert sent[2:] == [(2, {"nextframe_heldout/strip"})] and last == "finished"
 
 
 # Bad input

@@ -1,6 +1,7 @@
 """The run folder: stages know what they need, what they were made with, and what is complete."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 import controller.evaluate
 import nextframe.__main__
@@ -139,6 +141,19 @@ def test_failed_stage_is_not_complete(tmp_path):
     assert json.loads((tmp_path / "stages" / "first.json").read_text())["complete"] is False
     with pytest.raises(Problem, match=r"made with extract\.seed=0, not 1"):
         run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
+
+
+def test_a_stage_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    second = Stage("second", "", ("vae",), needs=("first",))
+    arguments = parse(second, [str(DOOM), "--run", "runs/new"])
+    with pytest.raises(Problem, match="no complete 'first'"):
+        run_stage(second, lambda settings, run: None, arguments)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(Problem, match="no complete 'first'"):
+        run_stage(second, lambda settings, run: None, arguments)
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs", "mine"]
 
 
 def test_what_was_refused_before_anything_was_made_may_be_asked_for_otherwise(tmp_path):
@@ -285,13 +300,15 @@ def test_tensorboard_has_the_rows_of_the_csv_after_a_kill(tmp_path):
     (folder / "damaged.tfevents").write_bytes(b"damaged" * 99)
     with Metrics(path, folder, resume_from=2) as metrics:
         metrics.write(3, loss=9.0)
+        Image.new("RGB", (30, 20)).save(tmp_path / "frames.png")
+        metrics.show(3, {"frames": tmp_path / "frames.png"})
     (file,) = folder.iterdir()
-    rows = [
-        (event.step, value.tag, value.tensor.float_val[0])
-        for event in read_events(file)
-        for value in event.summary.value
-    ]
+    *scalars, shown = [event for event in read_events(file) if event.summary.value]
+    rows = [(event.step, value.tag, value.tensor.float_val[0]) for event in scalars for value in event.summary.value]
     assert rows == [(1, "M/loss", 0.5), (2, "M/loss", 1.0), (3, "M/loss", 9.0)]
+    (value,) = shown.summary.value
+    assert (shown.step, value.tag, value.image.width, value.image.height) == (3, "M/frames", 30, 20)
+    assert Image.open(io.BytesIO(value.image.encoded_image_string)).size == (30, 20)
     assert read_metrics(path)["step"].tolist() == [1, 2, 3]
 
 

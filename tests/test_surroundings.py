@@ -14,7 +14,7 @@ import pytest
 
 from experiment.hardware import THREADS, core_count, cpu_quota, thread_count, use_threads
 from experiment.problem import Problem
-from experiment.progress import duration, percent
+from experiment.progress import Progress, duration, percent
 from experiment.schema import Hardware
 from experiment.stage import guard
 from experiment.surroundings import Stream, drop_variables
@@ -221,3 +221,15 @@ def test_figures_are_said_in_words():
         "1 min", "3 min 20 s", "2 h 5 min", "47 h 0 min", "3 days 4 h",
     ]  # fmt: skip
     assert (percent(0.123), percent(math.nan)) == ("12%", "none")
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "words"),
+    [(0, 5, "0 episodes/s"), (4, 53.05, "13.3 s each"), (2, 500, "4 min 10 s each"), (33, 10, "3.3 episodes/s"),
+     (152_345, 1, "152,345 episodes/s")],
+)  # fmt: skip
+def test_a_rate_can_be_read_however_slow_or_fast(done, seconds, words, monkeypatch):
+    bar = Progress("playing", 200_000, "episodes")
+    bar.update(done)
+    monkeypatch.setattr("time.monotonic", lambda: bar.began + seconds)
+    assert bar.rate() == words

@@ -16,7 +16,7 @@ from envs.doom import burning
 from envs.worlds import WORLDS
 from experiment.backend import keras, save_weights
 from experiment.config import flatten
-from experiment.metrics import read_metrics_rows
+from experiment.metrics import read_events, read_metrics_rows
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Data, Experiment, Hardware, Rnn, Vae
@@ -201,6 +201,15 @@ def test_killed_training_comes_to_the_same_end(run, tmp_path):
     assert {path.name for path in run.plots.iterdir()} == {
         f"vae_{kind}_epoch_{n:02d}.png" for kind in ("frames", "fireballs") for n in (1, 2)
     }
+    for each in (run, killed):
+        (events,) = (each.tensorboard / "vae_heldout").iterdir()
+        shown = [
+            (event.step, value.tag)
+            for event in read_events(events)
+            for value in event.summary.value
+            if value.HasField("image")
+        ]
+        assert shown == [(step, f"V/reconstruction/{kind}") for step in (4, 8) for kind in ("frames", "fireballs")]
 
 
 def test_nan_stops_training_says_where_and_keeps_the_last_good_weights(run, monkeypatch):

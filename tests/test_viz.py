@@ -43,6 +43,19 @@ def test_strip_shows_every_frame_beside_its_label(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["strip.png"]
 
 
+def test_what_stands_over_the_columns_leaves_room_for_rows_that_are_shorter():
+    rows = {"real": plain(RED, 2, 32, 32), "a dream": plain(BLUE, 1, 32, 32)}
+    picture = strip(rows, ["0.0 s", "1.0 s", "2.0 s"])
+    red, blue = ((picture == colour).all(axis=-1) for colour in (RED, BLUE))
+    left, top = red.any(axis=0).argmax(), red.any(axis=1).argmax()
+    assert red.sum() == 2 * 64**2 and blue.sum() == 64**2
+    assert picture.shape[1] == left + 3 * (64 + GAP) - GAP + 8
+    for i in range(3):
+        x = left + i * (64 + GAP)
+        assert (picture[:top, x : x + 64] < 100).any()
+    assert (picture[top:, left + 2 * (64 + GAP) :] == 255).all()
+
+
 def test_strip_refuses_what_is_no_frame():
     with pytest.raises(ValueError, match=r"must be uint8"):
         strip({"float": np.zeros((1, 8, 8, 3))})

@@ -18,8 +18,8 @@ STAGE = Stage(
     Writes, in the run folder: vae.weights.h5; metrics/vae.csv (means over 50 steps) and
     metrics/vae_heldout.csv (each epoch: squared error and KL of held-out frames, active latent
     dimensions, share found of what is small: fireballs, kerbs); plots/vae_frames_epoch_*.png and
-    plots/vae_fireballs_epoch_*.png (vae_kerbs_*): frames above their reconstructions; TensorBoard events of the
-    numbers; checkpoints/vae.weights.h5 every 250 steps, from which an interrupted run goes on.
+    plots/vae_fireballs_epoch_*.png (vae_kerbs_*): frames above their reconstructions; TensorBoard events of
+    these numbers and pictures; checkpoints/vae.weights.h5 every 250 steps, from which an interrupted run goes on.
     """,
 )
 

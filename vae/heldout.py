@@ -51,12 +51,18 @@ class HeldOut:
             "detail_found": found / max(1, int(shows(self.frames).sum())),
         }
 
-    def save_strips(self, model: VAE, folder: Path, name: str) -> None:
-        """Pictures of frames over their reconstructions: any frames, and frames with the detail, if there are any."""
+    def save_strips(self, model: VAE, folder: Path, name: str) -> dict[str, Path]:
+        """Pictures of frames over their reconstructions: any frames, and frames with the detail, if there are any.
+
+        Returns the files: reconstruction/frames, reconstruction/fireballs.
+        """
+        saved = {}
         for kind, frames in {"frames": self.shown, self.world.detail: self.details}.items():
             if len(frames):
                 mu, _ = model.encode(frames)
-                save_strip(folder / f"vae_{kind}_{name}.png", {"game": frames, "V": model.pictures(mu)})
+                saved[f"reconstruction/{kind}"] = folder / f"vae_{kind}_{name}.png"
+                save_strip(saved[f"reconstruction/{kind}"], {"game": frames, "V": model.pictures(mu)})
+        return saved
 
 
 def pick_details(shown: np.ndarray) -> np.ndarray:

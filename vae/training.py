@@ -73,7 +73,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 training.until(end, batches)
             numbers = held_out.evaluate(model)
             validation.write(end, **numbers)
-            held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}")
+            validation.show(end, held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}"))
             save_weights(model, checkpoint)  # last, so that an epoch cut short in its validation is validated again
             bar.say(
                 f"V, epoch {epoch} of {options.epochs}: on held-out frames squared error "

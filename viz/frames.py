@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 Labelled = Mapping[str, np.ndarray]  # label -> frames (T, h, w, 3) uint8; T, h and w may differ
+Table = tuple[Labelled, list[str]]  # rows of frames, and what stands over each column
 
 
 def to_unit(frames: np.ndarray) -> np.ndarray:
@@ -28,7 +29,11 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
     return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def evenly(frames: np.ndarray, count: int, steps: int) -> np.ndarray:
-    """Every so many of the frames (T, ...) that there would be `count` of `steps`; fewer where T is less."""
-    chosen = np.linspace(0, steps - 1, count).round().astype(int)
-    return frames[chosen[chosen < len(frames)]]
+def evenly(frames: Labelled, count: int, steps: int, fps: float | None = None) -> Table:
+    """Every so many frames of each row, `count` of so many steps, or fewer where a row ends before; and when they are.
+
+    fps: steps a second; without it, the columns are called by their steps.
+    """
+    chosen = np.unique(np.linspace(0, steps - 1, count).round().astype(int))
+    shown = {label: row[chosen[chosen < len(row)]] for label, row in frames.items()}
+    return shown, [f"{step / fps:.1f} s" if fps else f"step {step}" for step in chosen]
