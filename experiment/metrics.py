@@ -122,7 +122,8 @@ class Events:
         """Append an event with these PNG files."""
         summary = summary_pb2.Summary()
         for name, path in pictures.items():
-            width, height = Image.open(path).size
+            with Image.open(path) as picture:
+                width, height = picture.size
             png = {"encoded_image_string": path.read_bytes(), "colorspace": 3}  # RGB
             summary.value.add(tag=f"{self.group}/{name}", image={"width": width, "height": height, **png})
         self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
