@@ -21,7 +21,7 @@ from experiment.tracking import track
 
 LIMIT = 100_000_000  # bytes of the largest metrics file that is read: a million rows
 REMEDY = "delete it, or run its stage again"
-GROUPS = {"vae": "V", "rnn": "M", "controller": "C"}  # of charts
+GROUPS = {"vae": "V/", "rnn": "M/", "controller": "C/"}  # of charts; the next-frame model is alone in its run
 
 
 class Metrics:
@@ -97,8 +97,7 @@ class Events:
 
     def __init__(self, folder: Path, last: float):
         self.folder = folder
-        model = folder.name.partition("_")[0]
-        self.group = GROUPS.get(model, model)
+        self.group = GROUPS.get(folder.name.partition("_")[0], "")
         before = [path for path in folder.glob("*tfevents*") if path.is_file()]
         path = folder / f"events.out.tfevents.{time.time_ns()}"
         with atomic(path) as temporary, open(temporary, "wb") as self.file:
@@ -115,7 +114,7 @@ class Events:
         summary, about = summary_pb2.Summary(), create_summary_metadata(display_name=None, description=None)
         for name, number in numbers.items():
             tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[float(number)])
-            summary.value.add(tag=f"{self.group}/{name}", metadata=about, tensor=tensor)
+            summary.value.add(tag=f"{self.group}{name}", metadata=about, tensor=tensor)
         self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def show(self, step: int, pictures: Mapping[str, Path]) -> None:
@@ -125,7 +124,7 @@ class Events:
             with Image.open(path) as picture:
                 width, height = picture.size
             png = {"encoded_image_string": path.read_bytes(), "colorspace": 3}  # RGB
-            summary.value.add(tag=f"{self.group}/{name}", image={"width": width, "height": height, **png})
+            summary.value.add(tag=f"{self.group}{name}", image={"width": width, "height": height, **png})
         self.append(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def append(self, event: event_pb2.Event) -> None:
