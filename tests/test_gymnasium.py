@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -33,13 +34,21 @@ SPACES = {
 class Tiny(gymnasium.Env):
     """A square on a line of 80 x 100 pixels, its place 0 to 9. The first number of an action moves it; at 9 the episode ends.
 
-    The reward is the sum of the action. space: of SPACES. seen: whether the picture is the observation, too.
+    The reward is the sum of the action. space: of SPACES. seen: whether the picture is the observation, too. loads: seconds
+    that its first step takes longer than the others.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (as Gymnasium has it)
 
-    def __init__(self, render_mode: str | None = None, space: str = "choice", seen: bool = False, blank: bool = False):
-        self.render_mode, self.seen, self.blank = render_mode, seen, blank
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        space: str = "choice",
+        seen: bool = False,
+        blank: bool = False,
+        loads: float = 0,
+    ):
+        self.render_mode, self.seen, self.blank, self.loads = render_mode, seen, blank, loads
         self.action_space = SPACES[space]
         picture = gymnasium.spaces.Box(0, 255, (80, 100, 3), np.uint8)
         self.observation_space = picture if seen else gymnasium.spaces.Discrete(10)
@@ -54,6 +63,8 @@ class Tiny(gymnasium.Env):
 
     def step(self, action):
         assert action in self.action_space, action
+        time.sleep(self.loads)
+        self.loads = 0
         self.place = int(np.clip(self.place + np.sign(np.ravel(action)[0]), 0, 9))
         return self.observe(), float(np.sum(action)), self.place == 9, False, {}
 
@@ -142,6 +153,11 @@ def test_what_cannot_work_is_refused_in_one_line(overrides, words):
     with pytest.raises(Problem, match=words) as caught:
         world_of(settings(*overrides))
     assert "\n" not in caught.value.line() and caught.value.exit_code == 2
+
+
+def test_what_a_world_loads_in_its_first_step_is_not_taken_for_its_speed():
+    loads = world_of(settings("env.kwargs={loads: 1}")).rates.extract
+    assert loads > world_of(settings()).rates.extract / 10  # 2 steps a second otherwise, of thousands
 
 
 def test_nothing_that_lies_in_a_run_folder_is_executed(tmp_path, monkeypatch):
