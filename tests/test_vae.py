@@ -120,6 +120,19 @@ def test_bytes_and_floats_are_the_same_frames():
     np.testing.assert_allclose(vae.encode(frames), vae.encode(frames / np.float32(255)), atol=1e-5)
 
 
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 140, 3)])
+def test_an_untrained_decoder_begins_with_the_frames_colour(colour):
+    """From grey, the sigmoid overshoots a white background in the first steps, and nothing on it is learnt any more."""
+    vae = VAE(4)
+    vae.begin_with_colour_of(np.full((2, 64, 64, 3), colour, np.uint8))
+    np.testing.assert_allclose(vae.pictures(np.zeros((1, 4), np.float32))[0].mean((0, 1)), colour, atol=3)
+
+
+def test_training_from_nothing_begins_with_the_colour_of_what_was_recorded(run):
+    training.train(replace(SETTINGS, vae=replace(SETTINGS.vae, steps=1, epochs=1)), run)
+    assert float(read_metrics_rows(run.metrics / "vae.csv")[0]["squared_error"]) < 100  # 770 from grey
+
+
 def test_pixel_deconv_equals_keras_transposed_convolution():
     x = np.random.default_rng(0).normal(size=(2, 1, 1, 16)).astype(np.float32)
     fast = PixelDeconv(8, 5, strides=2, activation="relu")

@@ -45,6 +45,11 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         load_weights(model, checkpoint)
     elif (source := beginning(settings, run, "vae")) is not None:
         model.set_weights(load_vae(source, settings).get_weights())
+    else:
+        with contextlib.closing(
+            rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed)
+        ) as batches:
+            model.begin_with_colour_of(next(batches))
     first = int(model.optimizer.iterations)
 
     with (
