@@ -214,6 +214,7 @@ def folder(tmp_path_factory):
     line = [sys.executable, "-m", "experiment", str(CONFIG), "--preset", "quick", "--run", "run", *sizes]
     ended = subprocess.run(line, cwd=path, env=surroundings, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
+    assert "dimensions active\n" in ended.stdout  # and nothing of details, which an unknown world has none of
     return path
 
 

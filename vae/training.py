@@ -80,10 +80,11 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
             validation.write(end, **numbers)
             validation.show(end, held_out.save_strips(model, run.plots, f"epoch_{epoch:02d}"))
             save_weights(model, checkpoint)  # last, so that an epoch cut short in its validation is validated again
+            found = f", {numbers['detail_found']:.0%} of the {held_out.world.detail} found"
             bar.say(
                 f"V, epoch {epoch} of {options.epochs}: on held-out frames squared error "
                 f"{numbers['squared_error']:.2f}, KL {numbers['kl']:.1f} nats, {numbers['active']} of {options.z} "
-                f"dimensions active, {numbers['detail_found']:.0%} of the {held_out.world.detail} found"
+                f"dimensions active{found if len(held_out.details) else ''}"
             )
     final = VAE(options.z, options.kl_floor, options.seed)  # without optimiser state
     final.set_weights(model.get_weights())
