@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from controller.scores import Record, summary
-from experiment.hardware import import_tensorflow
+from experiment.hardware import import_tensorflow, prepare
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
 from experiment.run import Run, find_run
@@ -48,7 +48,7 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()
-    now = summary(play(run, list(seeds), bulk))
+    now = summary(returns_of(run, list(seeds), bulk))
     difference = now["mean"] - stated["mean"]
     error = math.hypot(now["standard_error"], stated["standard_error"])
     print("\n".join([*said, describe("played now", now, seed)]))
@@ -65,10 +65,9 @@ def describe(name: str, record: Record, first: int) -> str:
     return f"{name + ':':12}{spread} in {record['n']} episodes from seed {first}"
 
 
-def play(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
+def returns_of(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
     from controller.real import RealWorld
-    from experiment.hardware import prepare
 
     settings = run.settings(SECTIONS)
     prepare(settings.hardware)

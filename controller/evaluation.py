@@ -139,7 +139,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature
     rows: list[Row] = []
-    measured: dict[float, tuple[Record, Record]] = {}
+    reached: dict[float, tuple[Record, Record]] = {}
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
             here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
@@ -154,15 +154,15 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
             in_game = measure_real(game, controller, run, *keys, "game")
-            measured[temperature] = in_dream, in_game
+            reached[temperature] = in_dream, in_game
             rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
         record = measure_dream(settings, dream, controller, temperature, run, *keys)
         rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
-    if measured:
-        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(measured)])
+    if reached:
+        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(reached)])
     print(table(rows, settings), flush=True)
     return {"temperatures": settings.evaluate.temperatures}
 

@@ -19,7 +19,7 @@ from experiment.problem import UsageProblem
 from experiment.schema import Env, Experiment
 
 Vector = Any
-Measured = tuple[float, float, float]
+Speeds = tuple[float, float, float]
 """What the reference machine of each class of processors does a second; see experiment.estimate."""
 
 
@@ -38,12 +38,12 @@ class Rates:
     agent_episode: int = 0  # steps of an episode of a trained controller
     blind: float = 0  # steps of the fixed policies, in the same games
     agent: float = 0  # steps, in the world that C is trained and tried in
-    final: float | Measured = 0  # steps, in the one that is reported
-    alone: float | Measured = 0  # steps there of a few games, to be filmed
-    rnn: Measured = (0, 0, 0)  # frames
-    dream: Measured = (0, 0, 0)  # steps
-    vae: Measured = (1_300, 919, 250)  # frames, as many in every world
-    encode: Measured = (24_000, 10_701, 4_000)  # frames, likewise
+    final: float | Speeds = 0  # steps, in the one that is reported
+    alone: float | Speeds = 0  # steps there of a few games, to be filmed
+    rnn: Speeds = (0, 0, 0)  # frames
+    dream: Speeds = (0, 0, 0)  # steps
+    vae: Speeds = (1_300, 919, 250)  # frames, as many in every world
+    encode: Speeds = (24_000, 10_701, 4_000)  # frames, likewise
 
 
 @dataclass(frozen=True)

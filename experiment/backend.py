@@ -44,7 +44,7 @@ if found != NEEDED:
     )
 
 
-class Memory(io.BytesIO):
+class InMemory(io.BytesIO):
     """A file in memory, with a name that Keras takes."""
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ def save_weights(model: keras.Model, path: Path, **attributes: Any) -> None:
     HDF5 writes into memory: on a full disk it would answer with many messages and a crash at exit.
     Raises Problem when the disk is full.
     """
-    memory = Memory()
+    memory = InMemory()
     model.save_weights(memory)
     with h5py.File(memory, "r+") as file:
         file.attrs.update(attributes)

@@ -38,7 +38,7 @@ SLOW, SLOW_SECONDS = 2.0, 10.0
 as it takes to start a worker in the place of the one that is slower."""
 
 
-class State(NamedTuple):
+class Status(NamedTuple):
     """What the driver says every second."""
 
     cores: int
@@ -56,13 +56,13 @@ class Cluster(Pool):
         self.function, self.workers = function, workers
         self.driver: Process | None = None
         self.pipe: Any = None
-        self.state: State
+        self.status: Status
 
     def size(self) -> int:
         if self.driver is None:
             self.driver, self.pipe = start_process(drive, pickle.dumps(self.function), self.workers)
-            self.state = self.hear(GIVE_UP)
-        return self.state.size
+            self.status = self.hear(GIVE_UP)
+        return self.status.size
 
     def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         try:
@@ -72,11 +72,11 @@ class Cluster(Pool):
             left, worked, said = len(tasks), time.monotonic(), False
             while left:
                 news = self.hear(LOST)
-                if not isinstance(news, State):
+                if not isinstance(news, Status):
                     left -= 1
                     yield news
                     continue
-                self.state, waited = news, time.monotonic() - worked
+                self.status, waited = news, time.monotonic() - worked
                 if news.working:
                     worked, said = time.monotonic(), False
                 elif waited > GIVE_UP:
@@ -92,7 +92,7 @@ class Cluster(Pool):
             raise
 
     def hear(self, seconds: float) -> Any:
-        """What the driver says next, within some seconds: a state, or an index and a result. Raises what it ended for."""
+        """What the driver says next, within some seconds: a Status, or an index and a result. Raises what it ended for."""
         news: Any = None
         with contextlib.suppress(EOFError, ConnectionError):
             news = self.pipe.recv() if self.pipe.poll(seconds) else None
@@ -112,7 +112,7 @@ class Cluster(Pool):
 
 
 def drive(pipe: Any, parent: int, function: bytes, workers: Workers) -> None:
-    """What the driver does: have actors do the tasks that come, and send each result and every second a State."""
+    """What the driver does: have actors do the tasks that come, and send each result and every second a Status."""
     follow(parent)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -152,7 +152,7 @@ class Actors(Pool):
     def look(self) -> None:
         """See how many cores all machines have, and say it."""
         self.looked, self.cores = time.monotonic(), int(self.ray.cluster_resources().get("CPU", 0))
-        self.pipe.send(State(self.cores, self.size(), any(task != STARTING for task, _ in self.busy.values())))
+        self.pipe.send(Status(self.cores, self.size(), any(task != STARTING for task, _ in self.busy.values())))
 
     def size(self) -> int:
         return max(1, min(self.cores, self.processes or self.cores))

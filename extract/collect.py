@@ -28,7 +28,7 @@ from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, sha
 
 SEEDS = 900_000
 """Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
-(rnn.survival), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
+(rnn.comparison), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
 NETWORKS = (
     *("vae.z", "rnn.hidden", "rnn.mixtures", "rnn.action", "rnn.predict_done", "rnn.predict_reward"),
     *("controller.inputs", "controller.bias", "controller.hidden"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiment.schema import Extract
 
-Policy = Callable[[np.random.Generator], Iterator[np.ndarray]]
+RandomPolicy = Callable[[np.random.Generator], Iterator[np.ndarray]]
 
 
 def held(rng: np.random.Generator, actions: int, hold_max: int) -> Iterator[np.ndarray]:
@@ -65,7 +65,7 @@ def brownian(rng: np.random.Generator, centre: np.ndarray, spread: np.ndarray, m
 class Each:
     """A Player: each game is played by itself with the same policy, which draws from the episode's seed and this one."""
 
-    def __init__(self, policy: Policy, games: int, seed: int):
+    def __init__(self, policy: RandomPolicy, games: int, seed: int):
         self.policy, self.seed = policy, seed
         self.playing: list[Iterator[np.ndarray]] = [iter(())] * games
 
@@ -78,7 +78,7 @@ class Each:
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
 
-def make_policy(actions: int, settings: Extract) -> Policy:
+def make_policy(actions: int, settings: Extract) -> RandomPolicy:
     """The policy that the settings name, if it needs no network. actions: A."""
     if settings.policy == "brownian":
         centre, spread = (np.resize(each, actions) for each in (settings.brownian_centre, settings.brownian_spread))

@@ -27,7 +27,7 @@ STAGE = Stage(
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Train M, then check its dream against the game."""
-    from rnn.survival import compare
+    from rnn.comparison import compare
     from rnn.training import train
 
     figures = train(settings, run)

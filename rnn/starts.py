@@ -15,7 +15,7 @@ from experiment.run import Run, difference
 from experiment.schema import Experiment
 from rnn.model import MDNRNN
 from rnn.series import Series
-from rnn.unrolled import State, run_sequence
+from rnn.unrolled import LSTMState, run_sequence
 from vae.latents import Latents
 
 EPISODES = 1024
@@ -114,7 +114,7 @@ def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: 
     steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
     series = Series(latents, settings.rnn, world_of(settings))
     run_m = tf.function(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
-    state = State(*tf.zeros((2, len(episodes), model.hidden)))
+    state = LSTMState(*tf.zeros((2, len(episodes), model.hidden)))
     memories: dict[int, Any] = {}
     for first in range(0, latest + 1, WINDOW):
         frames = latents.episode_starts[episodes] + np.arange(first, first + WINDOW)[:, None]  # (T, B)

@@ -24,7 +24,7 @@ from experiment.training import Training, learning_rate, optimize
 from extract.ahead import read_ahead
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
-from rnn.unrolled import State, loss_of_hidden, run_sequence
+from rnn.unrolled import LSTMState, loss_of_hidden, run_sequence
 from rnn.validation import Validation, Validator, describe, in_short
 from vae.latents import Latents
 
@@ -52,7 +52,7 @@ class Learner(keras.Model):
 
     def losses(self, batch: Batch) -> dict[str, Any]:
         """Those of a window, from the state that the window before left (truncated backpropagation)."""
-        state = State(tf.convert_to_tensor(self.h), tf.convert_to_tensor(self.c))
+        state = LSTMState(tf.convert_to_tensor(self.h), tf.convert_to_tensor(self.c))
         targets = Batch(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch))  # (T·B, ...)
         hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state)
         loss, parts = loss_of_hidden(self.model, hidden, targets, *self.weights_of_losses)

@@ -22,7 +22,7 @@ from rnn.series import Batch
 Tensor = Any
 
 
-class State(NamedTuple):
+class LSTMState(NamedTuple):
     """M's memory: h and c, each (B, H) float32."""
 
     h: Tensor
@@ -53,7 +53,7 @@ def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: 
     return tape.gradient(following, [product, c], output_gradients=[tf.cast(dh, tf.float32), dc])
 
 
-def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: State) -> tuple[Tensor, State]:
+def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
     """The LSTM over T steps (paper, section 2.2), differentiable by M's weights only (truncated at the window).
 
     inputs: (T, B, I) float32. keep: (T, B) float32, 0 where an episode begins and the memory is emptied, else 1.
@@ -92,7 +92,7 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: State) -> t
         return (tf.stack(hidden), tf.cast(h, tf.float32), c), gradient
 
     hidden, h, c = unrolled(tf.convert_to_tensor(model.kernel), tf.convert_to_tensor(model.bias))
-    return hidden, State(tf.stop_gradient(h), tf.stop_gradient(c))
+    return hidden, LSTMState(tf.stop_gradient(h), tf.stop_gradient(c))
 
 
 def losses(model: MDNRNN, outputs: Tensor, targets: Batch, done_weight: float) -> Losses:

@@ -11,7 +11,7 @@ from experiment.progress import percent
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN
 from rnn.series import Batch
-from rnn.unrolled import State, run_sequence
+from rnn.unrolled import LSTMState, run_sequence
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Edges of the calibration table: endings are rare, so small probabilities are where it is decided."""
@@ -54,7 +54,7 @@ class Validator:
         self.predict = tf.function(self._predict)
         self.read = tf.function(self._read, jit_compile=True)
 
-    def _predict(self, inputs: Any, keep: Any, z: Any, state: State) -> tuple[Any, Any, Any, State]:
+    def _predict(self, inputs: Any, keep: Any, z: Any, state: LSTMState) -> tuple[Any, Any, Any, LSTMState]:
         hidden, state = run_sequence(self.model, inputs, keep, state)
         hidden = tf.reshape(hidden, (-1, self.model.hidden))  # (T·B, H)
         product = tf.matmul(hidden, tf.cast(self.model.output_kernel, hidden.dtype))
@@ -73,7 +73,7 @@ class Validator:
         for batch in batches:
             if state is None:
                 zeros = tf.zeros((batch.keep.shape[1], self.model.hidden))
-                state = State(zeros, zeros)
+                state = LSTMState(zeros, zeros)
             nll, logit, reward, state = self.predict(
                 tf.constant(batch.inputs), tf.constant(batch.keep), tf.constant(batch.z), state
             )

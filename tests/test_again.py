@@ -17,7 +17,9 @@ def run(tmp_path, monkeypatch) -> Run:
     returns = np.random.default_rng(0).normal(100, 10, 50)
     run.update_results("evaluations", "game", {"seeds": list(range(50)), **summary(returns + 100 - returns.mean())})
     run.now = 101.0
-    monkeypatch.setattr(module, "play", lambda run, seeds, bulk: run.now + np.tile([-10.0, 10.0], len(seeds) // 2))
+    monkeypatch.setattr(
+        module, "returns_of", lambda run, seeds, bulk: run.now + np.tile([-10.0, 10.0], len(seeds) // 2)
+    )
     return run
 
 

@@ -183,7 +183,7 @@ def test_a_second_iteration_goes_on_from_the_first(twice, capsys):
 
 
 def test_another_run_begins_with_what_the_second_iteration_has_learnt(twice, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("rnn.survival.compare", lambda settings, run: None)
+    monkeypatch.setattr("rnn.comparison.compare", lambda settings, run: None)
     begun, third = twice[0].at(2), Run(tmp_path / "third")
     hardly = [f"{part}.{rate}=1e-12" for part in ("vae", "rnn") for rate in ("learning_rate", "final_rate")]
     run_here(third.path, TWICE, f"begin={twice[0].path}", "iterations=1", *hardly)

@@ -24,7 +24,7 @@ from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
 from rnn.training import train
-from rnn.unrolled import State, loss_of_hidden, losses, run_sequence
+from rnn.unrolled import LSTMState, loss_of_hidden, losses, run_sequence
 from rnn.validation import Validation, Validator, describe, figures
 from vae.latents import Latents, write_latents
 
@@ -132,7 +132,7 @@ def test_published_model_unrolled():
     model, data = published()
     zeros = tf.zeros((2, 256))
     inputs = tf.constant(data["inputs"].transpose(1, 0, 2), tf.float32)
-    hidden, state = run_sequence(model, inputs, tf.ones((20, 2)), State(zeros, zeros))
+    hidden, state = run_sequence(model, inputs, tf.ones((20, 2)), LSTMState(zeros, zeros))
     mixture, _, _ = model.head(hidden[-1])
     np.testing.assert_allclose(mixture.mean, data["mean"][:, -1].transpose(0, 2, 1), atol=1e-4)
     np.testing.assert_allclose(state.c, data["final_c"], atol=1e-4)
@@ -163,7 +163,7 @@ def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float, predict_done: 
     targets = Batch(None, None, tf.reshape(z, (-1, 4)), *(part.ravel() for part in parts))
 
     with tf.GradientTape() as tape:
-        hidden, state = run_sequence(model, inputs, tf.constant(keep), State(h, c))
+        hidden, state = run_sequence(model, inputs, tf.constant(keep), LSTMState(h, c))
         loss, found = loss_of_hidden(model, hidden, targets, done_weight=10, reward_weight=0.5)
     gradients = tape.gradient(loss, model.trainable_weights)
 

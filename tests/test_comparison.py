@@ -12,7 +12,7 @@ from experiment.files import read_json
 from experiment.run import Run
 from experiment.schema import Env, Experiment, Extract
 from extract.rollouts import Sequences
-from rnn import survival
+from rnn import comparison
 from rnn.dream import Dream
 from rnn.model import MDNRNN, build_rnn
 from rnn.starts import Starts
@@ -22,7 +22,7 @@ from vae.latents import write_latents
 
 def test_scripts_hold_and_do_as_they_are_named():
     world = WORLDS["doom"]
-    scripts = survival.fixed_scripts(Experiment(), world, 300)
+    scripts = comparison.fixed_scripts(Experiment(), world, 300)
     assert all(script.shape == (world.compared, 300) for script in scripts.values())
     executed = [set(move(script).ravel().tolist()) for script in scripts.values()]
     assert executed == [{-1, 0, 1}, {0}, {-1}, {1}]
@@ -34,7 +34,7 @@ def test_scripts_hold_and_do_as_they_are_named():
 def test_a_car_is_driven_smoothly_where_the_recorded_policy_cannot_be_played_blind(policy):
     settings = Experiment(env=Env(name="carracing"), extract=Extract(policy=policy, brownian_centre=[0.0, -0.2, -0.8]))
     world = WORLDS["carracing"]
-    scripts = survival.fixed_scripts(settings, world, 50)
+    scripts = comparison.fixed_scripts(settings, world, 50)
     assert list(scripts) == ["smooth random actions", *world.fixed]
     random = scripts["smooth random actions"]
     assert random.shape == (world.compared, 50, 3)
@@ -64,7 +64,7 @@ def test_dream_plays_each_script_in_its_row(actions):
     first = {name: script[..., 0] for name, script in scripts.items()}
     starts = Starts(*np.zeros((2, 5, 2), "f"), *np.zeros((2, 5, 4), "f"))
     dream = Dream(deadly(actions), starts, lambda raw: raw)
-    returns = survival.dream_returns(dream, first if actions == 1 else scripts, temperature=1)
+    returns = comparison.dream_returns(dream, first if actions == 1 else scripts, temperature=1)
     for name, script in first.items():
         np.testing.assert_allclose(returns[name], 3 * (np.argmax(script == 1, axis=1) + 1))
     assert len(np.unique(list(returns.values()))) > 3
@@ -76,11 +76,11 @@ def test_world_plays_every_script_in_its_episode(games):
     settings = Experiment(env=Env(games=games))
     scripts = {name: np.full((4, 7), raw, "f") for name, raw in (("left", -1), ("stay", 0), ("right", 1))}
     scripts["right"][2] = -1
-    returns, hits = survival.in_the_world(settings, fake_world(), scripts)
+    returns, hits = comparison.in_the_world(settings, fake_world(), scripts)
     assert list(returns) == list(hits) == list(scripts)
     for name, script in scripts.items():
         for episode, raw in enumerate(script[:, 0]):
-            seed = survival.SEED + episode
+            seed = comparison.SEED + episode
             assert returns[name][episode] == length(seed) * (seed % 10 + to_discrete(move(raw)))
             assert hits[name][episode] == first_hit(seed)
 
@@ -99,7 +99,7 @@ def test_comparison_warns_and_is_recorded(
     model.output_bias.assign(np.append(np.zeros(model.mixture_size), 100))  # every dream ends at once
     model.save_weights(run.rnn_weights)
     monkeypatch.setitem(WORLDS, "doom", dataclasses.replace(WORLDS["doom"], compared=2))
-    survival.compare(settings, run)
+    comparison.compare(settings, run)
     text = capsys.readouterr().out
     assert "far off for: a random action held 1 to 10 steps; always stay; always left; always right" in text
     recorded = read_json(run.results)["survival"]
@@ -121,16 +121,16 @@ def test_comparison_warns_and_is_recorded(
 )
 def test_only_what_is_clearly_far_off_is_warned_of(dream, world, warned):
     places = {"dream": {"idle": np.array(dream)}, "game": {"idle": np.array(world)}}
-    lines = survival.table(places, 1.0, "return")
+    lines = comparison.table(places, 1.0, "return")
     assert ("warning" in lines[-1]) == warned
     assert lines[2].split()[0] == "idle" and lines[2].split()[1] == f"{np.mean(dream):.0f}"
 
 
 def test_a_dream_is_compared_with_the_first_hits_where_these_are_known():
     dream, world, hits = ({"idle": np.array(values)} for values in ([100, 120], [300, 320], [110, 130]))
-    lines = survival.table({"dream": dream, "game": world, "first hits": hits}, 1.0, "tics")
+    lines = comparison.table({"dream": dream, "game": world, "first hits": hits}, 1.0, "tics")
     assert lines[-1].split() == ["idle", "110", "±", "10", "310", "±", "10", "120", "±", "10"]
-    assert "first hits" in lines[1] and "warning" in survival.table({"dream": dream, "game": world}, 1.0, "tics")[-1]
+    assert "first hits" in lines[1] and "warning" in comparison.table({"dream": dream, "game": world}, 1.0, "tics")[-1]
 
 
 @pytest.mark.parametrize(
@@ -138,5 +138,5 @@ def test_a_dream_is_compared_with_the_first_hits_where_these_are_known():
 )
 def test_an_m_without_a_dream_is_not_compared(tmp_path, capsys, rnn):
     overrides = [*rnn.split(), "controller.real_generations=1"]
-    survival.compare(load_config("configs/doom.yaml", overrides=overrides), Run(tmp_path))
+    comparison.compare(load_config("configs/doom.yaml", overrides=overrides), Run(tmp_path))
     assert "no fixed policies to compare" in capsys.readouterr().out and not list(tmp_path.iterdir())
