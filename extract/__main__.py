@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from experiment.hardware import prepare
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, main
@@ -30,7 +31,6 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     if settings.extract.policy in ("networks", "agent"):
         from controller.collect import with_networks  # this command is where the rooms are put together
         from controller.real import for_workers
-        from experiment.hardware import prepare
 
         prepare(settings.hardware, run)
         return collect(for_workers(settings), run, with_networks(run))

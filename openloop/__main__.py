@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from experiment.hardware import describe_machine, import_tensorflow
+from experiment.hardware import describe_machine, import_tensorflow, prepare
 from experiment.problem import Problem
 from experiment.progress import duration
 from experiment.run import Run, is_shipped
@@ -68,7 +68,6 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure the model of a run, record it in results.json, and print the figures."""
-    from experiment.hardware import prepare
     from openloop.evaluation import evaluate, pick_windows, predict
     from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables, without_seen
     from openloop.windows import open_recorded, read_windows, seen_in_training

@@ -12,6 +12,7 @@ from experiment.files import checksum
 from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.tables import ruled
+from extract.recorded import fingerprint
 from openloop.predictor import trained_stages
 
 NAMES = {
@@ -56,8 +57,6 @@ def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
 
 def origin(settings: Experiment, run: Run) -> dict[str, Any]:
     """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
-    from extract.recorded import fingerprint
-
     weights = {f"{stage}_weights": f"{checksum(run.weights(stage)):08x}" for stage in trained_stages(run)}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
     return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
