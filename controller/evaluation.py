@@ -11,7 +11,7 @@ from controller.real import RealWorld
 from controller.report import Results
 from controller.scores import Record, Row, once, summary, table
 from controller.training import InDream, InReal, evolve
-from envs.worlds import world_of
+from envs.worlds import dream_steps, world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -73,7 +73,7 @@ def measure_dream(
     settings: Experiment, dream: Dream, controller: Controller, temperature: float, run: Run, *keys: str
 ) -> Record:
     """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    dreams, longest, policy = settings.evaluate.dreams, settings.dream.max_steps, policy_from(settings)
+    dreams, longest, policy = settings.evaluate.dreams, dream_steps(settings), policy_from(settings)
     seed = generation_seed(settings.evaluate.seed, 0)
     of = {**controller.described, "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
 

@@ -16,7 +16,7 @@ import numpy as np
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
-from envs.worlds import world_of
+from envs.worlds import dream_steps, world_of
 from experiment.arrays import written
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics
@@ -51,7 +51,7 @@ class InDream:
         With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min,
         also in the first): early candidates die young, and a few that happen to survive would cost most of the time.
         """
-        wanted, longest = self.settings.controller, self.settings.dream.max_steps
+        wanted, longest = self.settings.controller, dream_steps(self.settings)
         if not wanted.adaptive_cap or not self.settings.rnn.predict_done:
             return longest
         return int(np.clip(2 * (last_length or 0), min(wanted.cap_min, longest), longest))
@@ -175,7 +175,7 @@ def evolve(
             bar.say(line)
             bar.update(1)
             survive = arena.name == "dream" and settings.rnn.predict_done and not settings.rnn.predict_reward
-            if survive and tried.lengths.min() == settings.dream.max_steps:
+            if survive and tried.lengths.min() == dream_steps(settings):
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
                 )

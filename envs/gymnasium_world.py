@@ -24,7 +24,7 @@ from envs.pools import keep_freed_memory
 from envs.sidebyside import SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.problem import UsageProblem
-from experiment.schema import LONGEST, Env
+from experiment.schema import LONGEST, STEPS, Env
 
 FRAME = (64, 64, 3)
 PICTURE = 32  # an observation with fewer pixels a side is not taken for a picture unless that is asked for
@@ -220,7 +220,8 @@ def known(options: str) -> World:
             "choices": counts[0] if discrete(space) and counts[0] <= KEYS else 0,
         }
     rate, skip = steps_a_second(game), game.skip
-    lasts = min(UNKNOWN, -(-limit // skip) if limit else UNKNOWN)
+    limit = -(-limit // skip) if limit else STEPS
+    lasts = min(UNKNOWN, limit)
     game.env.close()
     module = inspect.getmodule(type(game.env.unwrapped)).__name__.partition(".")[0]  # type: ignore[union-attr]
     return World(
@@ -229,6 +230,7 @@ def known(options: str) -> World:
         vector=GymnasiumVector,
         options=GAME_OPTIONS,
         longest=LONGEST,
+        limit=limit,
         fps=max(1, round(fps / skip)),
         score="return",
         solved=spec.reward_threshold if spec else None,

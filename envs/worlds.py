@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from experiment.problem import UsageProblem
-from experiment.schema import Env, Experiment
+from experiment.schema import STEPS, Env, Experiment
 
 Vector = Any
 Speeds = tuple[float, float, float]
@@ -56,7 +56,7 @@ class World:
     """vector(games, max_steps=, patience=, autoreset_mode=, and `options`): as fast as they can be had; see
     envs.sidebyside."""
     options: tuple[str, ...]  # the settings in `env` that are the games' own
-    longest: int  # the most steps that an episode can have
+    longest: int  # the most that env.max_steps can be
     actions: int  # A, the numbers in C's output. Raw actions are (N,) where it is 1, else (N, A)
     execute: Callable[..., Any]
     """execute(raw, xp=numpy): the action that is executed, of the same shape; see envs.actions."""
@@ -66,6 +66,7 @@ class World:
     solved: float | None  # the mean return over 100 episodes that counts as solved, if any does
     rates: Rates
     recorded: int  # games that one worker of extraction steps side by side
+    limit: int = STEPS  # steps after which the environment itself cuts an episode, if it does: M knows nothing of it
     recorded_on: int = 1  # cores that such a worker keeps busy: its simulator's threads, or itself
     processes: bool = False
     """Whether to spread the final games over processes, since one does not keep all cores busy; and a thousand or more
@@ -146,6 +147,11 @@ def world_of(settings: Experiment) -> World:
     """The world of an experiment. Raises Problem where it cannot be opened."""
     world = WORLDS[settings.env.name]
     return world if isinstance(world, World) else world(settings.env)
+
+
+def dream_steps(settings: Experiment) -> int:
+    """Steps after which a dream is cut: dream.max_steps, but no more than an episode of the world can have."""
+    return min(settings.dream.max_steps, world_of(settings).limit)
 
 
 def check(settings: Experiment) -> None:

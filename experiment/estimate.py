@@ -10,7 +10,7 @@ import timeit
 
 import numpy as np
 
-from envs.worlds import world_of
+from envs.worlds import dream_steps, world_of
 from experiment.hardware import core_count, processor_name
 from experiment.schema import OFFLINE, Experiment, for_iteration
 from extract.policies import describe_policy
@@ -66,7 +66,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     world = world_of(settings)
     untrained, trained = world.rates.random, world.rates.agent_episode
     e, v, m, c, last = settings.extract, settings.vae, settings.rnn, settings.controller, settings.evaluate
-    longest, dreams = settings.env.max_steps, settings.dream.max_steps
+    longest, dreams = settings.env.max_steps, dream_steps(settings)
     lasted, random, dreamed = min(trained, longest), min(untrained, longest), min(trained, dreams)
     frames = recorded(experiment, iteration)
     seen = sum(recorded(experiment, number) for number in range(1, iteration + 1))

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from controller.policy import load_controller, policy_from
-from envs.worlds import world_of
+from envs.worlds import dream_steps, world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
@@ -129,7 +129,7 @@ class DreamScene(Scene):
     def __init__(self, models: AgentModels):
         options = models.settings.dream
         self.models = models
-        self.dreams = Dreams(models.dream, 1, options.temperature, options.max_steps, models.dream_step)
+        self.dreams = Dreams(models.dream, 1, options.temperature, dream_steps(models.settings), models.dream_step)
 
     def begin(self, seed: int) -> None:
         self.dreams.generators = [np.random.default_rng(seed)]

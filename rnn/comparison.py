@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from envs.play import ScriptPlayer, play
-from envs.worlds import World, world_of
+from envs.worlds import World, dream_steps, world_of
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -40,7 +40,7 @@ def compare(settings: Experiment, run: Run) -> None:
         print("nothing is learnt in the dream of this M: no fixed policies to compare")
         return
     world = world_of(settings)
-    longest = min(settings.dream.max_steps, settings.env.max_steps)
+    longest = min(dream_steps(settings), settings.env.max_steps)
     scripts = fixed_scripts(settings, world, longest)
     model = load_rnn(run, settings)
     starts = first_frames(Latents.load(run.latents), model.hidden)

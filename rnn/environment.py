@@ -209,7 +209,7 @@ class OfRun(SideBySide):
         sizes = {"z": settings.vae.z, "c": settings.rnn.hidden, "h": settings.rnn.hidden}
         seen = gymnasium.spaces.Box(-np.inf, np.inf, (sum(sizes[letter] for letter in observation),), np.float32)
         if max_steps is None:
-            max_steps = getattr(settings, self.section).max_steps
+            max_steps = min(getattr(settings, self.section).max_steps, self.world.limit)
         super().__init__(num_envs, seen, self.world.action_space, max_steps, **common)
         self.metadata = {**self.metadata, "render_fps": self.world.fps}
 

@@ -189,7 +189,6 @@ def folder(tmp_path_factory):
         "rnn.window=10",
         "rnn.epochs=1",
         "rnn.check_episodes=2",
-        "dream.max_steps=20",
         "controller.population=4",
         "controller.episodes=2",
         "controller.generations=2",
@@ -220,6 +219,7 @@ def folder(tmp_path_factory):
 
 def test_the_whole_pipeline_runs_in_it(folder):
     results = json.loads((folder / "run" / "results.json").read_text())["evaluations"]
+    assert results["dream"]["max_steps"] == 30  # the environment's own limit, not dream.max_steps
     assert results["game"]["n"] == results["random"]["n"] == results["random_controllers"]["n"] == 3
     assert (folder / "run" / "videos" / "game.mp4").exists()
 
