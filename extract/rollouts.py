@@ -68,7 +68,7 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.h5"
 
 
-def split_episodes(groups: Sequence[int], val_ratio: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split_episodes(groups: Sequence[int], val_ratio: float) -> tuple[np.ndarray, np.ndarray]:
     """Divide episode numbers into training and validation, both ascending; whole episodes, never windows.
 
     groups: how many episodes each iteration recorded. Each is divided by itself, so that what was held out once stays
@@ -82,7 +82,7 @@ def split_episodes(groups: Sequence[int], val_ratio: float, seed: int = 0) -> tu
                 f"data.val_ratio={val_ratio} of {episodes} episodes leaves {held_out} for validation and "
                 f"{episodes - held_out} for training: record more episodes or change data.val_ratio"
             )
-        shuffled = first + np.random.default_rng(seed).permutation(episodes)
+        shuffled = first + np.random.default_rng(0).permutation(episodes)
         training.append(np.sort(shuffled[held_out:]))
         validation.append(np.sort(shuffled[:held_out]))
         first += episodes

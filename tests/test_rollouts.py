@@ -133,9 +133,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
 
 
 def test_split_is_by_episode_and_leaves_no_side_empty():
-    train, held_out = split_episodes([100], 0.05, seed=1)
+    train, held_out = split_episodes([100], 0.05)
     assert len(held_out) == 5 and sorted([*train, *held_out]) == list(range(100))
-    np.testing.assert_array_equal(held_out, split_episodes([100], 0.05, seed=1)[1])
+    np.testing.assert_array_equal(held_out, split_episodes([100], 0.05)[1])
     for episodes, ratio in ((5, 0.05), (5, 0.95)):
         with pytest.raises(Problem, match=r"data\.val_ratio"):
             split_episodes([episodes], ratio)
@@ -146,7 +146,7 @@ def test_what_was_held_out_stays_held_out_when_episodes_are_added():
     groups = [40, 10, 20]
     before = (np.array([], int), np.array([], int))
     for count in range(1, 4):
-        train, held_out = split_episodes(groups[:count], 0.1, seed=3)
+        train, held_out = split_episodes(groups[:count], 0.1)
         total = sum(groups[:count])
         assert sorted([*train, *held_out]) == list(range(total))
         for now, then in zip((train, held_out), before, strict=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiment.arrays import check, open_hdf5, written
+from experiment.arrays import check, needed, open_hdf5, written
 from experiment.problem import Problem
 from extract.rollouts import SERIES, Sequences, split_episodes
 
@@ -37,8 +37,7 @@ class Latents:
     @classmethod
     def load(cls, path: Path) -> "Latents":
         """Read a file. Raises Problem if it is missing, damaged or something else."""
-        if not path.exists():
-            raise Problem(f"{path} is missing: run `python -m vae.encode` first, with the same arguments")
+        needed(path, "python -m vae.encode")
         remedy = "delete it and run `python -m vae.encode` again"
         with open_hdf5(path, remedy, compressed=None) as file:
             if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
