@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from envs.actions import move
 from envs.worlds import world_of
 from experiment.backend import keras
 from experiment.hardware import thread_count
@@ -181,20 +180,16 @@ class Dream:
     """M as a batched world.
 
     model: with a done head or a reward head, for something must tell good dreams from bad. starts: where dreams begin.
-    seen: what M is given of the raw actions, as it was trained; Doom's executed action unless told otherwise.
-    drawn: see drawn_weight.
+    seen: what M is given of the raw actions, as it was trained; see seen_by. drawn: see drawn_weight.
     """
 
-    def __init__(
-        self, model: MDNRNN, starts: Starts, seen: Callable[..., Tensor] | None = None, drawn: float | None = None
-    ):
+    def __init__(self, model: MDNRNN, starts: Starts, seen: Callable[..., Tensor], drawn: float | None = None):
         if not (model.predict_done or model.predict_reward):
             raise Problem(
                 "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
                 "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
-        self.model, self.starts, self.drawn = model, starts, drawn
-        self.seen = seen or functools.partial(move, xp=keras.ops)
+        self.model, self.starts, self.seen, self.drawn = model, starts, seen, drawn
         self._remember = tf.function(self.remember, jit_compile=True)
         self._imagine = tf.function(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}
