@@ -18,7 +18,7 @@ from controller.policy import Policy, policy_from
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import seen_by
-from rnn.model import build_rnn, load_rnn
+from rnn.model import build_rnn, in_pairs, load_rnn
 from vae.model import VAE, draw, load_vae
 
 Tensor = Any
@@ -77,11 +77,7 @@ class Agent:
         h and c (N, H) from the step before.
         Returns the raw actions (N,) or (N, A), z (N, Z), and M's next h and c (N, H).
         """
-        rows = len(arguments[0])
-        if rows == 1:
-            arguments = tuple(np.repeat(each, 2, axis=0) for each in arguments)
-        results = self._compiled(*(tf.constant(each) for each in arguments))
-        return tuple(result.numpy()[:rows] for result in results)
+        return tuple(in_pairs(self._compiled, *arguments))
 
 
 class Recording(NamedTuple):

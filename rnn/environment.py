@@ -27,7 +27,7 @@ from experiment.schema import TEMPERATURE
 from rnn import LOST
 from rnn.dream import Dream, State, load_dream, seen_by
 from rnn.mixture import Mixture, sample
-from rnn.model import FORGET_BIAS, load_rnn
+from rnn.model import FORGET_BIAS, in_pairs, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
@@ -239,19 +239,16 @@ class DreamVectorEnv(OfRun):
         self.dreams = Dreams(load_dream(self.settings, self.run), num_envs, temperature, self.max_steps)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin dreams; see SideBySide."""
         self.dreams.set_temperature((options or {}).get("temperature", self.dreams.temperature))
         return super().reset(seed=seed, options=options)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the dreams of these seeds."""
         for row, seed in zip(rows, seeds, strict=True):
             self.dreams.generators[row] = np_random(seed)[0]
         self.dreams.begin(rows)
         self.show(self.dreams.state)
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these dreams with their actions; see SideBySide."""
         self.dreams.advance(self.raw(actions), rows)
         self.rewards, self.ended[rows] = self.dreams.rewards, self.dreams.died[rows]
         self.show(self.dreams.state)
@@ -305,14 +302,12 @@ class LatentVectorEnv(OfRun):
         self.seeds = self.games.seeds
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
         for row, seed in zip(rows, seeds, strict=True):
             self._noise[row] = np.random.default_rng(seed)
         self._state.h[rows] = self._state.c[rows] = 0
         self._look(rows, start(self.games, rows, seeds))
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these games with their actions and look at them; see SideBySide."""
         if not len(rows):
             return
         z, h, c = (part[rows] for part in self._state)
@@ -340,10 +335,3 @@ class LatentEnv(Alone):
     """DoomLatent-v0 and CarRacingLatent-v0: one real game. Arguments, rewards and pictures are those of LatentVectorEnv."""
 
     kind, metadata = LatentVectorEnv, LatentVectorEnv.metadata
-
-
-def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
-    """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
-    number = len(rows[0])
-    results = step(*(np.repeat(each, 2, axis=0) if number == 1 else each for each in rows))
-    return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]
