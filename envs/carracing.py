@@ -71,12 +71,10 @@ class CarRacingOwnVector(SideBySide):
         self._shrink = new_shrink(dashboard)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
         for row, seed in zip(rows, seeds, strict=True):
             self._look(row, self.games[row].reset(seed=seed)[0])
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these games with their actions and look at them; see SideBySide."""
         self.info = {"lap_finished": np.zeros(self.num_envs, bool)}
         for row in rows:
             screen, self.rewards[row], self.ended[row], _, info = self.games[row].step(actions[row])

@@ -188,12 +188,10 @@ class DoomVector(SideBySide):
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="doom")
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
         chosen = dict(zip(rows.tolist(), seeds, strict=True))
         self._each(chosen, lambda row: self.games[row].reset(chosen[row]))
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these games with their actions and look at them; see SideBySide."""
         pressed = actions.tolist()
         self._each(rows.tolist(), lambda row: self.games[row].step(pressed[row]))
         self.info = {"hit": np.zeros(self.num_envs, bool)}

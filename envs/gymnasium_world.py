@@ -146,13 +146,11 @@ class GymnasiumVector(SideBySide):
         super().__init__(num_envs, pixels(*FRAME), plain(self.games[0]), max_steps, **common)
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
         for row, seed in zip(rows, seeds, strict=True):
             self.games[row].reset(seed)
             self.games[row].view(self.frames[row])
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these games with their actions and look at them; see SideBySide."""
         for row in rows:
             self.rewards[row], self.ended[row], self.cut[row] = self.games[row].step(actions[row])
             self.games[row].view(self.frames[row])

@@ -66,7 +66,6 @@ class PooledGames(SideBySide):
         raise NotImplementedError
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        """Start the episodes of these seeds in these games, and look at them."""
         for pool in self.pools:
             pool.ours &= ~np.isin(pool.games, rows)
             pool.running = pool.running[pool.ours[pool.running]]
@@ -78,7 +77,6 @@ class PooledGames(SideBySide):
         self.look(rows[info["env_id"]], screens)
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Step these games with their actions and look at them; see SideBySide."""
         # EnvPool begins an episode of its own in an environment that is stepped after its end: only live ones are.
         for pool in self.pools:
             pool.running = pool.running[self.live[pool.games[pool.running]]]
