@@ -9,7 +9,7 @@ import tensorflow as tf
 from controller.agent import Recording
 from experiment.backend import ops
 from gallery.exhibit import Exhibit
-from rnn.mixture import spread
+from rnn.mixture import at_temperature, spread
 from viz.curves import Curves
 
 POINTS = 400  # that a density is drawn with
@@ -47,11 +47,11 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
     restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
     inputs = rnn.inputs(recording.z, exhibit.agent.seen(tf.constant(recording.raw)), restart)
     predicted = rnn.head(rnn.step(inputs, recording.h, recording.c)[0])
-    log_mix, mean, log_std = predicted.mixture
+    weight, mean, std = map(np.asarray, at_temperature(predicted.mixture, temperature))
     return Expected(
-        np.asarray(ops.softmax(log_mix / temperature, axis=1)),
-        np.asarray(mean),
-        np.asarray(ops.exp(log_std)) * temperature**0.5,
+        weight,
+        mean,
+        std,
         None if predicted.done_logit is None else np.asarray(ops.sigmoid(predicted.done_logit - shift)),
         None if predicted.reward is None else np.asarray(predicted.reward),
     )

@@ -16,7 +16,7 @@ from play.messages import BENDS, SLIDERS
 from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight, seen_by
 from rnn.environment import Dreams, make_step
-from rnn.mixture import spread
+from rnn.mixture import at_temperature, spread
 from rnn.model import load_rnn
 from rnn.starts import load_starts
 from vae.model import VAE, draw, load_vae
@@ -79,9 +79,8 @@ class AgentModels(Models):
         """What M, its memory being h (1, H), expected of the moment, for each of the meters."""
         if self.rnn is None:
             return {}
-        (log_mix, mean, log_std), _, done_logit = self.rnn.head(h)
-        weight, std = tf.nn.softmax(log_mix / temperature, axis=1), tf.exp(log_std) * temperature**0.5
-        expected = {"spread": tf.reduce_mean(spread(weight, mean, std))}
+        mixture, _, done_logit = self.rnn.head(h)
+        expected = {"spread": tf.reduce_mean(spread(*at_temperature(mixture, temperature)))}
         if done_logit is not None:  # endings count more in M's loss than they are
             expected["ending"] = tf.sigmoid(done_logit - np.log(self.settings.rnn.done_weight))[0]
         return expected

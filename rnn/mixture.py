@@ -41,6 +41,12 @@ def log_likelihood(mixture: Mixture, z: Tensor) -> Tensor:
     return ops.logsumexp(mixture.log_mix + log_normal, axis=1)
 
 
+def at_temperature(mixture: Mixture, temperature: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What z is drawn from at a temperature, (N, K, Z) each: weights, which sum to 1 over K, means, standard deviations."""
+    weight = ops.softmax(mixture.log_mix / temperature, axis=1)
+    return weight, mixture.mean, ops.exp(mixture.log_std) * temperature**0.5
+
+
 def spread(weight: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """The standard deviation of each whole mixture, (N, Z), of Gaussians (N, K, Z), whose weights sum to 1 over K."""
     middle = ops.sum(weight * mean, axis=1, keepdims=True)  # (N, 1, Z)
