@@ -90,6 +90,15 @@ def test_no_more_workers_than_were_asked_for(with_a_machine):
         assert len({process for _, (process, _) in pool.run(range(4))}) == 1
 
 
+def test_ray_that_does_not_start_is_one_line(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup.")  # as Ray does, on a machine that is too busy
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(Problem, match=r"cannot reach a Ray cluster at .*: The current node timed out"):
+        module.connect_to_ray("")
+
+
 def test_a_lost_head_is_one_line(with_a_machine, capfd, monkeypatch):
     """Within LOST, or when Ray itself gives up. The last test: nothing of the cluster is left."""
     cluster = with_a_machine
