@@ -17,8 +17,8 @@ import tensorflow as tf
 from controller.policy import Policy, policy_from
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import seen_by
-from rnn.model import build_rnn, in_pairs, load_rnn
+from rnn.dream import in_pairs, seen_by
+from rnn.model import build_rnn, load_rnn
 from vae.model import VAE, draw, load_vae
 
 Tensor = Any

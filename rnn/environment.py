@@ -25,9 +25,9 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import find_run
 from experiment.schema import TEMPERATURE
 from rnn import LOST
-from rnn.dream import Dream, State, load_dream, seen_by
+from rnn.dream import Dream, State, in_pairs, load_dream, seen_by
 from rnn.mixture import Mixture, sample
-from rnn.model import FORGET_BIAS, in_pairs, load_rnn
+from rnn.model import FORGET_BIAS, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any

@@ -4,10 +4,7 @@ The weights have the layout of the published TensorFlow 1 model (one kernel for 
 the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from envs.worlds import world_of
 from experiment.arrays import load_weights
@@ -108,10 +105,3 @@ def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
     )
     load_weights(model, run.rnn_weights, "python -m rnn", fault)
     return model
-
-
-def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
-    """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
-    number = len(rows[0])
-    results = step(*(np.repeat(each, 2, axis=0) if number == 1 else each for each in rows))
-    return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]
