@@ -152,9 +152,12 @@ class Results:
             return []
         samples = {"this agent, real": self.evaluations["game"]["returns"]}
         if dream := self.evaluations.get("dream"):
-            cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < self.settings.env.max_steps else ""
+            longest = min(self.settings.env.max_steps, self.world.limit)
+            cut = f", {dream['max_steps']:,} steps" if dream["max_steps"] < longest else ""
             samples[f"this agent, dream at τ {dream['temperature']:g}{cut}"] = dream["returns"]
         samples["random policy, real"] = self.evaluations["random"]["returns"]
+        if drawn := self.evaluations.get("random_controllers"):
+            samples[f"best of {drawn['drawn']} random controllers, real"] = drawn["returns"]
         samples["published agent, real"] = published_episodes(self.settings.env.name)
         return [Histogram(samples, self.world.score, "How episodes end up", self.solved)]
 

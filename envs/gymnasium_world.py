@@ -29,7 +29,8 @@ from experiment.schema import LONGEST, STEPS, Env
 FRAME = (64, 64, 3)
 PICTURE = 32  # an observation with fewer pixels a side is not taken for a picture unless that is asked for
 TRIED, UNKNOWN = 0.2, 200
-"""Seconds in which the steps of an unknown world are counted, for estimates; steps that its episodes are taken to last."""
+"""Seconds in which the steps of an unknown world are counted, for estimates, and as many before that, in which they are not;
+steps that its episodes are taken to last."""
 KEYS = 10  # actions that a player has keys for, the digits
 
 

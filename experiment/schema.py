@@ -161,7 +161,8 @@ class Dream:
     """M as a world."""
 
     temperature: float = setting(1.15, "above 1 a dream is less certain, harder to exploit", above=0, most=TEMPERATURE)
-    max_steps: int = setting(2100, "steps after which a dream is cut", 1, 1_000_000)
+    max_steps: int = setting(2100, "steps after which a dream is cut, or the environment's own limit where "
+        "that is lower", 1, 1_000_000)
     done: Literal["threshold", "drawn"] = setting("threshold", "when a dream ends: where M's logit is above 0, as in "
         "the original (with rnn.done_weight=10 that is a probability above 1 in 11); or drawn with M's probability, "
         "the weight taken out")

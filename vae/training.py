@@ -46,10 +46,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     elif (source := beginning(settings, run, "vae")) is not None:
         model.set_weights(load_vae(source, settings).get_weights())
     else:
-        with contextlib.closing(
-            rollouts.batches(train_ids, options.batch, options.frame_stride, options.seed)
-        ) as batches:
-            model.begin_with_colour_of(next(batches))
+        order = rollouts.pass_order(train_ids, options.frame_stride, options.seed, 0)
+        model.begin_with_colour_of(rollouts.read(order[: options.batch]))
     first = int(model.optimizer.iterations)
 
     with (
