@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
     parser.add_argument("--bulk", action="store_true", help="CarRacing: in EnvPool's simulator, whatever is stated")
     arguments = parser.parse_args()
-    again(find_run(arguments.run), arguments.episodes, arguments.seed, arguments.bulk)
+    again(find_run(arguments.run, "controller.again"), arguments.episodes, arguments.seed, arguments.bulk)
 
 
 def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=24, help="episodes of the real game for each agent (24)")
     parser.add_argument("--seed", type=int, default=8_000_000, help="of the first of them (8000000)")
     given = parser.parse_args()
-    run = find_run(given.run)
+    run = find_run(given.run, "ppo_in_the_dream")
     name = NAMES[run.settings(("env",)).env.name]
     dreams = Vector(
         gymnasium.make_vec(f"world_models:{name}Dream-v0", given.dreams, run=run.path, autoreset_mode="SameStep")

@@ -105,13 +105,19 @@ class Run:
         """What the run is called where it is shown: its folder's name, whichever iteration it is."""
         return Path(os.path.abspath(self.at(1).path)).name
 
-    def latest(self) -> "Run":
-        """The last iteration that has a controller, or the first where none has; of a single iteration, itself."""
+    def latest(self, command: str = "") -> "Run":
+        """The last iteration that has a controller, or the first where none has; of a single iteration, itself.
+
+        command: the name of one that is to say so where it is not the first.
+        """
         last = self
         for number in itertools.count(2) if not self.one else ():
             if not self.at(number).controller.exists():
                 break
             last = self.at(number)
+        if command and last is not self:
+            another = self.path / ITERATIONS / "N"
+            print(f"{command}: of iteration {last.iteration}, in {last.path} ({another} names another)", flush=True)
         return last
 
     def settings(self, strict: Sequence[str], overrides: Sequence[str] = ()) -> Experiment:
@@ -300,7 +306,7 @@ def is_shipped(run: Run) -> bool:
     return run.path.resolve().is_relative_to(PRETRAINED.resolve())
 
 
-def find_run(name: Path | str) -> Run:
+def find_run(name: Path | str, command: str = "") -> Run:
     """What is shipped under a name, or the run folder there; see Run.latest. Raises UsageProblem if there is none."""
     run = shipped(str(name)) or Run(name)
     if not run.config.exists():
@@ -308,4 +314,4 @@ def find_run(name: Path | str) -> Run:
         raise UsageProblem(
             f"{name} is neither shipped ({', '.join(names) or 'nothing is'}) nor a run folder such as runs/doom"
         )
-    return run.latest()
+    return run.latest(command)

@@ -19,7 +19,7 @@ from experiment.files import remove_partial
 from experiment.hardware import describe_machine, import_tensorflow, use_threads
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import duration
-from experiment.run import ITERATIONS, Run
+from experiment.run import Run
 from experiment.schema import OFFLINE, Env, Experiment, for_iteration, is_of, limits_text
 from experiment.surroundings import drop_variables, own_streams
 from experiment.tracking import tracking
@@ -120,7 +120,9 @@ def interrupted_once() -> Iterator[None]:
 
 def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace, run: Run | None = None) -> None:
     """Check, run and record one stage, in the run folder that the arguments name if no other is given."""
-    run = run or meant(stage, run_folder(arguments))
+    if run is None:
+        named = run_folder(arguments)
+        run = named.latest(stage.name) if stage.of_last else named
     experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
     check_world(stage, experiment)
     if "begin" in stage.sections:
@@ -163,16 +165,6 @@ def check_world(stage: Stage, experiment: Experiment) -> None:
     if models == {"vae" if world in OFFLINE else "model"}:
         others = sorted({*get_args(Env.__annotations__["name"])} - {*OFFLINE}) if world in OFFLINE else OFFLINE
         raise UsageProblem(f"'{stage.name}' is for env.name={' or '.join(others)}, not {world}: give another CONFIG")
-
-
-def meant(stage: Stage, named: Run) -> Run:
-    """The iteration of a run that a stage is to be done in; says so where it is not the first."""
-    run = named.latest() if stage.of_last else named
-    if run.path != named.path:
-        print(
-            f"{stage.name}: of iteration {run.iteration}, in {run.path} ({named.path / ITERATIONS / 'N'} names another)"
-        )
-    return run
 
 
 def files_in(folder: Path) -> set[Path]:

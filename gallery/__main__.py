@@ -37,7 +37,7 @@ def draw(names: list[str], out: Path, seed: int) -> None:
     """All pictures of some runs. Raises Problem for a name that there is not, or a run without any model."""
     from gallery.runs import find
 
-    runs = [find(name) for name in names]
+    runs = [find(name, "gallery") for name in names]
     out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out).close()  # where nothing can be written, that is found before minutes of work
     import_tensorflow()

@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.name or arguments.rollouts or arguments.safetensors):
         parser.error("expected a NAME, --rollouts or --safetensors")
-    run = find_run(arguments.run)
+    run = find_run(arguments.run, "gallery.export")
     if arguments.name:
         export(run, PRETRAINED / arguments.name)
     if arguments.rollouts:

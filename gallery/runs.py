@@ -11,15 +11,16 @@ from experiment.run import PRETRAINED, Run, find_run, shipped
 PROJECT = PRETRAINED.parent
 
 
-def find(name: str) -> Run:
+def find(name: str, command: str = "") -> Run:
     """What is shipped under a name, or the run folder there; or that of the project, with or without `runs/`.
 
-    A notebook runs in its own folder, so the project's runs are looked for too. Raises UsageProblem if there is none.
+    A notebook runs in its own folder, so the project's runs are looked for too. command: see Run.latest.
+    Raises UsageProblem if there is none.
     """
     for place in (PROJECT / name, PROJECT / "runs" / name):
         if not (Path(name) / "config.yaml").exists() and not shipped(name) and (place / "config.yaml").exists():
-            return find_run(str(place))
-    return find_run(name)
+            return find_run(str(place), command)
+    return find_run(name, command)
 
 
 def named(text: str) -> list[str]:

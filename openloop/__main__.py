@@ -46,7 +46,7 @@ def main() -> None:
 
 def evaluate_run(path: str, overrides: list[str]) -> None:
     """Measure, unless that is done; print, and say where everything is."""
-    settings, made = open_run(path, overrides)
+    settings, made = open_run(path, overrides, "openloop")
     trained_stages(made)
     if is_shipped(made):
         if not made.rollouts.exists():

@@ -66,13 +66,13 @@ def load_predictor(settings: Experiment, run: Run) -> Predictor:
     return load_vm(settings, run)
 
 
-def open_run(path: str, overrides: Sequence[str] = ()) -> tuple[Experiment, Run]:
+def open_run(path: str, overrides: Sequence[str] = (), command: str = "") -> tuple[Experiment, Run]:
     """A run folder or what is shipped, with the settings that it was made with; overrides: openloop.* and hardware.*.
 
-    Of a run with several iterations the one that find_run finds.
+    Of a run with several iterations the one that find_run finds; command: see Run.latest.
     Raises UsageProblem if there is none, or for another override.
     """
-    run = find_run(path)
+    run = find_run(path, command)
     for override in overrides:
         if override.partition(".")[0] not in CHANGEABLE:
             raise UsageProblem(

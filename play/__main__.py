@@ -42,7 +42,7 @@ def serve(name: str, host: str, port: int, sessions: int, allow_host: Sequence[s
     """Load a run's models and serve the page. Raises Problem where that cannot be."""
     if sessions < 1:
         raise UsageProblem(f"--sessions {sessions}: expected at least 1")
-    hosts, run = Hosts(host, allow_host), find_run(name)
+    hosts, run = Hosts(host, allow_host), find_run(name, "play")
     kind_of(run)
     try:
         from play.server import Site, listen_on, make_server, reachable_at

@@ -333,6 +333,14 @@ def test_the_dream_is_of_the_world_that_its_name_says(run, racing):
         gymnasium.make("rnn:CarRacingDream-v0", run=run.path)
 
 
+def test_a_dream_is_of_the_last_iteration_and_knows_its_folder(run, tmp_path, capsys):
+    first = Run(shutil.copytree(run.path, tmp_path / "run"))
+    last = Run(shutil.copytree(run.path, first.at(2).path))
+    last.controller.touch()
+    assert make(first).unwrapped.vector.run.path == last.path
+    assert capsys.readouterr().out == "", "it may be made many times"
+
+
 def test_the_dream_of_what_is_shipped_is_found_by_its_name():
     env = gymnasium.make("rnn:CarRacingDream-v0", run="carracing")
     assert env.reset(seed=1)[0].shape == env.observation_space.shape

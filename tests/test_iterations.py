@@ -6,9 +6,10 @@ import pytest
 
 from experiment.config import flatten, load_config
 from experiment.files import read_json
-from experiment.run import Run
+from experiment.run import PRETRAINED, Run
 from experiment.schema import for_iteration
 from experiment.stage import Stage, parse, run_stage
+from tests.commands import command_here
 from tests.test_config import DOOM
 
 
@@ -94,3 +95,38 @@ def test_a_stage_in_an_iterations_folder_has_its_settings(tmp_path):
         run_stage(stage, work, parse(stage, [str(DOOM), "--run", str(folder), "iterations=2", "repeat.rnn_steps=11"]))
     assert seen == [(1, "held", 6000), (2, "agent", 11)]
     assert read_json(tmp_path / "iterations" / "2" / "stages" / "second.json")["settings"]["rnn.steps"] == 11
+
+
+@pytest.fixture
+def twice(tmp_path) -> Run:
+    """A run of two iterations that have a controller and nothing else."""
+    run = Run(tmp_path / "run")
+    for number in (1, 2):
+        run.at(number).path.mkdir(parents=True)
+        run.at(number).config.write_text((PRETRAINED / "doom" / "config.yaml").read_text())
+        run.at(number).controller.touch()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("controller.evaluate", [DOOM, "--run", "RUN"]),
+        ("controller.sweep", [DOOM, "--run", "RUN"]),
+        ("controller.again", ["RUN"]),
+        ("openloop", ["RUN"]),
+        ("gallery", ["--out", "OUT", "RUN"]),
+        ("gallery.export", ["--rollouts", "ALL", "RUN"]),
+        ("play", ["--port", "0", "RUN"]),
+    ],
+)
+def test_whatever_reads_a_run_says_which_iteration_it_takes(command, words, twice, tmp_path, capsys):
+    """In the same words, before it finds that this one lacks all it needs."""
+    first, last = twice.path, twice.at(2).path
+    for run, said in (
+        (first, f"{command}: of iteration 2, in {last} ({last.parent / 'N'} names another)\n"),
+        (last, ""),
+    ):
+        places = {"RUN": run, "OUT": tmp_path / "out", "ALL": tmp_path / "all.h5"}
+        assert command_here(command, *(places.get(word, word) for word in words)) in (1, 2)
+        assert capsys.readouterr().out == said

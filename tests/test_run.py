@@ -21,7 +21,7 @@ from experiment.metrics import Metrics, read_events, read_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Hardware
-from experiment.stage import Stage, guard, meant, parse, run_stage
+from experiment.stage import Stage, guard, parse, run_stage
 from tests.test_config import DOOM
 
 FIRST = Stage("first", "The first.", sections=("env", "extract"), makes=("vae_weights",))
@@ -417,13 +417,13 @@ def test_what_reads_a_run_takes_the_last_iteration_and_says_so(tmp_path, capsys)
         run.path.mkdir(parents=True, exist_ok=True)
         for file in (run.config, run.controller):
             file.touch()
-    reads = replace(SECOND, needs=(), of_last=True)
     first, second = Run(tmp_path), Run(tmp_path).at(2)
-    assert meant(FIRST, first).path == first.path
-    assert meant(reads, first).path == second.path
-    assert f"of iteration 2, in {second.path} ({second.path.parent / 'N'} names another)" in capsys.readouterr().out
-    assert meant(reads, second).path == second.path
-    assert meant(reads, Run(tmp_path / "iterations" / "1")).path == first.path
+    assert first.latest("second").path == second.path
+    said = f"second: of iteration 2, in {second.path} ({second.path.parent / 'N'} names another)\n"
+    assert capsys.readouterr().out == said
+    assert first.latest().path == second.path
+    assert second.latest("second").path == second.path
+    assert Run(tmp_path / "iterations" / "1").latest("second").path == first.path
     assert capsys.readouterr().out == ""
 
 
