@@ -11,7 +11,7 @@ from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
 from envs.actions import move, to_discrete
 from envs.doom import DoomEnv
-from envs.play import play
+from envs.episodes import play
 from envs.worlds import world_of
 from experiment.config import load_config
 from rnn.dream import seen_by

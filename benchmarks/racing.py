@@ -12,7 +12,7 @@ from benchmarks.measure import Measurement, best_rate
 from controller.agent import Agent, AgentPlayer
 from controller.policy import policy_from
 from envs.carracing import CarRacingEnv
-from envs.play import moments, play
+from envs.episodes import moments, play
 from envs.pools import import_envpool
 from envs.worlds import world_of
 from experiment.config import load_config

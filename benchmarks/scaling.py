@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controller.evolution import Evolution
-from envs.play import Played
+from envs.episodes import Played
 from experiment.schema import Workers
 from experiment.workers import Pool, open_pool
 

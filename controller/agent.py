@@ -92,7 +92,7 @@ class Recording(NamedTuple):
 
 
 class AgentPlayer:
-    """The agent in as many games as there are, with a noise and an M state of its own for each (see envs.play.Player).
+    """The agent in as many games as there are, with a noise and an M state of its own for each: an envs.episodes.Player.
 
     parameters: (D,), one controller for all episodes, or (n, D), one for each. record: the numbers of episodes to keep
     whole, for `recording`.

@@ -8,7 +8,7 @@ import numpy as np
 
 from controller.agent import Agent, AgentPlayer, load_agent
 from controller.policy import load_controller, policy_from
-from envs.play import Player
+from envs.episodes import Player
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run

@@ -11,7 +11,7 @@ import numpy as np
 
 from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
 from controller.policy import Controller, load_controller, policy_from
-from envs.play import Played, moments, play
+from envs.episodes import Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import prepare, thread_count
 from experiment.run import Run

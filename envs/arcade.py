@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 
 from envs import actions
-from envs.pools import Pool, PooledGames
+from envs.pools import GamePool, PooledGames
 from envs.worlds import Rates, World
 from experiment.problem import Problem
 
@@ -69,7 +69,7 @@ class BreakoutVector(Arcade):
                 repeat_action_probability=0.0,  # actions that stick are the policy's, so that what is recorded was done
             )
             every = np.arange(self.num_envs)
-            self.pools = [Pool(envs, every, every >= 0, every[:0])]
+            self.pools = [GamePool(envs, every, every >= 0, every[:0])]
         (pool,) = self.pools
         pool.running = np.union1d(pool.running, rows)
         screens, info = pool.envs.reset(rows)

@@ -19,7 +19,7 @@ KEPT, LARGE = 2**29, 2**25
 
 
 @dataclass
-class Pool:
+class GamePool:
     """An EnvPool, whose environments cannot be given other seeds: it serves until all of its games begin anew."""
 
     envs: Any
@@ -47,7 +47,7 @@ class PooledGames(SideBySide):
         SideBySide."""
         super().__init__(num_envs, pixels(*frame), action_space, max_steps, **common)
         self.threads = threads or min(num_envs, thread_count(), max(2, -(-num_envs // 8)))
-        self.pools: list[Pool] = []
+        self.pools: list[GamePool] = []
         self._make = import_envpool(self.title)
 
     def new_pool(self, seeds: list[int], **options: Any) -> Any:
@@ -72,7 +72,7 @@ class PooledGames(SideBySide):
         self.pools = [pool for pool in self.pools if pool.ours.any()]
         number = len(rows)
         envs = self.new_pool(seeds)
-        self.pools.append(Pool(envs, rows, np.ones(number, bool), np.arange(number)))
+        self.pools.append(GamePool(envs, rows, np.ones(number, bool), np.arange(number)))
         screens, info = envs.reset()
         self.look(rows[info["env_id"]], screens)
 
@@ -94,7 +94,7 @@ class PooledGames(SideBySide):
         self.pools = []
 
 
-def receive(pool: Pool) -> tuple[np.ndarray, ...]:
+def receive(pool: GamePool) -> tuple[np.ndarray, ...]:
     """The games that a pool has stepped, and their screens, rewards and ends."""
     screens, rewards, terminated, _, info = pool.envs.recv()
     return pool.games[info["env_id"]], screens, rewards, terminated

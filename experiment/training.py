@@ -18,7 +18,7 @@ WARMUP_STEPS = 200
 WARMUP_SHARE = 0.1  # of all steps, at most
 RISE, START = 0.3, 1 / 25  # onecycle: the share of the steps in which the rate rises, and from which share of its peak
 
-Losses = dict[str, Any]  # the parts of a step's loss by name; `loss` is the one that is lowered
+NamedLosses = dict[str, Any]  # the parts of a step's loss by name; `loss` is the one that is lowered
 
 
 @dataclass(eq=False)
@@ -82,11 +82,11 @@ class Training:
             )
 
 
-def compiled_step(model: keras.Model) -> Callable[[Any], Losses]:
+def compiled_step(model: keras.Model) -> Callable[[Any], NamedLosses]:
     """One step of a model's optimizer on a batch; the losses before it."""
 
     @tf.function
-    def step(batch: Any) -> Losses:
+    def step(batch: Any) -> NamedLosses:
         with tf.GradientTape() as tape:
             losses = model.losses(batch)
         weights = model.trainable_weights

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.play import Moment, Player, moments
+from envs.episodes import Moment, Player, moments
 from envs.worlds import check as check_world
 from envs.worlds import world_of
 from experiment.config import flatten

@@ -36,7 +36,7 @@ from viz.frames import to_unit
 from viz.scores import Scores, score
 
 
-class Step(NamedTuple):
+class Compared(NamedTuple):
     """All frames at one horizon, of B windows."""
 
     truth: np.ndarray  # (B, h, w, c) uint8
@@ -54,7 +54,7 @@ class Mean(NamedTuple):
     high: np.ndarray
 
 
-def predict(predictor: Predictor, recorded: Recorded, context: int) -> Iterator[Step]:
+def predict(predictor: Predictor, recorded: Recorded, context: int) -> Iterator[Compared]:
     """Go through windows side by side, horizon by horizon; beyond a window's end there is nothing of interest."""
     begun = predictor.begin(recorded.frames[:, :context], recorded.actions[:, : context - 1], recorded.numbers)
     dreaming, watching = begun, begun
@@ -63,7 +63,7 @@ def predict(predictor: Predictor, recorded: Recorded, context: int) -> Iterator[
         open_loop, dreaming = predictor.imagine(dreaming, actions)
         teacher_forced, _ = predictor.imagine(watching, actions)
         watching = predictor.observe(watching, actions, truth)
-        yield Step(truth, open_loop, teacher_forced, recorded.frames[:, context - 1], predictor.reconstruct(truth))
+        yield Compared(truth, open_loop, teacher_forced, recorded.frames[:, context - 1], predictor.reconstruct(truth))
 
 
 def score_batch(predictor: Predictor, recorded: Recorded, context: int) -> dict[str, Scores]:

@@ -12,7 +12,7 @@ from experiment.metrics import damaged, read_metrics_rows, write_rows
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Openloop
-from openloop.evaluation import Mean, Step, mean_with_band, survivors
+from openloop.evaluation import Compared, Mean, mean_with_band, survivors
 from openloop.record import NAMES, UNITS
 from openloop.windows import Window
 from viz.curves import DARK_PALETTE, PALETTE, Curves, save_panels
@@ -169,7 +169,7 @@ def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Open
         save_panels(run.plots / f"{metric}_vs_horizon.png", [curves_panel(means, metric, draws, heading), lasting])
 
 
-def save_comparison(path: Path, steps: Sequence[Step], row: int, draws: int) -> None:
+def save_comparison(path: Path, steps: Sequence[Compared], row: int, draws: int) -> None:
     """PATH.mp4 and .gif: one window's recorded frames, side by side with what the model makes of them.
 
     steps: as from `predict`; row: which of its windows. Of several predictions the first is shown, and the best.

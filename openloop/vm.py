@@ -22,7 +22,7 @@ from vae.model import draw, load_vae
 Tensor = Any
 
 
-class Dreams(NamedTuple):
+class DreamMemory(NamedTuple):
     """D dreams of each of B windows at one moment, N = B·D rows, window-major."""
 
     state: State  # z of the last frame, recorded or dreamt, and h and c of M before it has seen that z
@@ -60,25 +60,25 @@ class VisionMemory:
         self.vae, self.rnn, self.seen, self.settings = vae, rnn, seen, settings
         self.draws = settings.dreams
 
-    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> Dreams:
+    def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> DreamMemory:
         empty = np.zeros((len(frames) * self.draws, self.rnn.hidden), np.float32)
         z = self._encode(frames[:, 0], self._noise(windows, 0).encoding)
-        memory = Dreams(State(z, empty, empty), 0, windows)
+        memory = DreamMemory(State(z, empty, empty), 0, windows)
         for t in range(actions.shape[1]):
             memory = self.observe(memory, actions[:, t], frames[:, t + 1])
         return memory
 
-    def imagine(self, memory: Dreams, actions: np.ndarray) -> tuple[np.ndarray, Dreams]:
+    def imagine(self, memory: DreamMemory, actions: np.ndarray) -> tuple[np.ndarray, DreamMemory]:
         drawn = self._noise(memory.windows, memory.step + 1)
         temperature = tf.constant(self.settings.temperature)
         frames, state = self._imagine(*self._moment(memory, actions), temperature, drawn.uniform, drawn.normal)
         frames = frames.numpy().reshape(-1, self.draws, *frames.shape[1:])  # (N, h, w, 3) to (B, D, h, w, 3)
-        return frames, Dreams(state, memory.step + 1, memory.windows)
+        return frames, DreamMemory(state, memory.step + 1, memory.windows)
 
-    def observe(self, memory: Dreams, actions: np.ndarray, frames: np.ndarray) -> Dreams:
+    def observe(self, memory: DreamMemory, actions: np.ndarray, frames: np.ndarray) -> DreamMemory:
         h, c = self._remember(*self._moment(memory, actions))
         z = self._encode(frames, self._noise(memory.windows, memory.step + 1).encoding)
-        return Dreams(State(z, h, c), memory.step + 1, memory.windows)
+        return DreamMemory(State(z, h, c), memory.step + 1, memory.windows)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
         """V's reconstruction from mu, without noise."""
@@ -87,7 +87,7 @@ class VisionMemory:
     def _noise(self, windows: np.ndarray, step: int) -> Noise:
         return noise(self.settings.seed, windows, step, self.draws, self.rnn.latent_size)
 
-    def _moment(self, memory: Dreams, actions: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
+    def _moment(self, memory: DreamMemory, actions: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
         """What M steps from: its state, the raw actions (B, ...) as (N, ...), and whether an episode begins, (N,)."""
         rows = np.repeat(np.asarray(actions, np.float32), self.draws, axis=0)
         return memory.state, rows, np.full(len(rows), memory.step == 0, np.float32)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.play import start
+from envs.episodes import start
 from envs.worlds import World
 from experiment.problem import Problem
 from experiment.schema import Experiment

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from envs.play import ScriptPlayer, play
+from envs.episodes import ScriptPlayer, play
 from envs.worlds import World, dream_steps, world_of
 from experiment.progress import Progress
 from experiment.run import Run

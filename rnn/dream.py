@@ -76,7 +76,7 @@ def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
     return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]
 
 
-class Weights(NamedTuple):
+class PaddedWeights(NamedTuple):
     """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad`, biases in float32."""
 
     kernels: tuple[Tensor, ...]  # of the gates i, j, f, o, each (I+H+padding, H)
@@ -202,12 +202,12 @@ class Dream:
         self._imagine = tf.function(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}
 
-    def weights(self) -> Weights:
+    def weights(self) -> PaddedWeights:
         """M's weights as they are now."""
         m, dtype = self.model, self.model.compute_dtype
         kernel, output_kernel = tf.cast(m.kernel, dtype), tf.cast(m.output_kernel, dtype)
         gates = tuple(tf.split(pad(kernel, axis=0), 4, axis=1))
-        return Weights(gates, tf.identity(m.bias), pad(output_kernel, axis=1), pad(m.output_bias, axis=0))
+        return PaddedWeights(gates, tf.identity(m.bias), pad(output_kernel, axis=1), pad(m.output_bias, axis=0))
 
     def first(self, seed: Tensor, episodes: int) -> State:
         """How E dreams begin: at real moments drawn by the seed, z from their (mu, logvar)."""
@@ -242,7 +242,7 @@ class Dream:
 
     def step(
         self,
-        weights: Weights,
+        weights: PaddedWeights,
         state: State,
         seen: Tensor,
         restart: Tensor,
@@ -297,7 +297,7 @@ class Dream:
 
         @tf.function(input_signature=self._signature())
         def block(
-            weights: Weights,
+            weights: PaddedWeights,
             parameters: Tensor,
             episodes: Tensor,
             seed: Tensor,

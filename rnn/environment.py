@@ -18,7 +18,7 @@ import tensorflow as tf
 from gymnasium.utils.seeding import np_random
 
 from envs.checks import SPAWN
-from envs.play import start
+from envs.episodes import start
 from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
 from experiment.problem import Problem, UsageProblem

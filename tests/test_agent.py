@@ -9,7 +9,7 @@ from controller.agent import Agent, AgentPlayer
 from controller.policy import Policy
 from envs.actions import move
 from envs.doom import DoomEnv
-from envs.play import play
+from envs.episodes import play
 from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.schema import Env, Experiment, Rnn

@@ -7,7 +7,7 @@ import pytest
 
 from controller.agent import AgentPlayer, load_agent
 from controller.collect import NoisyAgent, RandomNetworks, make_player, with_networks
-from envs.play import Moment, moments
+from envs.episodes import Moment, moments
 from envs.worlds import WORLDS
 from experiment.problem import Problem
 from experiment.run import Run

@@ -19,7 +19,7 @@ from controller.scores import (
     summary,
     table,
 )
-from envs.play import Played
+from envs.episodes import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json
 from experiment.problem import Problem

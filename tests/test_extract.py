@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from envs.actions import move, to_discrete
-from envs.play import moments
+from envs.episodes import moments
 from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.problem import Problem
@@ -23,7 +23,7 @@ from extract.collect import SEEDS, collect, episodes, plan
 from extract.rollouts import Rollouts, shard_path
 from tests.commands import command_here
 from tests.fake import FakeGames, fake_world, length, write_shard
-from tests.test_play import Witness
+from tests.test_episodes import Witness
 
 CONFIG = Path(__file__).parent.parent / "configs" / "doom.yaml"
 TINY = [

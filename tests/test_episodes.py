@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from envs.play import Moment, ScriptPlayer, moments, play
+from envs.episodes import Moment, ScriptPlayer, moments, play
 from experiment.problem import Problem
 from tests.fake import FakeGames, fake_world, first_hit, length
 
