@@ -2,14 +2,14 @@
 there and then here; the CMA-ES mean is tried in the real world now and then.
 
 Where a generation is tried is an arena, called with P candidates (P, D), the generation's number, and the steps that an
-episode of the generation before lasted on average. All candidates meet the same E episodes. An arena has a name, and the
-population that it is given.
+episode of the generation before lasted on average. All candidates meet the same E episodes. An arena has a name, the
+population that it is given, and the cap at which episodes are cut.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +25,7 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import SEEDS
-from rnn.dream import Dream, load_dream
-
-
-class Tried(NamedTuple):
-    """What a generation reached: returns and lengths in steps, each (P, E), and the step at which episodes were cut."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    longest: int
+from rnn.dream import Dream, Outcome, load_dream
 
 
 class InDream:
@@ -56,11 +48,10 @@ class InDream:
             return longest
         return int(np.clip(2 * (last_length or 0), min(wanted.cap_min, longest), longest))
 
-    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Outcome:
         wanted, longest = self.settings.controller, self.cap(last_length)
         seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
-        reached = self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
-        return Tried(*reached, longest)
+        return self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
 
 
 class InReal:
@@ -73,12 +64,15 @@ class InReal:
         self.population, self.episodes, self.seed = wanted.real_population, wanted.real_episodes, wanted.seed
         self.patience = wanted.patience
 
-    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Tried:
+    def cap(self, last_length: float | None) -> int:
+        """Steps after which episodes are cut, those of the real world."""
+        return self.world.settings.env.max_steps
+
+    def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Outcome:
         seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)
         parameters, seeds = np.repeat(candidates, self.episodes, axis=0), np.tile(seeds, len(candidates))
         played = self.world.play(parameters, seeds.tolist(), patience=self.patience)
-        returns, lengths = (part.reshape(len(candidates), -1) for part in (played.returns, played.lengths))
-        return Tried(returns, lengths, self.world.settings.env.max_steps)
+        return Outcome(*(part.reshape(len(candidates), -1) for part in (played.returns, played.lengths)))
 
 
 Arena = InDream | InReal
@@ -144,6 +138,7 @@ def evolve(
             if reasons := evolution.restart_if_degenerate():
                 sigma = evolution.sigma
                 bar.say(f"CMA-ES could not go on ({reasons}): it begins anew around its mean, sigma {sigma:.3f}")
+            longest = arena.cap(evolution.last_length)
             tried = arena(evolution.ask(), generation, evolution.last_length)
             returns = tried.returns.mean(axis=1)  # (P,)
             evolution.tell(returns)
@@ -153,7 +148,7 @@ def evolve(
             digits, mean, low, high = f",.{world.digits}f", returns.mean(), returns.min(), returns.max()
             line = (
                 f"generation {generation}: {world.score} {mean:{digits}}, {arena.name} ({low:{digits}} to {high:{digits}}, "
-                f"cut at {tried.longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
+                f"cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
             due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
             real = trial(evolution.mean) if trial is not None and due else None
@@ -167,7 +162,7 @@ def evolve(
                 line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():{digits}} ± {deviation:{digits}}"
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
-                mean=mean, min=low, max=high, std=returns.std(), sigma=evolution.sigma, cap=tried.longest,
+                mean=mean, min=low, max=high, std=returns.std(), sigma=evolution.sigma, cap=longest,
                 real=float(arena.name == "real"),
             )  # fmt: skip
             evolution.save(state)

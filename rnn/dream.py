@@ -121,7 +121,7 @@ class Moments(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What P candidates reached in E dreams each: returns float32 (P, E), and lengths in steps, int32 (P, E)."""
+    """What P candidates reached in E dreams or real episodes each: returns, and lengths in steps, each (P, E)."""
 
     returns: np.ndarray
     lengths: np.ndarray
@@ -330,7 +330,7 @@ class Dream:
     def rollout(
         self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
     ) -> Outcome:
-        """What P candidates reach in E dreams each, of at most max_steps.
+        """What P candidates reach in E dreams each, of at most max_steps: returns float32, lengths int32.
 
         parameters: (P, D) float32. The E starts and all random numbers are the same for every candidate.
 

@@ -9,7 +9,7 @@ import pytest
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
-from controller.training import InDream, InReal, Tried, evolve, evolve_all, save_controller, saved
+from controller.training import InDream, InReal, evolve, evolve_all, save_controller, saved
 from envs.worlds import WORLDS
 from experiment.files import write_json
 from experiment.metrics import read_metrics
@@ -18,6 +18,7 @@ from experiment.run import Run
 from experiment.schema import Controller, Env, Experiment, Hardware, Rnn, Vae
 from experiment.schema import Dream as DreamSettings
 from extract.collect import SEEDS
+from rnn.dream import Outcome
 from tests.fake import fake_world, length, save_untrained
 
 
@@ -182,8 +183,11 @@ class Slope:
 
     name, population = "real", 8
 
+    def cap(self, last_length):
+        return 1
+
     def __call__(self, candidates, generation, last_length):
-        return Tried(candidates[:, :1].astype("float64"), np.ones((len(candidates), 1), int), 1)
+        return Outcome(candidates[:, :1].astype("float64"), np.ones((len(candidates), 1), int))
 
 
 def test_where_cma_es_cannot_go_on_it_says_so_and_begins_anew_around_its_mean(tmp_path, capsys):
@@ -396,7 +400,7 @@ def test_all_candidates_drive_on_the_same_tracks(fake, tmp_path):
         for arena.seed, generation in ((0, 1), (0, 1), (0, 2), (1, 1)):
             tried.append(arena(candidates, generation, None))
         tracks = [np.reshape(seeds, (4, 5)) for seeds in asked_for]
-        for seeds, (_, lengths, _) in zip(tracks, tried, strict=True):
+        for seeds, (_, lengths) in zip(tracks, tried, strict=True):
             assert (seeds == seeds[0]).all() and len(set(seeds[0].tolist())) == 5 and seeds.max() < SEEDS
             np.testing.assert_array_equal(lengths, length(seeds))
         assert (tracks[0] == tracks[1]).all()
