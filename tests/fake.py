@@ -1,7 +1,7 @@
 """A world without a simulator, and runs without training, for tests of what plays, records and evaluates in them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,13 @@ def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str
             shard.append(episode)
 
 
-def save_untrained(run: Run, settings: Experiment) -> None:
-    """Fill a run folder with V and M as they are before any training, and the latents of three episodes of two frames."""
+def save_untrained(
+    run: Run, settings: Experiment, spread: Sequence[float] = (), done_bias: float | None = None
+) -> None:
+    """Fill a run folder with V and M as they are before any training, and the latents of three episodes of two frames.
+
+    spread: the standard deviations of M's four arrays, if they are to be random. done_bias: in the place of the last bias.
+    """
     from extract.rollouts import Sequences
     from rnn.model import build_rnn
     from vae.latents import write_latents
@@ -92,7 +97,12 @@ def save_untrained(run: Run, settings: Experiment) -> None:
 
     run.path.mkdir(parents=True, exist_ok=True)
     VAE(settings.vae.z).save_weights(run.vae_weights)
-    build_rnn(settings).save_weights(run.rnn_weights)
+    rnn, generator = build_rnn(settings), np.random.default_rng(1)
+    for variable, deviation in zip(rnn.weights, spread, strict=bool(spread)):
+        variable.assign(generator.normal(scale=deviation, size=variable.shape))
+    if done_bias is not None:
+        rnn.output_bias.assign(np.append(rnn.output_bias.numpy()[:-1], done_bias))
+    rnn.save_weights(run.rnn_weights)
     ends, actions = np.tile([False, True], 3), WORLDS[settings.env.name].actions
     raw = np.zeros((6, actions) if actions > 1 else 6, "float32")
     sequences = Sequences(raw, np.ones(6, "float32"), ends, ~ends, np.full(3, 2), [3])

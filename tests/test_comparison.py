@@ -11,13 +11,11 @@ from experiment.config import load_config
 from experiment.files import read_json
 from experiment.run import Run
 from experiment.schema import Env, Experiment, Extract
-from extract.rollouts import Sequences
 from rnn import comparison
 from rnn.dream import Dream
-from rnn.model import MDNRNN, build_rnn
+from rnn.model import MDNRNN
 from rnn.starts import Starts
-from tests.fake import fake_world, first_hit, length
-from vae.latents import write_latents
+from tests.fake import fake_world, first_hit, length, save_untrained
 
 
 def test_scripts_hold_and_do_as_they_are_named():
@@ -92,12 +90,7 @@ def test_comparison_warns_and_is_recorded(
         "configs/doom.yaml", overrides=["vae.z=2", "rnn.hidden=4", "env.max_steps=40", "extract.min_steps=1"]
     )
     run = Run(tmp_path)
-    mu = np.zeros((4, 2), np.float32)
-    one, no = np.ones(4, np.float32), np.zeros(4, bool)
-    write_latents(run.latents, [(mu, mu)], Sequences(one, one, no, no, np.array([2, 2]), [2]))
-    model = build_rnn(settings)
-    model.output_bias.assign(np.append(np.zeros(model.mixture_size), 100))  # every dream ends at once
-    model.save_weights(run.rnn_weights)
+    save_untrained(run, settings, done_bias=100)  # every dream ends at once
     monkeypatch.setitem(WORLDS, "doom", dataclasses.replace(WORLDS["doom"], compared=2))
     comparison.compare(settings, run)
     text = capsys.readouterr().out

@@ -36,7 +36,7 @@ from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.dream import seen_by
 from rnn.model import MDNRNN
-from tests.fake import save_next_frames, write_shard
+from tests.fake import save_next_frames, save_untrained, write_shard
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores, score
@@ -551,19 +551,12 @@ def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Run:
     """A run with rollouts and an untrained V and M, as an earlier version could have left it."""
-    from rnn.model import build_rnn
-    from vae.model import VAE
-
     run = Run(tmp_path_factory.mktemp("made") / "run")
     settings = Experiment(
         vae=Vae(z=4), rnn=Rnn(hidden=8, mixtures=2), data=Data(val_ratio=0.5), hardware=Hardware(precision="float32")
     )
     write_rollouts(run.rollouts, lengths=LENGTHS)
-    VAE(4).save_weights(run.vae_weights)
-    model = build_rnn(settings)
-    for variable in model.weights:
-        variable.assign(np.random.default_rng(8).normal(size=variable.shape))
-    model.save_weights(run.rnn_weights)
+    save_untrained(run, settings, spread=(1, 1, 1, 1))
     for stage in ("vae", "rnn"):
         write_json(run.record(stage), {"complete": True, "settings": {}})
     content = yaml.safe_load(to_yaml(settings))
