@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import platform
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -138,21 +139,27 @@ def matmul_peak(dtype: str, size: int = 4096, seconds: float = 0.2) -> float:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a reader of results needs to know of the machine: processor, cores, memory, accelerators, versions."""
-    import tensorflow as tf
+    """What a reader of results needs to know of the machine: processor, cores, memory, accelerators, versions.
 
+    The accelerators are those that TensorFlow sees; where it is not loaded, nothing is said of them.
+    """
     return {
         "processor": processor_name(),
         "cores": core_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": [
-            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-            for gpu in tf.config.list_physical_devices("GPU")
-        ],
+        **({"gpus": gpus()} if "tensorflow" in sys.modules else {}),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def gpus() -> list[str]:
+    """The names of the GPUs that TensorFlow sees."""
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    return [details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU")]
 
 
 def processor_name() -> str:

@@ -56,6 +56,7 @@ class Stage:
     makes: tuple[str, ...] = ()  # the attributes of Run that name its products
     of_last: bool = False  # whether it works on a run's last iteration, unless RUN/iterations/N names another
     whole: Callable[[Experiment, Run], bool] = lambda settings, run: True  # whether the products that exist are whole
+    tensorflow: Callable[[Experiment], bool] = lambda settings: True  # whether it computes with TensorFlow
 
     def present(self, settings: Experiment, run: Run) -> bool:
         """Whether everything that this stage makes is there."""
@@ -136,7 +137,8 @@ def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespa
         run.write_config(experiment, stage.sections)
         remove_partial(run.path)
         use_threads(settings.hardware)
-        import_tensorflow()
+        if stage.tensorflow(settings):
+            import_tensorflow()
         before, began = files_in(run.path), time.monotonic()
         try:
             with tracking(settings, run, stage.name) if "wandb" in stage.sections else contextlib.nullcontext():

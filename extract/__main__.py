@@ -8,11 +8,14 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, main
 
+SEEING = ("networks", "agent")  # policies that look at frames, with V and M
+
 STAGE = Stage(
     name="extract",
     sections=("env", "extract"),
     makes=("rollouts",),
     whole=lambda settings, run: len(list(run.rollouts.glob("shard-*.h5"))) == settings.extract.shards,
+    tensorflow=lambda settings: settings.extract.policy in SEEING,
     text="""
     Record episodes of a random policy (extract.policy) in the real world, on all cores.
 
@@ -28,7 +31,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """The stage."""
     from extract.collect import collect
 
-    if settings.extract.policy in ("networks", "agent"):
+    if settings.extract.policy in SEEING:
         from controller.collect import with_networks  # this command is where the rooms are put together
         from controller.real import for_workers
 

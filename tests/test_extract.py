@@ -64,6 +64,19 @@ def test_who_does_not_look_is_recorded_like_one_who_does(recorded, tmp_path, mon
     assert contents(Run(tmp_path)) == contents(recorded)
 
 
+def test_a_policy_that_does_not_look_needs_no_tensorflow(tmp_path):
+    code = (
+        "import atexit, sys; from extract.__main__ import STAGE, main, run; "
+        "atexit.register(lambda: print([name for name in ('numpy', 'tensorflow', 'keras') if name in sys.modules])); "
+        "main(STAGE, run)"
+    )
+    command = [sys.executable, "-c", code, str(CONFIG), "--run", str(tmp_path / "run"), *TINY]
+    done = subprocess.run(command, cwd=CONFIG.parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['numpy']"
+    assert "cores" in Run(tmp_path / "run").read_results()["machine"]
+
+
 def test_episodes_are_recorded_as_asked(recorded):
     rollouts = Rollouts(recorded.rollouts)
     assert [len(shard.lengths) for shard in rollouts.shards] == [2, 2, 1]
