@@ -18,8 +18,9 @@ from controller.policy import Policy, policy_from
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import in_pairs, seen_by
+from rnn.environment import Followed
 from rnn.model import build_rnn, load_rnn
-from vae.model import VAE, draw, load_vae
+from vae.model import VAE, load_vae
 
 Tensor = Any
 
@@ -61,8 +62,7 @@ class Agent:
         self, frames: Tensor, noise: Tensor, parameters: Tensor, nudge: Tensor, restart: Tensor, h: Tensor, c: Tensor
     ) -> Any:
         h, c = h * (1 - restart[:, None]), c * (1 - restart[:, None])
-        mu, logvar = self.vae.encode(frames)
-        z = draw(mu, logvar, noise)  # (N, Z): C and M see the sampled z
+        z = self.vae.see(frames, noise)  # (N, Z)
         raw = self.policy.act(parameters, z, h, c)  # (N,) or (N, A)
         raw = tf.clip_by_value(raw + tf.reshape(nudge, tf.shape(raw)), -1, 1)
         if self.policy.remembers:
@@ -77,7 +77,7 @@ class Agent:
         h and c (N, H) from the step before.
         Returns the raw actions (N,) or (N, A), z (N, Z), and M's next h and c (N, H).
         """
-        return tuple(in_pairs(self._compiled, *arguments))
+        return in_pairs(self._compiled, *arguments)
 
 
 class Recording(NamedTuple):
@@ -92,7 +92,7 @@ class Recording(NamedTuple):
 
 
 class AgentPlayer:
-    """The agent in as many games as there are, with a noise and an M state of its own for each: an envs.episodes.Player.
+    """The agent in as many games as there are (see envs.episodes.Player).
 
     parameters: (D,), one controller for all episodes, or (n, D), one for each. record: the numbers of episodes to keep
     whole, for `recording`.
@@ -101,31 +101,25 @@ class AgentPlayer:
     def __init__(self, agent: Agent, games: int, parameters: np.ndarray, record: Sequence[int] = ()):
         self.agent, self.controllers = agent, np.asarray(parameters, "float32")
         self.episode = np.zeros(games, "int64")
-        self.noise = [np.random.default_rng(0)] * games
         self.parameters = np.zeros((games, agent.policy.size), "float32")  # of each game
         self.nudge = np.zeros((games, agent.policy.actions), "float32")
-        self.restart = np.ones(games, "float32")
-        self.h, self.c = np.zeros((2, games, agent.rnn.hidden), "float32")
+        self.followed = Followed(games, agent.policy.latent_size, agent.rnn.hidden)
         self.tapes: dict[int, list[tuple[np.ndarray, ...]]] = {episode: [] for episode in record}
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
-        self.episode[games], self.restart[games] = episodes, 1
-        self.h[games] = self.c[games] = 0
+        self.episode[games] = episodes
         self.parameters[games] = self.controllers[episodes] if self.controllers.ndim == 2 else self.controllers
-        for game, seed in zip(games, seeds, strict=True):
-            self.noise[game] = np.random.default_rng(int(seed))
+        self.followed.begin(games, seeds)
 
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
-        noise = np.empty((len(games), self.agent.policy.latent_size), "float32")
-        for row, game in enumerate(games):
-            self.noise[game].standard_normal(out=noise[row], dtype="float32")
-        state = [part[games] for part in (self.parameters, self.nudge, self.restart, self.h, self.c)]
-        raw, z, self.h[games], self.c[games] = self.agent.step(frames, noise, *state)
-        self.restart[games] = 0
+        _, h, c = self.followed.state
+        before = [part[games] for part in (self.parameters, self.nudge, self.followed.restart, h, c)]
+        raw, z, h[games], c[games] = self.agent.step(frames, self.followed.noise(games), *before)
+        self.followed.restart[games] = 0
         for row, episode in enumerate(self.episode[games]) if self.tapes else ():
             if episode in self.tapes:
-                h, c = state[-2:]
-                self.tapes[episode].append((frames[row].copy(), z[row], h[row], c[row], raw[row]))
+                memory = (part[row] for part in before[-2:])
+                self.tapes[episode].append((frames[row].copy(), z[row], *memory, raw[row]))
         return raw
 
     def recording(self, episode: int, rewards: np.ndarray) -> Recording:

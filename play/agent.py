@@ -1,5 +1,6 @@
 """V, M and C of a run, and their two scenes: M's dream, and the real game beside what V keeps of it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,11 @@ from experiment.schema import Experiment, Hardware
 from play.messages import BENDS, SLIDERS
 from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight, seen_by
-from rnn.environment import Dreams, make_step
+from rnn.environment import Dreams, Followed, make_step
 from rnn.mixture import at_temperature, spread
 from rnn.model import load_rnn
 from rnn.starts import load_starts
-from vae.model import VAE, draw, load_vae
+from vae.model import VAE, load_vae
 
 Tensor = Any
 SECTIONS = ("env", "vae", "rnn", "dream", "controller")
@@ -30,8 +31,10 @@ def for_one(hardware: Hardware) -> Hardware:
     return replace(hardware, precision="float32") if hardware.precision == "auto" else hardware
 
 
-# Dozens of small operations, handed from thread to thread, wait wherever others work: XLA makes them one.
-compiled = tf.function(reduce_retracing=True, jit_compile=True)
+def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
+    """For one row: dozens of small operations, handed from thread to thread, wait wherever others work; XLA makes them one."""
+    graph = tf.function(step, reduce_retracing=True, jit_compile=True)
+    return lambda *arguments: graph(*map(tf.constant, arguments))  # tensors: see in_pairs
 
 
 class AgentModels(Models):
@@ -45,6 +48,8 @@ class AgentModels(Models):
         self.world, self.missing = world_of(self.settings), {}
         self.scenes = {"dream": DreamScene, "real": RealScene}
         self.vae, self.rnn, self.parameters = load_vae(run, self.settings), None, None
+        steps = self.vae.see, self._follow, self._think
+        self.see, self.remember, self._thought = (compiled(step) for step in steps)
         self.policy, self.seen = policy_from(self.settings), seen_by(self.settings)
         try:
             self.rnn = load_rnn(run, self.settings)
@@ -62,15 +67,9 @@ class AgentModels(Models):
         except Problem as problem:
             self.missing["controller"] = str(problem)
 
-    @compiled
-    def see(self, frames: Tensor, normal: Tensor) -> Tensor:
-        return draw(*self.vae.encode(frames), normal)
-
-    @compiled
-    def remember(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def _follow(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
 
-    @compiled
     def _think(self, z: Tensor, h: Tensor, c: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
         return advice, self.vae.picture(z), self._expected(h, temperature)
@@ -92,7 +91,7 @@ class AgentModels(Models):
 
         C's raw action, None where there is no C, V's picture (64, 64, 3) uint8, and what M expected (see Scene).
         """
-        advice, picture, expected = self._think(z, h, c, np.float32(temperature))
+        advice, picture, expected = self._thought(z, h, c, np.float32(temperature))
         known = {name: float(value) for name, value in expected.items()} if np.any(h) else {}
         return None if self.parameters is None else advice.numpy()[0], picture.numpy()[0], known
 
@@ -158,14 +157,12 @@ class RealScene(GameScene):
     labels = ("the game", "what V keeps of it")
 
     def look(self, frames: np.ndarray, seed: int | None = None) -> None:
-        settings = self.models.settings
         if seed is not None:
-            self.noise, self.restart = np.random.default_rng(seed), np.ones(1, "float32")
-            self.h, self.c = np.zeros((2, 1, settings.rnn.hidden), "float32")
-        self.latent = self.models.see(frames, self.noise.standard_normal((1, settings.vae.z), "float32"))
-        self.advice, picture, self.expected = self.models.think(self.latent, self.h, self.c)
+            self.followed = Followed(1, self.models.policy.latent_size, self.models.policy.memory)
+            self.followed.begin([0], [seed])
+        self.followed.look([0], frames, self.models.see)
+        self.advice, picture, self.expected = self.models.think(*self.followed.state)
         self.pictures = [self.vector.render()[0], picture]
 
     def expect(self, raw: np.ndarray) -> None:
-        self.h, self.c = self.models.remember(self.latent, raw, self.restart, self.h, self.c)
-        self.restart = np.zeros(1, "float32")
+        self.followed.follow([0], raw, self.models.remember)

@@ -68,12 +68,12 @@ def unchanged(raw: Tensor, xp: Any = None) -> Tensor:
     return raw
 
 
-def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> list[np.ndarray]:
+def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
     """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
     number = len(rows[0])
     # As tensors: compiled functions take longer to make them of arrays themselves.
     results = step(*(tf.constant(np.repeat(each, 2, axis=0) if number == 1 else each) for each in rows))
-    return [each.numpy()[:number] for each in (results if isinstance(results, tuple) else [results])]
+    return tf.nest.map_structure(lambda each: each.numpy()[:number], results)
 
 
 class PaddedWeights(NamedTuple):

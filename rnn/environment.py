@@ -31,6 +31,7 @@ from rnn.model import FORGET_BIAS, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
+Rows = Sequence[int] | np.ndarray
 Step = Callable[[np.ndarray, np.ndarray, np.float32], np.ndarray]
 SECTIONS = ("env", "vae", "rnn", "dream")
 AHEAD = 16
@@ -75,7 +76,7 @@ class Dreams:
             raise Problem(f"the temperature of a dream is {temperature}: expected above 0, at most {TEMPERATURE}")
         self.temperature = temperature
 
-    def begin(self, rows: Sequence[int] | np.ndarray) -> None:
+    def begin(self, rows: Rows) -> None:
         """Start some dreams (their numbers) at recorded moments, drawn by their generators."""
         check_tensorflow()
         starts, state = self.dream.starts, self.state
@@ -158,6 +159,39 @@ def alone(dream: Dream) -> Step:
         return np.concatenate([z, h, c, [[ends, reward]]], axis=1, dtype="float32")
 
     return step
+
+
+class Followed:
+    """N real games, which V sees and M follows, each with noise of its own: what the agent, the environments and the player step.
+
+    Each of these compiles V's and M's steps as it needs them. state: what C sees now. `rows`: numbers of games, n of them.
+    """
+
+    def __init__(self, number: int, latent_size: int, hidden: int):
+        self.state = State(*(np.zeros((number, size), "float32") for size in (latent_size, hidden, hidden)))
+        self.restart = np.ones(number, "float32")  # 1 in an episode's first step, else 0
+        self._noise = [np.random.default_rng(0)] * number
+
+    def begin(self, rows: Rows, seeds: Rows) -> None:
+        """Episodes of these seeds begin; M remembers nothing."""
+        self.state.h[rows] = self.state.c[rows] = 0
+        self.restart[rows] = 1
+        for row, seed in zip(rows, seeds, strict=True):
+            self._noise[row] = np.random.default_rng(int(seed))
+
+    def noise(self, rows: Rows) -> np.ndarray:
+        """Standard normal numbers, (n, Z), that the next z is drawn with."""
+        return np.array([self._noise[row].standard_normal(self.state.z.shape[1], "float32") for row in rows])
+
+    def look(self, rows: Rows, frames: np.ndarray, see: Callable[..., Any]) -> None:
+        """V sees frames (n, 64, 64, 3). see: from them and noise to z."""
+        self.state.z[rows] = see(frames, self.noise(rows))
+
+    def follow(self, rows: Rows, raw: np.ndarray, remember: Callable[..., Any]) -> None:
+        """M is told of raw actions, (n,) or (n, A). remember: from z, these, restart, h and c to the next h and c."""
+        z, h, c = (part[rows] for part in self.state)
+        self.state.h[rows], self.state.c[rows] = remember(z, raw, self.restart[rows], h, c)
+        self.restart[rows] = 0
 
 
 def parts(values: np.ndarray, *sizes: int) -> Iterator[np.ndarray]:
@@ -283,44 +317,33 @@ class LatentVectorEnv(OfRun):
     def __init__(self, num_envs: int, run: Path | str, final: bool = True, **options: Any):
         super().__init__(num_envs, run, **options)
         vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
-        self._noise = [np.random.default_rng(0)] * num_envs
-        self._state = State(
-            *(np.zeros((num_envs, size), "float32") for size in (vae.latent_size, rnn.hidden, rnn.hidden))
-        )
+        self.followed = Followed(num_envs, vae.latent_size, rnn.hidden)
 
-        @functools.partial(tf.function, reduce_retracing=True)
-        def see(frames: Tensor, normal: Tensor) -> Tensor:
-            return draw(*vae.encode(frames), normal)
-
-        @functools.partial(tf.function, reduce_retracing=True)
-        def remember(z: Tensor, h: Tensor, c: Tensor, raw: Tensor, restart: Tensor) -> Tensor:
+        def remember(z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> Tensor:
             return rnn.step(rnn.inputs(z, seen(raw), restart), h, c)
 
-        self._see, self._remember = see, remember
+        self._see, self._remember = (
+            functools.partial(in_pairs, tf.function(step, reduce_retracing=True)) for step in (vae.see, remember)
+        )
         env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
         self.games = self.world.open(env, num_envs, self.patience, final)
         self.seeds = self.games.seeds
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
-        for row, seed in zip(rows, seeds, strict=True):
-            self._noise[row] = np.random.default_rng(seed)
-        self._state.h[rows] = self._state.c[rows] = 0
+        self.followed.begin(rows, seeds)
         self._look(rows, start(self.games, rows, seeds))
 
     def drive(self, rows: np.ndarray, actions: np.ndarray) -> None:
         if not len(rows):
             return
-        z, h, c = (part[rows] for part in self._state)
-        restart = (self.steps[rows] == 0).astype("float32")
-        self._state.h[rows], self._state.c[rows] = in_pairs(self._remember, z, h, c, self.raw(actions)[rows], restart)
+        self.followed.follow(rows, self.raw(actions)[rows], self._remember)
         frames, rewards, ended, cut, self.info = self.games.step(actions)
         self.rewards[rows], self.ended[rows], self.cut[rows] = rewards[rows], ended[rows], cut[rows]
         self._look(rows, frames)
 
     def _look(self, rows: np.ndarray, frames: np.ndarray) -> None:
-        normal = np.stack([self._noise[row].standard_normal(self._state.z.shape[1], "float32") for row in rows])
-        (self._state.z[rows],) = in_pairs(self._see, frames[rows], normal)
-        self.show(self._state)
+        self.followed.look(rows, frames[rows], self._see)
+        self.show(self.followed.state)
 
     def render(self) -> Any:
         """The games' own pictures."""

@@ -85,6 +85,10 @@ class VAE(keras.Model):
             features = layer(features)  # (B, 1024) in the end
         return self.mu(features), self.logvar(features)
 
+    def see(self, frames: Tensor, normal: Tensor) -> Tensor:
+        """z (B, Z) as C and M are given it, drawn with standard normal numbers (B, Z), of frames as above."""
+        return draw(*self.encode(frames), normal)
+
     def decode(self, z: Tensor) -> Tensor:
         """Frames (B, 64, 64, 3) float32 in [0, 1] of latents z (B, Z)."""
         return ops.sigmoid(ops.cast(self.decoder(z), "float32"))
