@@ -61,19 +61,18 @@ class Agent:
     def _step(
         self, frames: Tensor, noise: Tensor, parameters: Tensor, nudge: Tensor, restart: Tensor, h: Tensor, c: Tensor
     ) -> Any:
-        h, c = h * (1 - restart[:, None]), c * (1 - restart[:, None])
         z = self.vae.see(frames, noise)  # (N, Z)
         raw = self.policy.act(parameters, z, h, c)  # (N,) or (N, A)
         raw = tf.clip_by_value(raw + tf.reshape(nudge, tf.shape(raw)), -1, 1)
         if self.policy.remembers:
-            h, c = self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
+            h, c = self.rnn.observe(z, self.seen(raw), restart, h, c)
         return raw, z, h, c
 
     def step(self, *arguments: np.ndarray) -> tuple[np.ndarray, ...]:
         """See N frames and act: step(frames, noise, parameters, nudge, restart, h, c).
 
         frames (N, 64, 64, 3) uint8; noise (N, Z), standard normal, for the draw of z; parameters (N, D);
-        nudge (N, A), added to what C does; restart (N,), 1 in an episode's first step, where h and c count as zero;
+        nudge (N, A), added to what C does; restart (N,), 1 in an episode's first step, where h and c must be zero;
         h and c (N, H) from the step before.
         Returns the raw actions (N,) or (N, A), z (N, Z), and M's next h and c (N, H).
         """

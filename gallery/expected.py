@@ -45,8 +45,8 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
     """
     rnn, shift = exhibit.agent.rnn, np.log(exhibit.settings.rnn.done_weight)
     restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
-    inputs = rnn.inputs(recording.z, exhibit.agent.seen(tf.constant(recording.raw)), restart)
-    predicted = rnn.head(rnn.step(inputs, recording.h, recording.c)[0])
+    seen = exhibit.agent.seen(tf.constant(recording.raw))
+    predicted = rnn.head(rnn.observe(recording.z, seen, restart, recording.h, recording.c)[0])
     weight, mean, std = map(np.asarray, at_temperature(predicted.mixture, temperature))
     return Expected(
         weight,

@@ -105,7 +105,7 @@ class VisionMemory:
 
     @tf.function(reduce_retracing=True)
     def _remember(self, state: State, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rnn.step(self.rnn.inputs(state.z, self.seen(actions), restart), state.h, state.c)
+        return self.rnn.observe(state.z, self.seen(actions), restart, state.h, state.c)
 
     @tf.function(reduce_retracing=True)
     def _imagine(

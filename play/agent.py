@@ -68,7 +68,7 @@ class AgentModels(Models):
             self.missing["controller"] = str(problem)
 
     def _follow(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return (h, c) if self.rnn is None else self.rnn.step(self.rnn.inputs(z, self.seen(raw), restart), h, c)
+        return (h, c) if self.rnn is None else self.rnn.observe(z, self.seen(raw), restart, h, c)
 
     def _think(self, z: Tensor, h: Tensor, c: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)

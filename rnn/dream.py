@@ -31,7 +31,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.mixture import sample
-from rnn.model import MDNRNN, load_rnn, lstm_cell
+from rnn.model import MDNRNN, inputs_of, load_rnn, lstm_cell
 from rnn.starts import Starts, load_starts
 from vae.model import draw
 
@@ -219,7 +219,7 @@ class Dream:
     def see(self, state: State, seen: Tensor, restart: Tensor) -> Tensor:
         """What M's gates are a product of, (N, I+H+padding): z, the action as M knows it, restart (N,), and h."""
         dtype = self.model.compute_dtype
-        inputs = self.model.inputs(state.z, seen, restart)
+        inputs = inputs_of(state.z, seen, restart, self.model.predict_done)
         padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
         return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 

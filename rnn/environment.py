@@ -27,7 +27,7 @@ from experiment.schema import TEMPERATURE
 from rnn import LOST
 from rnn.dream import Dream, State, in_pairs, load_dream, seen_by
 from rnn.mixture import Mixture, sample
-from rnn.model import FORGET_BIAS, load_rnn
+from rnn.model import FORGET_BIAS, inputs_of, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
@@ -144,8 +144,8 @@ def alone(dream: Dream) -> Step:
     def step(state: np.ndarray, given: np.ndarray, temperature: np.float32) -> np.ndarray:
         z, h, c = parts(state, m.latent_size, m.hidden, m.hidden)
         raw, restart, uniform, luck, normal = parts(given, m.action_size, 1, m.latent_size, 1, m.latent_size)
-        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0], xp=np).reshape(1, -1)
-        inputs = np.concatenate([z, seen, restart[:, : m.predict_done], h], axis=1)
+        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0], xp=np)
+        inputs = np.concatenate([inputs_of(z, seen, restart[:, 0], m.predict_done, np), h], axis=1)
         # Not `@`, for which OpenBLAS starts threads that take three times as long together.
         gates = (np.vecdot(kernel, inputs) + bias).reshape(4, 1, m.hidden)
         i, _, f, o = 0.5 + 0.5 * np.tanh(0.5 * gates)  # the logistic function
@@ -318,13 +318,9 @@ class LatentVectorEnv(OfRun):
         super().__init__(num_envs, run, **options)
         vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
         self.followed = Followed(num_envs, vae.latent_size, rnn.hidden)
-
-        def remember(z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> Tensor:
-            return rnn.step(rnn.inputs(z, seen(raw), restart), h, c)
-
-        self._see, self._remember = (
-            functools.partial(in_pairs, tf.function(step, reduce_retracing=True)) for step in (vae.see, remember)
-        )
+        steps = vae.see, lambda z, raw, *memory: rnn.observe(z, seen(raw), *memory)
+        compiled = (tf.function(step, reduce_retracing=True) for step in steps)
+        self._see, self._remember = (functools.partial(in_pairs, step) for step in compiled)
         env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
         self.games = self.world.open(env, num_envs, self.patience, final)
         self.seeds = self.games.seeds

@@ -17,6 +17,13 @@ Tensor = Any
 FORGET_BIAS = 1.0
 
 
+def inputs_of(z: Tensor, seen: Tensor, restart: Tensor, predict_done: bool, xp: Any = ops) -> Tensor:
+    """Input of steps (..., I): z (..., Z), the action as M is given it, (...) or (..., A), and, where M predicts done,
+    restart (...), 1 where an episode begins, else 0. Of tensors, or of arrays with xp=numpy."""
+    seen = seen if len(seen.shape) == len(z.shape) else seen[..., None]
+    return xp.concatenate([z, seen, restart[..., None]] if predict_done else [z, seen], axis=-1)
+
+
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The LSTM after its product: gates (N, 4H), bias included, and c (N, H), to the next h and c (N, H)."""
     i, j, f, o = ops.split(gates, 4, axis=1)
@@ -40,7 +47,7 @@ class Prediction(NamedTuple):
 class MDNRNN(keras.Model):
     """The LSTM and its output layer.
 
-    Input of a step: z (Z), the action (A) and, where done is predicted, the restart flag (1): I numbers.
+    Input of a step: I numbers, see inputs_of.
     kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 reward] [+1 done logit]), output_bias.
     Products are computed in `compute_dtype` (bfloat16 under the mixed_bfloat16 policy); variables,
     LSTM state and outputs stay float32.
@@ -67,10 +74,9 @@ class MDNRNN(keras.Model):
         """left @ right in the compute dtype, returned as float32."""
         return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
 
-    def inputs(self, z: Tensor, seen: Tensor, restart: Tensor) -> Tensor:
-        """A step's input (N, I): z (N, Z), the action as M is given it (N,) or (N, A), and 1 where an episode begins (N,)."""
-        parts = [z, ops.reshape(seen, (-1, self.action_size))]
-        return ops.concatenate([*parts, restart[:, None]] if self.predict_done else parts, axis=1)
+    def observe(self, z: Tensor, seen: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One LSTM step from what `inputs_of` takes; h and c (N, H) must be zero where an episode begins."""
+        return self.step(inputs_of(z, seen, restart, self.predict_done), h, c)
 
     def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""

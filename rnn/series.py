@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.worlds import World
 from experiment.schema import Rnn
+from rnn.model import inputs_of
 from vae.latents import Latents
 from vae.model import draw
 
@@ -87,11 +88,9 @@ class Series:
         mu, logvar = self.latents.mu[shown].astype(np.float32), self.latents.logvar[shown].astype(np.float32)
         z = draw(mu, logvar, random.standard_normal(mu.shape, np.float32))  # (T+1, B, Z)
         restart = (self.first[frames] | ~real).astype(np.float32)
-        seen = [z[:-1], self.actions[frames].reshape(*frames.shape, -1)]
-        if self.predict_done:
-            seen.append(restart[:, :, None])
+        inputs = inputs_of(z[:-1], self.actions[frames], restart, self.predict_done, xp=np)
         return Batch(
-            inputs=np.concatenate(seen, axis=2, dtype=np.float32),
+            inputs=inputs.astype(np.float32, copy=False),
             keep=1 - restart,
             z=z[1:],
             z_mask=(real & ~self.last[frames]).astype(np.float32),

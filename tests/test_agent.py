@@ -158,18 +158,18 @@ def test_a_step_with_three_actions_is_that_of_the_formulas(agent, predict_done, 
     several = Agent(agent.vae, rnn, CARRACING, seen_by(Experiment(env=Env(name="carracing"), rnn=Rnn(action=action))))
     given = some(4, CARRACING)
     given["restart"][[0, 2]] = 1
+    given["h"][[0, 2]] = given["c"][[0, 2]] = 0
     given["nudge"][:] = np.random.default_rng(1).normal(size=(4, 3))
     raw, z, h, c = several.step(*given.values())
-    keep = 1 - given["restart"][:, None]
     mu, logvar = (np.asarray(part) for part in agent.vae.encode(given["frames"]))
     np.testing.assert_allclose(z, mu + np.exp(logvar / 2) * given["noise"], atol=1e-5)
-    acted = CARRACING.act(given["parameters"], z, given["h"] * keep, given["c"] * keep).numpy()
+    acted = CARRACING.act(given["parameters"], z, given["h"], given["c"]).numpy()
     expected = np.clip(acted + given["nudge"], -1, 1)
     np.testing.assert_allclose(raw, expected, atol=1e-5)
     assert np.abs(expected - acted).max() > 0.1 and (np.abs(expected) == 1).any()
     told = WORLDS["carracing"].execute(expected) if action == "executed" else expected
     inputs = np.concatenate([z, told, given["restart"][:, None]] if predict_done else [z, told], axis=1)
-    for got, state in zip((h, c), rnn.step(inputs, given["h"] * keep, given["c"] * keep), strict=True):
+    for got, state in zip((h, c), rnn.step(inputs, given["h"], given["c"]), strict=True):
         np.testing.assert_allclose(got, state, atol=1e-5)
 
 
@@ -178,11 +178,10 @@ def test_an_agent_that_sees_only_z_does_without_m(agent):
     blind = Policy(("z",), True, 8, 16, hidden=5)
     alone = Agent(agent.vae, agent.rnn, blind, seen_by(Experiment()))
     given = some(3, blind)
-    given["restart"][1] = 1
     raw, z, h, c = alone.step(*given.values())
     np.testing.assert_allclose(raw, blind.act(given["parameters"], z, None, None), atol=1e-6)
     for name, state in (("h", h), ("c", c)):
-        np.testing.assert_array_equal(state, given[name] * (1 - given["restart"][:, None]))
+        np.testing.assert_array_equal(state, given[name])
 
 
 def test_a_lone_game_is_played_as_beside_others(agent):
