@@ -100,14 +100,14 @@ def main() -> None:
     run = find_run(given.run, "ppo_in_the_dream")
     name = NAMES[run.settings(("env",)).env.name]
     dreams = Vector(
-        gymnasium.make_vec(f"world_models:{name}Dream-v0", given.dreams, run=run.path, autoreset_mode="SameStep")
+        gymnasium.make_vec(f"world_models:{name}Dream-v0", given.dreams, run=run, autoreset_mode="SameStep")
     )
     torch.set_num_threads(1)  # networks this small lose more by sharing their products out than they win
     agent = PPO("MlpPolicy", dreams, n_steps=128, batch_size=512, gamma=0.997, seed=0, device="cpu", verbose=1)
     began = time.monotonic()
     agent.learn(given.steps)
     print(f"{agent.num_timesteps:,} dreamed steps in {time.monotonic() - began:.0f} s")
-    games = gymnasium.make_vec(f"world_models:{name}Latent-v0", given.episodes, run=run.path, autoreset_mode="Disabled")
+    games = gymnasium.make_vec(f"world_models:{name}Latent-v0", given.episodes, run=run, autoreset_mode="Disabled")
     games.action_space.seed(0)
     agents: dict[str, Callable[[np.ndarray], Any]] = {
         "PPO": lambda seen: agent.predict(seen, deterministic=True)[0],

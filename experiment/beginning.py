@@ -12,7 +12,7 @@ from experiment.arrays import open_hdf5
 from experiment.config import flatten
 from experiment.files import checksum
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run, find_run, is_shipped
+from experiment.run import ITERATIONS, Run, find_run, is_shipped, shipped
 from experiment.schema import OFFLINE, Experiment
 
 SIZES = {
@@ -49,7 +49,8 @@ def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Exp
         tell_of_random_weights(f"{key}={wanted} is asked for, and {found.path} was made with {made}")
         return dataclasses.replace(settings, begin="")
     check(settings, found)
-    name = found.path.name if is_shipped(found) else os.path.abspath(found.path)
+    folder = found.path / ITERATIONS / "1" if found.one and found.iteration == 1 else found.path
+    name = found.path.name if is_shipped(found) else os.path.abspath(folder)
     return dataclasses.replace(settings, begin=name)
 
 
@@ -94,7 +95,9 @@ def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
 
     None where there is neither. Which weights these are is said, and kept in results.json.
     """
-    source = run.previous or (find_run(settings.begin) if settings.begin else None)
+    source = run.previous
+    if source is None and settings.begin:
+        source = shipped(settings.begin) or Run(settings.begin)  # that iteration, though there may be later ones by now
     if source is not None:
         weights = source.weights(stage)
         print(f"{stage}: begins with {weights}", flush=True)

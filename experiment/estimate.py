@@ -25,10 +25,10 @@ REFERENCE_FLOPS = (320e9, 199e9, 145e9)
 FLOP = (450e9, 300e9, 75e9)
 """FLOP/s that the next-frame model is trained with, on the reference machine of each class; a world's rates are in envs.worlds."""
 FIXED = {
-    "extract": 10.0, "vae": 8.0, "vae.encode": 2.0, "rnn": 18.0, "controller": 12.0, "controller.evaluate": 26.0,
-    "nextframe": 15.0, "openloop": 15.0,
+    "extract": 5.0, "vae": 13.0, "vae.encode": 2.0, "rnn": 18.0, "controller": 12.0, "controller.evaluate": 26.0,
+    "nextframe": 20.0, "openloop": 15.0,
 }  # fmt: skip
-"""Seconds that a stage takes whatever the amounts: importing TensorFlow (with the first), compiling, pictures, opening games."""
+"""Seconds that a stage takes whatever the amounts: importing TensorFlow (where it is first needed), compiling, pictures, games."""
 VALIDATION = 4.0  # seconds that V's figures and pictures at the end of an epoch take
 FILM = 0.006  # seconds that a frame of a video takes: decoded, composed, and encoded twice
 LEARNING = 40  # generations in which C's episodes grow from those of random play to those of a trained C

@@ -306,8 +306,13 @@ def is_shipped(run: Run) -> bool:
     return run.path.resolve().is_relative_to(PRETRAINED.resolve())
 
 
-def find_run(name: Path | str, command: str = "") -> Run:
-    """What is shipped under a name, or the run folder there; see Run.latest. Raises UsageProblem if there is none."""
+def find_run(name: "Path | str | Run", command: str = "") -> Run:
+    """What is shipped under a name, or the run folder there; see Run.latest. What was found already is found again.
+
+    Raises UsageProblem if there is none.
+    """
+    if isinstance(name, Run):
+        return name
     run = shipped(str(name)) or Run(name)
     if not run.config.exists():
         names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))

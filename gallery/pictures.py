@@ -12,7 +12,7 @@ from experiment.run import Run
 from experiment.schema import OFFLINE
 from gallery.branch import TEMPERATURES, at_temperatures, compare, eventful_branch
 from gallery.exhibit import Exhibit
-from openloop.report import error_panel, measured, relative_panel
+from openloop.report import error_panel, relative_panel, with_figures
 from viz.curves import save_panels
 from viz.frames import Labelled, Table, evenly
 from viz.strips import save_strip
@@ -37,7 +37,7 @@ def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
                 path = out / f"{results.settings.env.name}_{what}.png"
                 save_panels(path, panels)
                 yield path
-    if runs := measured(runs):
+    if runs := with_figures(runs):
         path = out / "compounding_error.png"
         save_panels(path, [*(error_panel(run) for run in runs), relative_panel(runs)])
         yield path

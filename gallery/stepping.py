@@ -110,7 +110,7 @@ def from_recording(exhibit: Exhibit, recording: Recording, at: int, *overrides: 
     """V+M that has seen an episode up to step `at`. overrides: as in `from_window`."""
     if not 0 <= at < len(recording.frames) - 1:
         raise Problem(f"no frame follows step {at}: the episode has steps 0 to {len(recording.frames) - 1}")
-    settings, run = open_run(str(exhibit.run.path), ["openloop.dreams=1", *overrides])
+    settings, run = open_run(exhibit.run, ["openloop.dreams=1", *overrides])
     window = Recorded(
         np.zeros(1, np.int64), np.array([len(recording.frames) - at - 1]), recording.frames[None], recording.raw[None]
     )
@@ -122,7 +122,7 @@ def from_window(run: Run, number: int = 0, *overrides: str) -> Steps:
 
     overrides: such as "openloop.dreams=4" or "openloop.temperature=0.5". Raises Problem if there is no such window.
     """
-    settings, run = open_run(str(run.path), ["openloop.dreams=1", *overrides])
+    settings, run = open_run(run, ["openloop.dreams=1", *overrides])
     rollouts, actions, windows = open_recorded(settings, run)
     if not 0 <= number < len(windows):
         raise Problem(f"there is no window {number}: they are 0 to {len(windows) - 1} (openloop.windows)")

@@ -66,17 +66,17 @@ def load_predictor(settings: Experiment, run: Run) -> Predictor:
     return load_vm(settings, run)
 
 
-def open_run(path: str, overrides: Sequence[str] = (), command: str = "") -> tuple[Experiment, Run]:
+def open_run(name: str | Run, overrides: Sequence[str] = (), command: str = "") -> tuple[Experiment, Run]:
     """A run folder or what is shipped, with the settings that it was made with; overrides: openloop.* and hardware.*.
 
     Of a run with several iterations the one that find_run finds; command: see Run.latest.
     Raises UsageProblem if there is none, or for another override.
     """
-    run = find_run(path, command)
+    run = find_run(name, command)
     for override in overrides:
         if override.partition(".")[0] not in CHANGEABLE:
             raise UsageProblem(
-                f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {path} is already made"
+                f"{override} cannot be changed here, only {'.* and '.join(CHANGEABLE)}.*: {run.path} is already made"
             )
     return run.settings((*SECTIONS, *CHANGEABLE), overrides), run
 

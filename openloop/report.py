@@ -142,7 +142,7 @@ def error_panel(run: Run, metric: str = "mse") -> Curves:
     return curves_panel(read_means(run), metric, draws, f"{run.title}: {metric.upper()} against horizon")
 
 
-def measured(runs: Sequence[Run]) -> list[Run]:
+def with_figures(runs: Sequence[Run]) -> list[Run]:
     """Those of the runs that `python -m openloop` has measured."""
     return [run for run in runs if (run.metrics / "openloop.csv").exists()]
 

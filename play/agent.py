@@ -49,7 +49,7 @@ class AgentModels(Models):
         self.scenes = {"dream": DreamScene, "real": RealScene}
         self.vae, self.rnn, self.parameters = load_vae(run, self.settings), None, None
         steps = self.vae.see, self._follow, self._think
-        self.see, self.remember, self._thought = (compiled(step) for step in steps)
+        self.see, self.remember, self._compiled_think = (compiled(step) for step in steps)
         self.policy, self.seen = policy_from(self.settings), seen_by(self.settings)
         try:
             self.rnn = load_rnn(run, self.settings)
@@ -91,7 +91,7 @@ class AgentModels(Models):
 
         C's raw action, None where there is no C, V's picture (64, 64, 3) uint8, and what M expected (see Scene).
         """
-        advice, picture, expected = self._thought(z, h, c, np.float32(temperature))
+        advice, picture, expected = self._compiled_think(z, h, c, np.float32(temperature))
         known = {name: float(value) for name, value in expected.items()} if np.any(h) else {}
         return None if self.parameters is None else advice.numpy()[0], picture.numpy()[0], known
 

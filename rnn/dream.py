@@ -86,7 +86,7 @@ class PaddedWeights(NamedTuple):
 
 
 class State(NamedTuple):
-    """N dreams at one moment: z (N, Z), h and c (N, H), float32, in the order that C is given them."""
+    """N dreams, or real games, at one moment: z (N, Z), h and c (N, H), float32, in the order that C is given them."""
 
     z: Tensor
     h: Tensor

@@ -22,7 +22,7 @@ from envs.episodes import start
 from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
 from experiment.problem import Problem, UsageProblem
-from experiment.run import find_run
+from experiment.run import Run, find_run
 from experiment.schema import TEMPERATURE
 from rnn import LOST
 from rnn.dream import Dream, State, in_pairs, load_dream, seen_by
@@ -164,7 +164,8 @@ def alone(dream: Dream) -> Step:
 class Followed:
     """N real games, which V sees and M follows, each with noise of its own: what the agent, the environments and the player step.
 
-    Each of these compiles V's and M's steps as it needs them. state: what C sees now. `rows`: numbers of games, n of them.
+    Each of these compiles V's and M's steps as it needs them. state: what C sees now, or, in the agent, whose one step does
+    all, h and c alone. `rows`: numbers of games, n of them.
     """
 
     def __init__(self, number: int, latent_size: int, hidden: int):
@@ -226,7 +227,7 @@ class OfRun(SideBySide):
     def __init__(
         self,
         num_envs: int,
-        run: Path | str,
+        run: Path | str | Run,
         observation: str = "zch",
         max_steps: int | None = None,
         world: str | None = None,
@@ -238,7 +239,9 @@ class OfRun(SideBySide):
         self.run = find_run(run)
         self.settings = settings = self.run.settings(SECTIONS)
         if world not in (None, settings.env.name):
-            raise UsageProblem(f"{run} is a run of {settings.env.name}, and this environment is for one of {world}")
+            raise UsageProblem(
+                f"{self.run.path} is a run of {settings.env.name}, and this environment is for one of {world}"
+            )
         self.observation, self.world = observation, world_of(settings)
         sizes = {"z": settings.vae.z, "c": settings.rnn.hidden, "h": settings.rnn.hidden}
         seen = gymnasium.spaces.Box(-np.inf, np.inf, (sum(sizes[letter] for letter in observation),), np.float32)
@@ -267,7 +270,7 @@ class DreamVectorEnv(OfRun):
     section = "dream"
     reset_options = ("reset_mask", "temperature")
 
-    def __init__(self, num_envs: int, run: Path | str, temperature: float | None = None, **options: Any):
+    def __init__(self, num_envs: int, run: Path | str | Run, temperature: float | None = None, **options: Any):
         super().__init__(num_envs, run, **options)
         temperature = self.settings.dream.temperature if temperature is None else temperature
         self.dreams = Dreams(load_dream(self.settings, self.run), num_envs, temperature, self.max_steps)
@@ -314,11 +317,11 @@ class LatentVectorEnv(OfRun):
 
     section = "env"
 
-    def __init__(self, num_envs: int, run: Path | str, final: bool = True, **options: Any):
+    def __init__(self, num_envs: int, run: Path | str | Run, final: bool = True, **options: Any):
         super().__init__(num_envs, run, **options)
         vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
         self.followed = Followed(num_envs, vae.latent_size, rnn.hidden)
-        steps = vae.see, lambda z, raw, *memory: rnn.observe(z, seen(raw), *memory)
+        steps = vae.see, lambda z, raw, restart, h, c: rnn.observe(z, seen(raw), restart, h, c)
         compiled = (tf.function(step, reduce_retracing=True) for step in steps)
         self._see, self._remember = (functools.partial(in_pairs, step) for step in compiled)
         env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)

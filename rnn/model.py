@@ -75,8 +75,9 @@ class MDNRNN(keras.Model):
         return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
 
     def observe(self, z: Tensor, seen: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One LSTM step from what `inputs_of` takes; h and c (N, H) must be zero where an episode begins."""
-        return self.step(inputs_of(z, seen, restart, self.predict_done), h, c)
+        """One LSTM step from what `inputs_of` takes; where an episode begins, h and c (N, H) count as zero."""
+        keep = 1 - restart[:, None]
+        return self.step(inputs_of(z, seen, restart, self.predict_done), h * keep, c * keep)
 
     def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""

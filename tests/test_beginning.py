@@ -69,6 +69,23 @@ def test_the_last_iteration_is_taken_and_kept(iterated, tmp_path, monkeypatch):
     assert settle(quick("begin=other"), run).begin == second
 
 
+def test_an_earlier_iteration_is_taken_where_it_is_named(iterated, tmp_path):
+    run, first = Run(tmp_path / "run"), iterated.path / "iterations" / "1"
+    settings = settle(quick(f"begin={first}"), run)
+    assert settings.begin == str(first), "the run's own folder would stand for its last iteration"
+    assert settle(settings, run) == settings
+    assert beginning(settings, run, "vae").path == iterated.path
+
+
+def test_m_begins_with_the_same_iteration_as_v_though_there_is_a_later_one_by_now(tmp_path):
+    run, other = Run(tmp_path / "run"), made(tmp_path / "other", quick("begin="))
+    settings = settle(quick(f"begin={other.path}"), run)
+    assert beginning(settings, run, "vae").path == other.path
+    write_json(run.record("vae"), {"complete": True, "settings": {"begin": settings.begin}})
+    made(other.at(2).path, quick("begin="))
+    assert beginning(settle(quick(f"begin={other.path}"), run), run, "rnn").path == other.path
+
+
 def test_a_later_iteration_begins_with_the_one_before(tmp_path):
     run = Run(tmp_path)
     settings = settle(quick("iterations=2"), run.at(2))

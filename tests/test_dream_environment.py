@@ -16,7 +16,7 @@ import rnn  # (also registers the dream)
 from envs.worlds import WORLDS
 from experiment.config import load_config, to_yaml
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run
+from experiment.run import Run, find_run
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn
 from rnn.dream import Dream, load_dream
@@ -320,6 +320,8 @@ def test_a_dream_is_of_the_last_iteration_and_knows_its_folder(run, tmp_path, ca
     last = Run(shutil.copytree(run.path, first.at(2).path))
     last.controller.touch()
     assert make(first).unwrapped.vector.run.path == last.path
+    named = find_run(first.path / "iterations" / "1")
+    assert gymnasium.make("rnn:DoomDream-v0", run=named).unwrapped.vector.run.path == first.path
     assert capsys.readouterr().out == "", "it may be made many times"
 
 
