@@ -225,7 +225,7 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
     for panels in (results.training, results.losses, results.temperatures, results.returns, results.fixed_policies):
         assert panels() == []
     assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of last frame"}
-    assert list(report.relative_panel(report.measured([run])).series) == ["run"]
+    assert list(report.relative_panel(report.with_figures([run])).series) == ["run"]
 
 
 def test_a_colour_means_one_thing_in_a_picture():
@@ -250,7 +250,7 @@ def test_a_colour_means_one_thing_in_a_picture():
 
 def test_compounding_curves_of_several_runs(exhibit, tmp_path):
     runs = [SHIPPED, exhibit.run]
-    assert report.measured([*runs, Run(tmp_path)]) == runs
+    assert report.with_figures([*runs, Run(tmp_path)]) == runs
     panel = report.error_panel(SHIPPED, "ssim")
     assert "open loop" in panel.series and len(panel.series["copy of last frame"][0]) == 64
     relative = report.relative_panel(runs)
