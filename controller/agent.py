@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from controller.policy import Policy, policy_from
+from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import in_pairs, seen_by
@@ -52,7 +53,7 @@ class Agent:
         shapes = (policy.latent_size,), (policy.size,), (policy.actions,), (), (rnn.hidden,), (rnn.hidden,)
         signature = [tf.TensorSpec((None, 64, 64, 3), tf.uint8), *(tf.TensorSpec((None, *shape)) for shape in shapes)]
         # The graph itself: finding it again for every step's arguments takes a millisecond.
-        self._compiled = tf.function(self._step).get_concrete_function(*signature)
+        self._compiled = graph(self._step).get_concrete_function(*signature)
 
     def weights(self) -> Weights:
         """Those of V and M."""

@@ -5,6 +5,7 @@ variables, and from keras.json in KERAS_HOME or the home folder. A choice of ano
 """
 
 import contextlib
+import functools
 import io
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import tensorflow as tf
 
 from experiment.files import atomic
 from experiment.problem import Problem
@@ -42,6 +44,12 @@ if found != NEEDED:
         f"Keras was imported before this project, with {found}: import it afterwards, or have it use {NEEDED} "
         "(KERAS_BACKEND, ~/.keras/keras.json)"
     )
+
+graph = functools.partial(tf.function, autograph=False)
+"""tf.function as it is used here, of code whose loops and branches are Python's, but for tf.while_loop's.
+
+To have AutoGraph look for others takes a tenth of a short run.
+"""
 
 
 class InMemory(io.BytesIO):

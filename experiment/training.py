@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from experiment.backend import keras, ops
+from experiment.backend import graph, keras, ops
 from experiment.problem import Problem
 from experiment.schema import Rnn, Train, Vae
 
@@ -85,7 +85,7 @@ class Training:
 def compiled_step(model: keras.Model) -> Callable[[Any], NamedLosses]:
     """One step of a model's optimizer on a batch; the losses before it."""
 
-    @tf.function
+    @graph
     def step(batch: Any) -> NamedLosses:
         with tf.GradientTape() as tape:
             losses = model.losses(batch)

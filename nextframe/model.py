@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 import viz.frames
 from envs.worlds import world_of
 from experiment.arrays import load_weights, open_hdf5
-from experiment.backend import keras, ops, save_weights
+from experiment.backend import graph, keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Train
@@ -43,7 +42,7 @@ class NextFrame(keras.Model):
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
         self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
-        self.step = tf.function(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
+        self.step = graph(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
         self.built = True
 
     def encode_actions(self, raw: Tensor) -> Tensor:

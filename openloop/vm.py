@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment, Openloop
 from rnn.dream import State, seen_by
@@ -94,20 +95,20 @@ class VisionMemory:
 
     # What is compiled.
 
-    @tf.function(reduce_retracing=True)
+    @graph(reduce_retracing=True)
     def _reconstruct(self, frames: Tensor) -> Tensor:
         return self.vae.decode(self.vae.encode(frames)[0])
 
-    @tf.function(reduce_retracing=True)
+    @graph(reduce_retracing=True)
     def _encode(self, frames: Tensor, normal: Tensor) -> Tensor:
         mu, logvar = (tf.repeat(part, self.draws, axis=0) for part in self.vae.encode(frames))  # (N, Z)
         return draw(mu, logvar, normal)
 
-    @tf.function(reduce_retracing=True)
+    @graph(reduce_retracing=True)
     def _remember(self, state: State, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
         return self.rnn.observe(state.z, self.seen(actions), restart, state.h, state.c)
 
-    @tf.function(reduce_retracing=True)
+    @graph(reduce_retracing=True)
     def _imagine(
         self, state: State, actions: Tensor, restart: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor
     ) -> tuple[Tensor, State]:

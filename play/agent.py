@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from controller.policy import load_controller, policy_from
 from envs.worlds import dream_steps, world_of
+from experiment.backend import graph
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
@@ -33,8 +34,8 @@ def for_one(hardware: Hardware) -> Hardware:
 
 def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
     """For one row: dozens of small operations, handed from thread to thread, wait wherever others work; XLA makes them one."""
-    graph = tf.function(step, reduce_retracing=True, jit_compile=True)
-    return lambda *arguments: graph(*map(tf.constant, arguments))  # tensors: see in_pairs
+    traced = graph(step, reduce_retracing=True, jit_compile=True)
+    return lambda *arguments: traced(*map(tf.constant, arguments))  # tensors: see in_pairs
 
 
 class AgentModels(Models):

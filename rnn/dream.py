@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from envs.worlds import world_of
-from experiment.backend import keras
+from experiment.backend import graph, keras
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.run import Run
@@ -198,8 +198,8 @@ class Dream:
                 "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
         self.model, self.starts, self.seen, self.drawn = model, starts, seen, drawn
-        self._remember = tf.function(self.remember, jit_compile=True)
-        self._imagine = tf.function(self.imagine, jit_compile=True)
+        self._remember = graph(self.remember, jit_compile=True)
+        self._imagine = graph(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}
 
     def weights(self) -> PaddedWeights:
@@ -290,12 +290,12 @@ class Dream:
             return self._blocks[act, traced]
         names = inspect.signature(act).parameters
 
-        @tf.function(jit_compile=True)
+        @graph(jit_compile=True)
         def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> Tensor:
             known = {"step": step, "episode": episode}
             return act(parameters, *state, **{name: known[name] for name in known if name in names})  # (N,) or (N, A)
 
-        @tf.function(input_signature=self._signature())
+        @graph(input_signature=self._signature())
         def block(
             weights: PaddedWeights,
             parameters: Tensor,
@@ -305,11 +305,12 @@ class Dream:
             steps: Tensor,
             live: Live,
         ) -> tuple[Live, tuple[Tensor, ...]]:
-            state, alive, lengths, returns, row = live
-            episode = row % episodes
-            own = tf.gather(parameters, row // episodes)  # (N, D)
-            moments = tuple(tf.TensorArray(tf.float32, len(steps)) for _ in Moments._fields) if traced else ()
-            for i in tf.range(len(steps)):
+            number, episode = tf.size(steps), live.row % episodes
+            own = tf.gather(parameters, live.row // episodes)  # (N, D)
+            arrays = tuple(tf.TensorArray(tf.float32, number) for _ in Moments._fields) if traced else ()
+
+            def advance(i: Tensor, live: Live, arrays: Any) -> tuple[Tensor, Live, Any]:
+                state, alive, lengths, returns, row = live
                 uniform, normal = noise(seed, steps[i], episodes, self.model.latent_size)
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
                 raw = choose(own, state, steps[i], episode)
@@ -317,12 +318,14 @@ class Dream:
                 seen = self.seen(raw)
                 following, imagined = self.step(weights, state, seen, restart, temperature, uniform, normal)
                 now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
-                moments = tuple(array.write(i, part) for array, part in zip(moments, now, strict=False))
+                arrays = tuple(array.write(i, part) for array, part in zip(arrays, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)
                 returns += tf.where(alive, imagined.reward, 0.0)
                 alive &= ~self.ends(imagined.done_logit, tf.gather(luck(seed, steps[i], episodes), episode))
-                state = following
-            return Live(state, alive, lengths, returns, row), tuple(array.stack() for array in moments)
+                return i + 1, Live(following, alive, lengths, returns, row), arrays
+
+            _, live, arrays = tf.while_loop(lambda i, *_: i < number, advance, (0, live, arrays))
+            return live, tuple(array.stack() for array in arrays)
 
         self._blocks[act, traced] = block
         return block

@@ -21,6 +21,7 @@ from envs.checks import SPAWN
 from envs.episodes import start
 from envs.sidebyside import Alone, SideBySide
 from envs.worlds import world_of
+from experiment.backend import graph
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run, find_run
 from experiment.schema import TEMPERATURE
@@ -131,8 +132,8 @@ def make_step(dream: Dream, number: int) -> Step:
 
     shapes = (number, m.latent_size + 2 * m.hidden), (number, m.action_size + 2 + 2 * m.latent_size), ()
     # The graph itself: finding it again for every step's arguments takes a millisecond.
-    graph = tf.function(step).get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes))
-    return lambda *arguments: graph(*arguments).numpy()
+    concrete = graph(step).get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes))
+    return lambda *arguments: concrete(*arguments).numpy()
 
 
 def alone(dream: Dream) -> Step:
@@ -297,7 +298,7 @@ class DreamVectorEnv(OfRun):
     @cached_property
     def _vae(self) -> Any:
         vae: Any = load_vae(self.run, self.settings)
-        vae.picture = tf.function(vae.picture, reduce_retracing=True)
+        vae.picture = graph(vae.picture, reduce_retracing=True)
         return vae
 
 
@@ -322,7 +323,7 @@ class LatentVectorEnv(OfRun):
         vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
         self.followed = Followed(num_envs, vae.latent_size, rnn.hidden)
         steps = vae.see, lambda z, raw, restart, h, c: rnn.observe(z, seen(raw), restart, h, c)
-        compiled = (tf.function(step, reduce_retracing=True) for step in steps)
+        compiled = (graph(step, reduce_retracing=True) for step in steps)
         self._see, self._remember = (functools.partial(in_pairs, step) for step in compiled)
         env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
         self.games = self.world.open(env, num_envs, self.patience, final)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from envs.worlds import world_of
 from experiment.arrays import open_hdf5, written
+from experiment.backend import graph
 from experiment.files import checksum
 from experiment.problem import Problem
 from experiment.run import Run, difference
@@ -113,7 +114,7 @@ def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: 
     each = -(-settings.dream.starts // len(episodes))
     steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
     series = Series(latents, settings.rnn, world_of(settings))
-    run_m = tf.function(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
+    run_m = graph(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
     state = LSTMState(*tf.zeros((2, len(episodes), model.hidden)))
     memories: dict[int, Any] = {}
     for first in range(0, latest + 1, WINDOW):

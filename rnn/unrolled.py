@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from experiment.backend import graph
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, lstm
 from rnn.series import Batch
@@ -37,14 +38,14 @@ class Losses(NamedTuple):
     reward_error: Tensor
 
 
-@tf.function(jit_compile=True)
+@graph(jit_compile=True)
 def remember(product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The gates' product (B, 4H) and c (B, H) to the next h, in the product's dtype, and c."""
     h, c = lstm(tf.cast(product, tf.float32) + bias, c)
     return tf.cast(h, product.dtype), c
 
 
-@tf.function(jit_compile=True)
+@graph(jit_compile=True)
 def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients by `product` and `c`, from those by the next h and c. Computes the gates again: cheaper than to store them."""
     with tf.GradientTape() as tape:
@@ -129,7 +130,7 @@ def loss_of_hidden(
     hidden: (T, B, H) as from `run_sequence`. The loss is z's plus done's plus reward_weight times the reward's.
     """
 
-    @tf.function(jit_compile=True)
+    @graph(jit_compile=True)
     def loss_and_gradient(product: Tensor, bias: Tensor, targets: Batch) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([product, bias])

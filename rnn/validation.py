@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from experiment.backend import graph
 from experiment.progress import percent
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN
@@ -51,8 +52,8 @@ class Validator:
 
     def __init__(self, model: MDNRNN, done_weight: float, reward_weight: float = 0.0):
         self.model, self.done_weight, self.reward_weight = model, done_weight, reward_weight
-        self.predict = tf.function(self._predict)
-        self.read = tf.function(self._read, jit_compile=True)
+        self.predict = graph(self._predict)
+        self.read = graph(self._read, jit_compile=True)
 
     def _predict(self, inputs: Any, keep: Any, z: Any, state: LSTMState) -> tuple[Any, Any, Any, LSTMState]:
         hidden, state = run_sequence(self.model, inputs, keep, state)

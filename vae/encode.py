@@ -46,12 +46,13 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Encode all shards of a run and write its latents.h5. Returns throughput, of this process."""
     import tensorflow as tf
 
+    from experiment.backend import graph
     from vae.model import load_vae
 
     prepare(settings.hardware, run)
     model = load_vae(run, settings)
     rollouts = Rollouts(*run.all_rollouts)
-    encode = tf.function(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
+    encode = graph(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
 
     # Named after the weights, so that parts made with others are never taken for these.
     folder = run.checkpoints / f"vae.encode-{checksum(run.vae_weights):08x}"

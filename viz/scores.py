@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from experiment.backend import graph
 from viz.frames import to_unit
 
 ROUNDING = 1 / 12 / 255**2
@@ -35,7 +36,7 @@ def score(predicted: np.ndarray, truth: np.ndarray) -> Scores:
     return Scores(mse, psnr, ssim)
 
 
-@tf.function(reduce_retracing=True)
+@graph(reduce_retracing=True)
 def similarity(left: Any, right: Any) -> Any:
     """SSIM of pictures (N, h, w, c) float32 in [0, 1]: (N,)."""
     return tf.image.ssim(left, right, 1.0, filter_size=WINDOW, filter_sigma=SIGMA, k1=0.01, k2=0.03)
