@@ -14,7 +14,6 @@ from envs.doom import DoomEnv
 from envs.episodes import play
 from envs.worlds import world_of
 from experiment.config import load_config
-from rnn.dream import seen_by
 from rnn.model import MDNRNN, build_rnn
 from vae.model import VAE
 
@@ -26,7 +25,7 @@ def measure() -> Iterator[Measurement]:
     """Tics a second of agents with fresh weights; what they do does not matter to the speed."""
     settings = load_config("configs/doom.yaml")
     vae, rnn, policy = VAE(settings.vae.z), build_rnn(settings), policy_from(settings)
-    agent, world = Agent(vae, rnn, policy, seen_by(settings)), world_of(settings)
+    agent, world = Agent(vae, rnn, policy), world_of(settings)
     parameters = np.random.default_rng(0).normal(0, 0.1, policy.size)
     games = world.open(dataclasses.replace(settings.env, max_steps=MAX_STEPS), GAMES)
     seeds = range(GAMES)

@@ -11,7 +11,7 @@ from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.policy import policy_from
 from experiment.config import load_config
 from experiment.schema import Experiment
-from rnn.dream import Dream, State, seen_by
+from rnn.dream import Dream, State
 from rnn.environment import Dreams
 from rnn.mixture import sample
 from rnn.model import MDNRNN, build_rnn
@@ -53,7 +53,7 @@ def new_dream(settings: Experiment) -> Dream:
     """Of an untrained M whose dreams end now and then."""
     model = mortal(build_rnn(settings))
     mu, logvar = np.random.default_rng(0).normal(size=(2, 100, model.latent_size)).astype("float32")
-    return Dream(model, Starts(mu, logvar, *np.zeros((2, 100, model.hidden), "float32")), seen_by(settings))
+    return Dream(model, Starts(mu, logvar, *np.zeros((2, 100, model.hidden), "float32")))
 
 
 def measure_steps(number: int) -> Measurement:
@@ -108,9 +108,7 @@ def plain_dream(dream: Dream, act: object, parameters: np.ndarray) -> int:
     state = State(tf.constant(dream.starts.mu[:1]), h, h)
     for step in range(PLAIN_STEPS):
         raw = act(tf.constant(parameters), *state)  # type: ignore[operator]
-        seen = tf.reshape(dream.seen(raw), (1, -1))
-        inputs = tf.concat([state.z, seen, [[float(step == 0)]]], axis=1)
-        h, c = model.step(inputs, state.h, state.c)
+        h, c = model.observe(state.z, raw, tf.constant([float(step == 0)]), state.h, state.c)
         mixture, _, done_logit = model.head(h)
         uniform, normal = generator.random((1, model.latent_size)), generator.standard_normal((1, model.latent_size))
         z = sample(mixture, TEMPERATURE, tf.constant(uniform, tf.float32), tf.constant(normal, tf.float32))

@@ -20,7 +20,6 @@ from experiment.hardware import core_count
 from experiment.run import Run
 from extract.collect import collect
 from extract.policies import make_policy
-from rnn.dream import seen_by
 from rnn.model import build_rnn
 from vae.model import VAE
 
@@ -49,7 +48,7 @@ def measure() -> Iterator[Measurement]:
     yield Measurement("extraction, carracing", "steps", rate, alone, "EnvPool's tracks alone")
 
     controller = policy_from(settings)
-    agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller, seen_by(settings))
+    agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller)
     parameters = np.random.default_rng(0).normal(0, 0.1, controller.size)
     seeds = range(GAMES)
     driven = np.zeros((STEPS, GAMES, controller.actions), np.float32)

@@ -16,7 +16,6 @@ from controller.real import RealWorld
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Workers
-from rnn.dream import seen_by
 from rnn.model import build_rnn
 from vae.model import VAE
 
@@ -39,7 +38,7 @@ def measure_backend(backend: Literal["local", "ray"]) -> Measurement:
     controller = policy_from(settings)
     parameters = np.random.default_rng(0).normal(0, 0.1, (EPISODES, controller.size)).astype("float32")
     with RealWorld(settings, Run(Path())) as world:
-        world.agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller, seen_by(settings))
+        world.agent = Agent(VAE(settings.vae.z), build_rnn(settings), controller)
 
         def call() -> float:
             world.play(parameters, range(EPISODES))

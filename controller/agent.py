@@ -8,7 +8,7 @@ of 16: functions of that many numbers at once are rounded differently from funct
 may differ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from controller.policy import Policy, policy_from
 from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import in_pairs, seen_by
+from rnn.dream import in_pairs
 from rnn.environment import Followed
 from rnn.model import build_rnn, load_rnn
 from vae.model import VAE, load_vae
@@ -28,7 +28,7 @@ Tensor = Any
 
 def load_agent(settings: Experiment, run: Run) -> "Agent":
     """The agent of a run's V and M."""
-    return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings), seen_by(settings))
+    return Agent(load_vae(run, settings), load_rnn(run, settings), policy_from(settings))
 
 
 Weights = list[list[np.ndarray]]  # those of V and of M
@@ -39,17 +39,17 @@ def agent_with(settings: Experiment, weights: Weights) -> "Agent":
     vae, rnn = VAE(settings.vae.z, settings.vae.kl_floor), build_rnn(settings)
     vae.set_weights(weights[0])
     rnn.set_weights(weights[1])
-    return Agent(vae, rnn, policy_from(settings), seen_by(settings))
+    return Agent(vae, rnn, policy_from(settings))
 
 
 class Agent:
     """V, M and C as one compiled step.
 
-    vae: encodes. rnn: M, which is left out where C sees nothing of it. policy: C. seen: from raw actions to what M is given.
+    vae: encodes. rnn: M, which is left out where C sees nothing of it. policy: C.
     """
 
-    def __init__(self, vae: Any, rnn: Any, policy: Policy, seen: Callable[[Tensor], Tensor]):
-        self.vae, self.rnn, self.policy, self.seen = vae, rnn, policy, seen
+    def __init__(self, vae: Any, rnn: Any, policy: Policy):
+        self.vae, self.rnn, self.policy = vae, rnn, policy
         shapes = (policy.latent_size,), (policy.size,), (policy.actions,), (), (rnn.hidden,), (rnn.hidden,)
         signature = [tf.TensorSpec((None, 64, 64, 3), tf.uint8), *(tf.TensorSpec((None, *shape)) for shape in shapes)]
         # The graph itself: finding it again for every step's arguments takes a millisecond.
@@ -66,7 +66,7 @@ class Agent:
         raw = self.policy.act(parameters, z, h, c)  # (N,) or (N, A)
         raw = tf.clip_by_value(raw + tf.reshape(nudge, tf.shape(raw)), -1, 1)
         if self.policy.remembers:
-            h, c = self.rnn.observe(z, self.seen(raw), restart, h, c)
+            h, c = self.rnn.observe(z, raw, restart, h, c)
         return raw, z, h, c
 
     def step(self, *arguments: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -114,12 +114,12 @@ class AgentPlayer:
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
         _, h, c = self.followed.state
         before = [part[games] for part in (self.parameters, self.nudge, self.followed.restart, h, c)]
-        raw, z, h[games], c[games] = self.agent.step(frames, self.followed.noise(games), *before)
-        self.followed.restart[games] = 0
+        raw, *state = self.agent.step(frames, self.followed.noise(games), *before)
+        self.followed.keep(games, *state)
         for row, episode in enumerate(self.episode[games]) if self.tapes else ():
             if episode in self.tapes:
                 memory = (part[row] for part in before[-2:])
-                self.tapes[episode].append((frames[row].copy(), z[row], *memory, raw[row]))
+                self.tapes[episode].append((frames[row].copy(), state[0][row], *memory, raw[row]))
         return raw
 
     def recording(self, episode: int, rewards: np.ndarray) -> Recording:

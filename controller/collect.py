@@ -15,7 +15,6 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import MakePlayer, ShardTask
 from extract.policies import brownian
-from rnn.dream import seen_by
 from rnn.model import build_rnn
 from vae.model import VAE
 
@@ -55,7 +54,7 @@ class RandomNetworks(AgentPlayer):
             scale = generator.uniform(0, RANDOM_SCALE)
             model.set_weights([generator.standard_cauchy(w.shape) * scale for w in model.get_weights()])
         vae.logvar.set_weights([np.zeros(w.shape) for w in vae.logvar.get_weights()])  # its exponential overflows
-        super().__init__(Agent(vae, rnn, policy, seen_by(settings)), games, np.zeros(policy.size))
+        super().__init__(Agent(vae, rnn, policy), games, np.zeros(policy.size))
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
         super().begin(games, episodes, seeds)

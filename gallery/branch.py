@@ -37,7 +37,7 @@ class Branch:
         here = slice(at, at + 1)
         z, h, c = recording.z[here], recording.h[here], recording.c[here]
         start, drawn = Starts(z, np.full_like(z, CERTAIN), h, c), drawn_weight(exhibit.settings)
-        self.dream = Dream(exhibit.agent.rnn, start, exhibit.agent.seen, drawn)
+        self.dream = Dream(exhibit.agent.rnn, start, drawn)
 
     def under_same_actions(self, steps: int, temperature: float = 1.0, seed: int = 0) -> Dreamt:
         """A dream in which what is done is what was done in the real world, as long as that is known."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from controller.agent import Recording
 from experiment.backend import ops
@@ -45,8 +44,7 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
     """
     rnn, shift = exhibit.agent.rnn, np.log(exhibit.settings.rnn.done_weight)
     restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
-    seen = exhibit.agent.seen(tf.constant(recording.raw))
-    predicted = rnn.head(rnn.observe(recording.z, seen, restart, recording.h, recording.c)[0])
+    predicted = rnn.head(rnn.observe(recording.z, recording.raw, restart, recording.h, recording.c)[0])
     weight, mean, std = map(np.asarray, at_temperature(predicted.mixture, temperature))
     return Expected(
         weight,

@@ -6,7 +6,6 @@ back. Like everything that C sees, a recorded frame's z is drawn from V's mu and
 M's done is not asked: what is compared are the steps for which the recorded episode went on.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import tensorflow as tf
 from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment, Openloop
-from rnn.dream import State, seen_by
+from rnn.dream import State
 from rnn.mixture import sample
 from rnn.model import MDNRNN, load_rnn
 from vae.model import draw, load_vae
@@ -52,13 +51,13 @@ def noise(seed: int, windows: np.ndarray, step: int, draws: int, latent_size: in
 class VisionMemory:
     """See openloop.predictor.Predictor.
 
-    vae, rnn: V and M. seen: from raw actions to what M is given, as it was trained. settings: dreams, temperature, seed.
+    vae, rnn: V and M. settings: dreams, temperature, seed.
     """
 
     title, sees = "V+M", 0
 
-    def __init__(self, vae: Any, rnn: MDNRNN, seen: Callable[[Tensor], Tensor], settings: Openloop):
-        self.vae, self.rnn, self.seen, self.settings = vae, rnn, seen, settings
+    def __init__(self, vae: Any, rnn: MDNRNN, settings: Openloop):
+        self.vae, self.rnn, self.settings = vae, rnn, settings
         self.draws = settings.dreams
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> DreamMemory:
@@ -106,7 +105,7 @@ class VisionMemory:
 
     @graph(reduce_retracing=True)
     def _remember(self, state: State, actions: Tensor, restart: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rnn.observe(state.z, self.seen(actions), restart, state.h, state.c)
+        return self.rnn.observe(state.z, actions, restart, state.h, state.c)
 
     @graph(reduce_retracing=True)
     def _imagine(
@@ -119,4 +118,4 @@ class VisionMemory:
 
 def load_vm(settings: Experiment, run: Run) -> VisionMemory:
     """That of a run. Raises Problem if V or M is missing or damaged."""
-    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), seen_by(settings), settings.openloop)
+    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), settings.openloop)

@@ -16,7 +16,7 @@ from experiment.run import Run
 from experiment.schema import Experiment, Hardware
 from play.messages import BENDS, SLIDERS
 from play.scenes import GameScene, Models, Scene
-from rnn.dream import Dream, drawn_weight, seen_by
+from rnn.dream import Dream, drawn_weight
 from rnn.environment import Dreams, Followed, make_step
 from rnn.mixture import at_temperature, spread
 from rnn.model import load_rnn
@@ -51,12 +51,12 @@ class AgentModels(Models):
         self.vae, self.rnn, self.parameters = load_vae(run, self.settings), None, None
         steps = self.vae.see, self._follow, self._think
         self.see, self.remember, self._compiled_think = (compiled(step) for step in steps)
-        self.policy, self.seen = policy_from(self.settings), seen_by(self.settings)
+        self.policy = policy_from(self.settings)
         try:
             self.rnn = load_rnn(run, self.settings)
             self.meters = meters_of(self.settings)
             starts = load_starts(self.settings, run, self.rnn)
-            self.dream = Dream(self.rnn, starts, self.seen, drawn_weight(self.settings))
+            self.dream = Dream(self.rnn, starts, drawn_weight(self.settings))
             self.dream_step = make_step(self.dream, 1)
             self.sliders = most_seen(self.vae, starts.mu.mean(axis=0))
         except Problem as problem:
@@ -69,7 +69,7 @@ class AgentModels(Models):
             self.missing["controller"] = str(problem)
 
     def _follow(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return (h, c) if self.rnn is None else self.rnn.observe(z, self.seen(raw), restart, h, c)
+        return (h, c) if self.rnn is None else self.rnn.observe(z, raw, restart, h, c)
 
     def _think(self, z: Tensor, h: Tensor, c: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)

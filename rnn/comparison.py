@@ -19,7 +19,7 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.tables import aligned
 from extract.policies import describe_policy, make_policy
-from rnn.dream import Dream, drawn_weight, seen_by
+from rnn.dream import Dream, drawn_weight
 from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
@@ -44,7 +44,7 @@ def compare(settings: Experiment, run: Run) -> None:
     scripts = fixed_scripts(settings, world, longest)
     model = load_rnn(run, settings)
     starts = first_frames(Latents.load(run.latents), model.hidden)
-    dream = Dream(model, starts, seen_by(settings), drawn_weight(settings))
+    dream = Dream(model, starts, drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
     places = {"dream": in_dream, "game": in_world} | ({"first hits": first_hits} if first_hits else {})

@@ -24,14 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from envs.worlds import world_of
-from experiment.backend import graph, keras
+from experiment.backend import graph
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.mixture import sample
-from rnn.model import MDNRNN, inputs_of, load_rnn, lstm_cell
+from rnn.model import MDNRNN, load_rnn, lstm_cell
 from rnn.starts import Starts, load_starts
 from vae.model import draw
 
@@ -46,26 +45,12 @@ TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is comp
 def load_dream(settings: Experiment, run: Run) -> "Dream":
     """The dream of a run's M, starting at recorded moments (dream.start_steps). Raises Problem if either is missing."""
     model = load_rnn(run, settings)
-    return Dream(model, load_starts(settings, run, model), seen_by(settings), drawn_weight(settings))
+    return Dream(model, load_starts(settings, run, model), drawn_weight(settings))
 
 
 def drawn_weight(settings: Experiment) -> float | None:
     """The weight that endings had in M's loss where they are drawn; None where they are not."""
     return settings.rnn.done_weight if settings.dream.done == "drawn" else None
-
-
-def seen_by(settings: Experiment) -> Callable[..., Tensor]:
-    """What M is given of C's raw actions, (N,) or (N, A): as the world executes them, or as they are.
-
-    Of tensors, or of arrays with xp=numpy.
-    """
-    execute = functools.partial(world_of(settings).execute, xp=keras.ops)
-    return execute if settings.rnn.action == "executed" else unchanged
-
-
-def unchanged(raw: Tensor, xp: Any = None) -> Tensor:
-    """Raw actions as they are."""
-    return raw
 
 
 def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
@@ -188,16 +173,16 @@ class Dream:
     """M as a batched world.
 
     model: with a done head or a reward head, for something must tell good dreams from bad. starts: where dreams begin.
-    seen: what M is given of the raw actions, as it was trained; see seen_by. drawn: see drawn_weight.
+    drawn: see drawn_weight.
     """
 
-    def __init__(self, model: MDNRNN, starts: Starts, seen: Callable[..., Tensor], drawn: float | None = None):
+    def __init__(self, model: MDNRNN, starts: Starts, drawn: float | None = None):
         if not (model.predict_done or model.predict_reward):
             raise Problem(
                 "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
                 "train it with rnn.predict_done=true or rnn.predict_reward=true"
             )
-        self.model, self.starts, self.seen, self.drawn = model, starts, seen, drawn
+        self.model, self.starts, self.drawn = model, starts, drawn
         self._remember = graph(self.remember, jit_compile=True)
         self._imagine = graph(self.imagine, jit_compile=True)
         self._blocks: dict[tuple[Act, bool], Any] = {}
@@ -216,10 +201,10 @@ class Dream:
         mu, logvar, h, c = (tf.gather(part, chosen) for part in self.starts)
         return State(draw(mu, logvar, normal), h, c)
 
-    def see(self, state: State, seen: Tensor, restart: Tensor) -> Tensor:
-        """What M's gates are a product of, (N, I+H+padding): z, the action as M knows it, restart (N,), and h."""
+    def see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
+        """What M's gates are a product of, (N, I+H+padding): z, the action as M is told it, restart (N,), and h."""
         dtype = self.model.compute_dtype
-        inputs = inputs_of(state.z, seen, restart, self.model.predict_done)
+        inputs = self.model.inputs(state.z, raw, restart)
         padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
         return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 
@@ -244,18 +229,18 @@ class Dream:
         self,
         weights: PaddedWeights,
         state: State,
-        seen: Tensor,
+        raw: Tensor,
         restart: Tensor,
         temperature: Tensor,
         uniform: Tensor,
         normal: Tensor,
     ) -> tuple[State, Imagined]:
-        """One step of N dreams after their actions, as M is given them, (N,) or (N, A).
+        """One step of N dreams after their raw actions, (N,) or (N, A).
 
         restart: (N,), 1 on the first step of an episode, else 0; there h and c must be zero. uniform and normal: (N, Z),
         the random numbers of `sample`. Returns the next State, and what M imagined.
         """
-        inputs = self.see(state, seen, restart)
+        inputs = self.see(state, raw, restart)
         products = [tf.matmul(inputs, kernel) for kernel in weights.kernels]  # four are faster than one
         h, c, factor = self._remember(products, weights.bias, state.c)
         product = tf.matmul(factor, weights.output_kernel)
@@ -315,8 +300,7 @@ class Dream:
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
                 raw = choose(own, state, steps[i], episode)
                 restart = tf.fill(tf.shape(alive), tf.cast((steps[i] == 0) & self.starts.fresh, tf.float32))
-                seen = self.seen(raw)
-                following, imagined = self.step(weights, state, seen, restart, temperature, uniform, normal)
+                following, imagined = self.step(weights, state, raw, restart, temperature, uniform, normal)
                 now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
                 arrays = tuple(array.write(i, part) for array, part in zip(arrays, now, strict=False))
                 lengths += tf.cast(alive, tf.int32)

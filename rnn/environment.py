@@ -26,9 +26,9 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run, find_run
 from experiment.schema import TEMPERATURE
 from rnn import LOST
-from rnn.dream import Dream, State, in_pairs, load_dream, seen_by
+from rnn.dream import Dream, State, in_pairs, load_dream
 from rnn.mixture import Mixture, sample
-from rnn.model import FORGET_BIAS, inputs_of, load_rnn
+from rnn.model import FORGET_BIAS, load_rnn
 from vae.model import draw, load_vae
 
 Tensor = Any
@@ -125,8 +125,8 @@ def make_step(dream: Dream, number: int) -> Step:
         raw, restart, uniform, luck, normal = tf.split(
             given, [m.action_size, 1, m.latent_size, 1, m.latent_size], axis=1
         )
-        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0])
-        after, imagined = dream.step(weights, State(z, h, c), seen, restart[:, 0], temperature, uniform, normal)
+        raw = raw if m.action_size > 1 else raw[:, 0]
+        after, imagined = dream.step(weights, State(z, h, c), raw, restart[:, 0], temperature, uniform, normal)
         ends = tf.cast(dream.ends(imagined.done_logit, luck[:, 0]), tf.float32)
         return tf.concat([*after, ends[:, None], imagined.reward[:, None]], axis=1)
 
@@ -145,8 +145,8 @@ def alone(dream: Dream) -> Step:
     def step(state: np.ndarray, given: np.ndarray, temperature: np.float32) -> np.ndarray:
         z, h, c = parts(state, m.latent_size, m.hidden, m.hidden)
         raw, restart, uniform, luck, normal = parts(given, m.action_size, 1, m.latent_size, 1, m.latent_size)
-        seen = dream.seen(raw if m.action_size > 1 else raw[:, 0], xp=np)
-        inputs = np.concatenate([inputs_of(z, seen, restart[:, 0], m.predict_done, np), h], axis=1)
+        inputs = m.inputs(z, raw if m.action_size > 1 else raw[:, 0], restart[:, 0], xp=np)
+        inputs = np.concatenate([inputs, h], axis=1)
         # Not `@`, for which OpenBLAS starts threads that take three times as long together.
         gates = (np.vecdot(kernel, inputs) + bias).reshape(4, 1, m.hidden)
         i, _, f, o = 0.5 + 0.5 * np.tanh(0.5 * gates)  # the logistic function
@@ -165,8 +165,8 @@ def alone(dream: Dream) -> Step:
 class Followed:
     """N real games, which V sees and M follows, each with noise of its own: what the agent, the environments and the player step.
 
-    Each of these compiles V's and M's steps as it needs them. state: what C sees now, or, in the agent, whose one step does
-    all, h and c alone. `rows`: numbers of games, n of them.
+    Each of these compiles V's and M's steps as it needs them; the agent's one step does all. state: what C sees now, or, after
+    an action and before V looks, the last z and the next h and c. `rows`: numbers of games, n of them.
     """
 
     def __init__(self, number: int, latent_size: int, hidden: int):
@@ -192,7 +192,12 @@ class Followed:
     def follow(self, rows: Rows, raw: np.ndarray, remember: Callable[..., Any]) -> None:
         """M is told of raw actions, (n,) or (n, A). remember: from z, these, restart, h and c to the next h and c."""
         z, h, c = (part[rows] for part in self.state)
-        self.state.h[rows], self.state.c[rows] = remember(z, raw, self.restart[rows], h, c)
+        self.keep(rows, z, *remember(z, raw, self.restart[rows], h, c))
+
+    def keep(self, rows: Rows, *state: np.ndarray) -> None:
+        """After a step: the z that was seen, and M's h and c that followed, of (n, ...)."""
+        for part, now in zip(self.state, state, strict=True):
+            part[rows] = now
         self.restart[rows] = 0
 
 
@@ -320,10 +325,9 @@ class LatentVectorEnv(OfRun):
 
     def __init__(self, num_envs: int, run: Path | str | Run, final: bool = True, **options: Any):
         super().__init__(num_envs, run, **options)
-        vae, rnn, seen = load_vae(self.run, self.settings), load_rnn(self.run, self.settings), seen_by(self.settings)
+        vae, rnn = load_vae(self.run, self.settings), load_rnn(self.run, self.settings)
         self.followed = Followed(num_envs, vae.latent_size, rnn.hidden)
-        steps = vae.see, lambda z, raw, restart, h, c: rnn.observe(z, seen(raw), restart, h, c)
-        compiled = (graph(step, reduce_retracing=True) for step in steps)
+        compiled = (graph(step, reduce_retracing=True) for step in (vae.see, rnn.observe))
         self._see, self._remember = (functools.partial(in_pairs, step) for step in compiled)
         env = dataclasses.replace(self.settings.env, max_steps=self.max_steps)
         self.games = self.world.open(env, num_envs, self.patience, final)

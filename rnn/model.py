@@ -4,6 +4,7 @@ The weights have the layout of the published TensorFlow 1 model (one kernel for 
 the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from envs.worlds import world_of
@@ -17,11 +18,21 @@ Tensor = Any
 FORGET_BIAS = 1.0
 
 
-def inputs_of(z: Tensor, seen: Tensor, restart: Tensor, predict_done: bool, xp: Any = ops) -> Tensor:
-    """Input of steps (..., I): z (..., Z), the action as M is given it, (...) or (..., A), and, where M predicts done,
+def told_by(settings: Experiment) -> Callable[..., Tensor]:
+    """told(raw, xp=...): what M is told of C's raw actions, (...) or (..., A): as the world executes them, or as they are."""
+    return world_of(settings).execute if settings.rnn.action == "executed" else as_they_are
+
+
+def as_they_are(raw: Tensor, xp: Any = None) -> Tensor:
+    """Raw actions as they are."""
+    return raw
+
+
+def inputs_of(z: Tensor, told: Tensor, restart: Tensor, predict_done: bool, xp: Any = ops) -> Tensor:
+    """Input of steps (..., I): z (..., Z), the action as M is told it, (...) or (..., A), and, where M predicts done,
     restart (...), 1 where an episode begins, else 0. Of tensors, or of arrays with xp=numpy."""
-    seen = seen if len(seen.shape) == len(z.shape) else seen[..., None]
-    return xp.concatenate([z, seen, restart[..., None]] if predict_done else [z, seen], axis=-1)
+    told = told if len(told.shape) == len(z.shape) else told[..., None]
+    return xp.concatenate([z, told, restart[..., None]] if predict_done else [z, told], axis=-1)
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +58,7 @@ class Prediction(NamedTuple):
 class MDNRNN(keras.Model):
     """The LSTM and its output layer.
 
-    Input of a step: I numbers, see inputs_of.
+    Input of a step: I numbers, see inputs_of. told: see told_by.
     kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 reward] [+1 done logit]), output_bias.
     Products are computed in `compute_dtype` (bfloat16 under the mixed_bfloat16 policy); variables,
     LSTM state and outputs stay float32.
@@ -55,11 +66,12 @@ class MDNRNN(keras.Model):
 
     def __init__(
         self, latent_size: int, action_size: int, hidden: int, mixtures: int, predict_done: bool,
-        predict_reward: bool = False, seed: int = 0, **kwargs: Any,
+        predict_reward: bool = False, seed: int = 0, told: Callable[..., Tensor] = as_they_are, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
         self.mixtures, self.predict_done, self.predict_reward = mixtures, predict_done, predict_reward
+        self.told = told
         self.input_size = latent_size + action_size + int(predict_done)
         self.mixture_size = 3 * mixtures * latent_size
         output_size = self.mixture_size + int(predict_reward) + int(predict_done)
@@ -74,10 +86,14 @@ class MDNRNN(keras.Model):
         """left @ right in the compute dtype, returned as float32."""
         return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
 
-    def observe(self, z: Tensor, seen: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One LSTM step from what `inputs_of` takes; where an episode begins, h and c (N, H) count as zero."""
+    def inputs(self, z: Tensor, raw: Tensor, restart: Tensor, xp: Any = ops) -> Tensor:
+        """Those of steps from z (..., Z), C's raw actions, (...) or (..., A), and restart (...); see inputs_of."""
+        return inputs_of(z, self.told(raw, xp=xp), restart, self.predict_done, xp)
+
+    def observe(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One LSTM step from what `inputs` takes; where an episode begins, h and c (N, H) count as zero."""
         keep = 1 - restart[:, None]
-        return self.step(inputs_of(z, seen, restart, self.predict_done), h * keep, c * keep)
+        return self.step(self.inputs(z, raw, restart), h * keep, c * keep)
 
     def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""
@@ -98,9 +114,9 @@ class MDNRNN(keras.Model):
 
 def build_rnn(settings: Experiment) -> MDNRNN:
     """M as the settings describe it, with fresh weights."""
-    m = settings.rnn
+    m, told = settings.rnn, told_by(settings)
     actions = world_of(settings).actions
-    return MDNRNN(settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed)
+    return MDNRNN(settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed, told)
 
 
 def load_rnn(run: Run, settings: Experiment) -> MDNRNN:

@@ -14,8 +14,7 @@ from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.schema import Env, Experiment, Rnn
 from extract.policies import Each, held
-from rnn.dream import seen_by
-from rnn.model import MDNRNN
+from rnn.model import MDNRNN, told_by
 from vae.model import VAE
 
 DOOM = WORLDS["doom"]
@@ -30,9 +29,9 @@ ALIVE = np.ones(MAX_STEPS)
 def agent():
     """V and M with random weights, and M's done head as Doom's."""
     keras.utils.set_random_seed(0)
-    rnn = MDNRNN(POLICY.latent_size, 1, POLICY.memory, 2, predict_done=True)
+    rnn = MDNRNN(POLICY.latent_size, 1, POLICY.memory, 2, predict_done=True, told=move)
     rnn.kernel.assign(np.random.default_rng(1).normal(size=rnn.kernel.shape) * 0.5)
-    return Agent(VAE(POLICY.latent_size), rnn, POLICY, seen_by(Experiment()))
+    return Agent(VAE(POLICY.latent_size), rnn, POLICY)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,9 @@ def some(rows: int, policy: Policy, seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_what_m_is_told_follows_the_setting(agent):
     """M fed the raw tanh is another agent than M fed the executed action."""
-    raw = Agent(agent.vae, agent.rnn, POLICY, seen_by(Experiment(rnn=Rnn(action="raw"))))
+    rnn = MDNRNN(POLICY.latent_size, 1, POLICY.memory, 2, predict_done=True)
+    rnn.set_weights(agent.rnn.get_weights())
+    raw = Agent(agent.vae, rnn, POLICY)
     arguments = some(3, POLICY).values()
     same, other = agent.step(*arguments), raw.step(*arguments)
     np.testing.assert_array_equal(same[0], other[0])
@@ -154,8 +155,9 @@ CARRACING = Policy(("z", "h"), True, 8, 16, actions=3)
 @pytest.mark.parametrize("predict_done", [True, False])
 def test_a_step_with_three_actions_is_that_of_the_formulas(agent, predict_done, action):
     """With a nudge, and with games that have just begun beside others."""
-    rnn = MDNRNN(8, 3, 16, 2, predict_done)
-    several = Agent(agent.vae, rnn, CARRACING, seen_by(Experiment(env=Env(name="carracing"), rnn=Rnn(action=action))))
+    told = told_by(Experiment(env=Env(name="carracing"), rnn=Rnn(action=action)))
+    rnn = MDNRNN(8, 3, 16, 2, predict_done, told=told)
+    several = Agent(agent.vae, rnn, CARRACING)
     given = some(4, CARRACING)
     given["restart"][[0, 2]] = 1
     given["h"][[0, 2]] = given["c"][[0, 2]] = 0
@@ -176,7 +178,7 @@ def test_a_step_with_three_actions_is_that_of_the_formulas(agent, predict_done, 
 def test_an_agent_that_sees_only_z_does_without_m(agent):
     """M is not run: its state stays as it was, and what it is made of does not matter."""
     blind = Policy(("z",), True, 8, 16, hidden=5)
-    alone = Agent(agent.vae, agent.rnn, blind, seen_by(Experiment()))
+    alone = Agent(agent.vae, agent.rnn, blind)
     given = some(3, blind)
     raw, z, h, c = alone.step(*given.values())
     np.testing.assert_allclose(raw, blind.act(given["parameters"], z, None, None), atol=1e-6)

@@ -61,7 +61,7 @@ def test_dream_plays_each_script_in_its_row(actions):
     scripts = {name: rng.choice([-1, 0, 1], (3, 40, 3)).astype("f") for name, rng in generators.items()}
     first = {name: script[..., 0] for name, script in scripts.items()}
     starts = Starts(*np.zeros((2, 5, 2), "f"), *np.zeros((2, 5, 4), "f"))
-    dream = Dream(deadly(actions), starts, lambda raw: raw)
+    dream = Dream(deadly(actions), starts)
     returns = comparison.dream_returns(dream, first if actions == 1 else scripts, temperature=1)
     for name, script in first.items():
         np.testing.assert_allclose(returns[name], 3 * (np.argmax(script == 1, axis=1) + 1))

@@ -1,5 +1,7 @@
 """The batched dream against a plain loop in float64, one dream at a time, with the same random numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,9 +12,9 @@ from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.problem import Problem
 from experiment.schema import Dream as DreamSettings
-from experiment.schema import Env, Experiment, Rnn
-from rnn.dream import Dream, drawn_weight, luck, noise, seen_by, tile_sizes
-from rnn.model import MDNRNN
+from experiment.schema import Env, Experiment, Rnn, Vae
+from rnn.dream import Dream, drawn_weight, luck, noise, tile_sizes
+from rnn.model import MDNRNN, build_rnn, told_by
 from rnn.starts import Starts
 
 Z, H, K = 4, 16, 3
@@ -25,20 +27,18 @@ FURTHER_ON = Starts(
 )
 
 
-DOOM = seen_by(Experiment())
-
-
 def small_model(
-    done_bias: float = -0.8, policy: str = "float32", actions: int = 1, done: bool = True, reward: bool = False
+    done_bias: float = -0.8, policy: str = "float32", env: Env | None = None, settings: Rnn | None = None
 ) -> MDNRNN:
     """An M whose weights make dreams of very different lengths, some 20 steps on average."""
     keras.config.set_dtype_policy(policy)
-    model = MDNRNN(Z, actions, H, K, predict_done=done, predict_reward=reward)
+    options = replace(settings or Rnn(), hidden=H, mixtures=K)
+    model = build_rnn(Experiment(env=env or Env(), vae=Vae(z=Z), rnn=options))
     keras.config.set_dtype_policy("float32")
     generator = np.random.default_rng(1)
     for variable, size in zip(model.weights, (0.6, 0.3, 0.6, 0.3), strict=True):
         variable.assign(generator.normal(size=variable.shape) * size)
-    if done:
+    if options.predict_done:
         model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], done_bias))
     return model
 
@@ -93,7 +93,7 @@ def plain_dream(model, starts, seen_of, weights, episode, episodes, seed, temper
 @pytest.fixture(scope="module")
 def dream() -> Dream:
     """One for the tests that need nothing special: compiling takes a second."""
-    return Dream(small_model(), FIRST_FRAMES, DOOM)
+    return Dream(small_model(), FIRST_FRAMES)
 
 
 @pytest.fixture
@@ -121,9 +121,9 @@ DREAMS = {
 def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
     env, settings, starts = DREAMS[name]
     actions, episodes, seed, temperature, longest = WORLDS[env.name].actions, 3, 7, 1.2, 60
-    model = small_model(actions=actions, done=settings.predict_done, reward=settings.predict_reward)
+    model = small_model(env=env, settings=settings)
     act, parameters = linear if actions == 1 else linear_three, population(5, actions)
-    dream = Dream(model, starts, seen_by(Experiment(env=env, rnn=settings)))
+    dream = Dream(model, starts)
     returns, lengths = dream.rollout(act, parameters, episodes, seed, temperature, longest)
     trace = dream.trace(act, parameters, episodes, seed, temperature, longest)
     seen_of = WORLDS[env.name].execute if settings.action == "executed" else np.asarray
@@ -147,15 +147,15 @@ def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
 
 def test_m_is_told_what_its_world_executes(dream):
     raw = np.linspace(-1, 1, 9, dtype="float32")
-    np.testing.assert_array_equal(dream.seen(tf.constant(raw)), move(raw))
+    np.testing.assert_array_equal(dream.model.told(tf.constant(raw), xp=keras.ops), move(raw))
     three = np.random.default_rng(0).uniform(-1, 1, (9, 3)).astype("float32")
     carracing = Experiment(env=Env(name="carracing"))
-    np.testing.assert_array_equal(seen_by(carracing)(tf.constant(three)), drive(three))
+    np.testing.assert_array_equal(told_by(carracing)(tf.constant(three), xp=keras.ops), drive(three))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_slicing_the_population_changes_nothing(policy, tiny_tiles):
-    dream, parameters = Dream(small_model(-0.9, policy), FIRST_FRAMES, DOOM), population(8)
+    dream, parameters = Dream(small_model(-0.9, policy), FIRST_FRAMES), population(8)
     whole = dream.rollout(linear, parameters, 3, 5, 1.0, 100).lengths
     slices = [dream.rollout(linear, part, 3, 5, 1.0, 100).lengths for part in np.split(parameters, [1, 3])]
     np.testing.assert_array_equal(np.concatenate(slices), whole)
@@ -173,7 +173,7 @@ def test_seeds_differ(dream):
 
 
 def test_low_temperature_is_certain_and_high_is_not():
-    dream = Dream(small_model(-100), FIRST_FRAMES, DOOM)
+    dream = Dream(small_model(-100), FIRST_FRAMES)
     cold, warm, hot = (dream.trace(linear, population(1), 50, 0, temperature, 3).z for temperature in (1e-6, 1.0, 2.0))
     jumps = [np.abs(z[:, :, 1:] - cold[:, :, 1:]).mean() for z in (cold, warm, hot)]
     assert 0.1 < jumps[1] < jumps[2]
@@ -182,13 +182,13 @@ def test_low_temperature_is_certain_and_high_is_not():
     model = small_model(-100)
     model.output_kernel.assign(np.zeros(model.output_kernel.shape))
     model.output_bias.assign(np.append(np.repeat(outputs[:, :, None], Z, axis=2).ravel(), -100))
-    z = Dream(model, FIRST_FRAMES, DOOM).trace(linear, population(1), 50, 0, 0.01, 2).z[0, :, 1]  # (E, Z)
+    z = Dream(model, FIRST_FRAMES).trace(linear, population(1), 50, 0, 0.01, 2).z[0, :, 1]  # (E, Z)
     np.testing.assert_allclose(z, 2.0 + np.exp(2.0) * 0.1 * normal, atol=1e-4)  # component 2: mean and log_std 2
 
 
 @pytest.mark.parametrize(("done_bias", "length"), [(100, 1), (-100, 37)])
 def test_all_dreams_end_at_once_or_never(done_bias, length):
-    dream = Dream(small_model(done_bias), FIRST_FRAMES, DOOM)
+    dream = Dream(small_model(done_bias), FIRST_FRAMES)
     lengths = dream.rollout(linear, population(2), 2, 0, 1.0, 37).lengths
     np.testing.assert_array_equal(lengths, np.full((2, 2), length))
     assert lengths.dtype == np.int32
@@ -200,11 +200,8 @@ def test_endings_can_be_drawn_with_their_probability():
     model.output_kernel.assign(model.output_kernel.numpy() * [*np.ones(3 * K * Z), 0.0])
     logit = np.log(probability / (1 - probability)) + np.log(weight)
     model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], logit))
-    assert (
-        logit < 0
-        and (Dream(model, FIRST_FRAMES, DOOM).rollout(linear, population(1), 9, 0, 1.0, 50).lengths == 50).all()
-    )
-    dream = Dream(model, FIRST_FRAMES, DOOM, drawn=weight)
+    assert logit < 0 and (Dream(model, FIRST_FRAMES).rollout(linear, population(1), 9, 0, 1.0, 50).lengths == 50).all()
+    dream = Dream(model, FIRST_FRAMES, drawn=weight)
     lengths = dream.rollout(linear, population(2), 4000, 0, 1.0, 400).lengths
     np.testing.assert_array_equal(lengths[0], lengths[1])  # candidates share their luck
     assert abs(lengths[0].mean() - 1 / probability) < 4 * 20 / np.sqrt(
@@ -218,7 +215,7 @@ def test_what_the_weight_is_of_endings_that_are_drawn():
     rnn = Rnn(done_weight=3)
     assert drawn_weight(Experiment(rnn=rnn)) is None
     assert drawn_weight(Experiment(rnn=rnn, dream=DreamSettings(done="drawn"))) == 3
-    certain = Dream(MDNRNN(Z, 1, H, K, predict_done=False, predict_reward=True), FIRST_FRAMES, DOOM, drawn=3.0)
+    certain = Dream(MDNRNN(Z, 1, H, K, predict_done=False, predict_reward=True), FIRST_FRAMES, drawn=3.0)
     assert (certain.rollout(linear, population(1), 9, 0, 1.0, 30).lengths == 30).all()  # of an M without done
 
 
@@ -242,7 +239,7 @@ def test_a_script_knows_the_step_and_the_episode(dream):
 
 def test_weights_are_read_anew():
     model = small_model(-100)
-    dream = Dream(model, FIRST_FRAMES, DOOM)
+    dream = Dream(model, FIRST_FRAMES)
     before = dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths
     model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], 100))
     assert np.all(before == 50) and np.all(dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths == 1)
@@ -257,4 +254,4 @@ def test_tiles_hold_all_dreams_with_little_room_to_spare():
 
 def test_an_m_that_cannot_tell_good_from_bad_cannot_dream():
     with pytest.raises(Problem, match="predict_done"):
-        Dream(MDNRNN(Z, 1, H, K, predict_done=False), FIRST_FRAMES, DOOM)
+        Dream(MDNRNN(Z, 1, H, K, predict_done=False), FIRST_FRAMES)

@@ -87,7 +87,7 @@ def test_faults_are_one_line(tmp_path):
 def dream():
     """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
     from experiment.backend import keras
-    from rnn.dream import Dream, seen_by
+    from rnn.dream import Dream
     from rnn.model import MDNRNN
     from rnn.starts import Starts
 
@@ -98,7 +98,7 @@ def dream():
     model.output_kernel.assign(rng.normal(size=model.output_kernel.shape))
     model.output_bias.assign([*np.zeros(model.mixture_size), -1.2])
     mu, logvar = rng.normal(size=(5, 4)).astype("float32"), np.full((5, 4), -2, "float32")
-    return Dream(model, Starts(mu, logvar, *np.zeros((2, 5, 8), "float32")), seen_by(Experiment()))
+    return Dream(model, Starts(mu, logvar, *np.zeros((2, 5, 8), "float32")))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import imageio_ffmpeg
@@ -34,8 +36,7 @@ from openloop.record import is_of, origin, seen_line, table
 from openloop.report import read_means, save_comparison, without_seen
 from openloop.vm import VisionMemory, noise
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
-from rnn.dream import seen_by
-from rnn.model import MDNRNN
+from rnn.model import MDNRNN, told_by
 from tests.fake import save_next_frames, save_untrained, write_shard
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
@@ -444,9 +445,9 @@ class Flat:
         return tf.reshape(tf.sigmoid(z @ self.out.astype("float32")), (-1, 12, 12, 1))
 
 
-def small_m(actions: int, done: bool) -> MDNRNN:
+def small_m(actions: int, done: bool, told: Callable[..., Any]) -> MDNRNN:
     keras.config.set_dtype_policy("float32")
-    model, random = MDNRNN(Z, actions, H, K, predict_done=done), np.random.default_rng(6)
+    model, random = MDNRNN(Z, actions, H, K, predict_done=done, told=told), np.random.default_rng(6)
     for variable, size in zip(model.weights, (0.6, 0.3, 0.6, 0.3), strict=True):
         variable.assign(random.normal(size=variable.shape) * size)
     return model
@@ -490,8 +491,9 @@ def plain_dream(vae, model, execute, settings, frames, actions, window, draw, op
 def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     settings = dataclasses.replace(SETTINGS, temperature=1.3, dreams=2)
     count = WORLDS[world].actions
-    vae, model = Flat(), small_m(count, rnn.predict_done)
-    predictor = VisionMemory(vae, model, seen_by(Experiment(env=Env(name=world), rnn=rnn)), settings)
+    told = told_by(Experiment(env=Env(name=world), rnn=rnn))
+    vae, model = Flat(), small_m(count, rnn.predict_done, told)
+    predictor = VisionMemory(vae, model, settings)
     random = np.random.default_rng(7)
     frames = random.integers(0, 256, (3, 10, 12, 12, 1), dtype=np.uint8)
     actions = random.uniform(-1, 1, (3, 10, count) if count > 1 else (3, 10)).astype("float32")
