@@ -91,7 +91,10 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     final = last.episodes * lasted + last.random_episodes * random
     drawn = (last.random_controllers * c.real_episodes + last.episodes) * random if last.random_controllers else 0
     return {
-        "extract": (f"play {amount}: {describe_policy(e)}", {"extract": frames}),
+        "extract": (
+            f"play {amount}: {describe_policy(e)}",
+            {"agent" if e.policy in ("agent", "networks") else "extract": frames},
+        ),
         "vae": (
             f"train V: {v.steps:,} batches of {v.batch} frames",
             {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs},

@@ -41,12 +41,13 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
 
 def show(arguments: list[str]) -> None:
-    """Print the manifest of a run's rollouts."""
+    """Print the manifest of a run's rollouts: a YAML document for each iteration."""
     from extract.recorded import manifest
 
     parser = Parser("extract", "Print what a run's rollouts are.")
     parser.add_argument("--show", metavar="RUN", required=True, help="the run folder")
-    print(manifest(Run(parser.parse_args(arguments).show).rollouts))
+    run = Run(parser.parse_args(arguments).show).latest()
+    print("\n---\n".join(map(manifest, run.all_rollouts)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from envs.worlds import world_of
 from experiment import estimate as module
 from experiment.__main__ import WIDTH, plan_line
 from experiment.config import load_config
@@ -47,6 +48,16 @@ def test_a_faster_product_speeds_networks_and_a_faster_core_the_rest(machine):
     slower = seconds("doom", preset="laptop")
     assert slower["extract"] == pytest.approx(2 * before["extract"])
     assert slower["vae.encode"] - before["vae.encode"] == pytest.approx(FIXED["vae.encode"])
+
+
+def test_recording_takes_longer_where_networks_play(machine):
+    """Doom's random episodes are recorded in a game that is not even looked at; in one with V and M no faster than C is tried."""
+    settings = load_config(CONFIGS / "doom.yaml", "laptop", ["iterations=2", "repeat.episodes=1000"])
+    rates = world_of(settings).rates
+    again = estimate(settings, 2)["extract"][1] - FIXED["extract"]
+    assert again == pytest.approx(1000 * rates.agent_episode / rates.agent)
+    networks, held = (seconds("doom", f"extract.policy={policy}")["extract"] for policy in ("networks", "held"))
+    assert networks - FIXED["extract"] == pytest.approx((held - FIXED["extract"]) * rates.extract / rates.agent)
 
 
 def test_a_processor_is_judged_by_its_extensions_and_the_precision_asked_for(machine):
