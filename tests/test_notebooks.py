@@ -51,7 +51,9 @@ def executed(tmp_path_factory):
                 "GENERATIONS": "2",
             }
             notebook.cells.insert(0, nbformat.v4.new_code_cell(BEGIN.format(environment)))
-            client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(FOLDER)}})
+            folder = {"metadata": {"path": str(FOLDER)}}
+            # As long for the last output of a cell: after nbclient's own 4 seconds it would be left out, on a busy machine.
+            client = NotebookClient(notebook, km=kernel, timeout=300, iopub_timeout=300, resources=folder)
             done[name] = client.execute().cells[1:]
         return done[name]
 
