@@ -19,7 +19,9 @@ from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Extract
+from extract.__main__ import show
 from extract.collect import SEEDS, collect, episodes, plan
+from extract.recorded import manifest
 from extract.rollouts import Rollouts, shard_path
 from tests.commands import command_here
 from tests.fake import FakeGames, fake_world, length, write_shard
@@ -223,6 +225,16 @@ def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "shard-00001.h5 is damaged" in done.stderr and "delete it" in done.stderr
+
+
+def test_what_is_shown_is_of_every_iteration(recorded, tmp_path, capsys):
+    run = link(recorded, tmp_path)
+    run.at(2).path.mkdir(parents=True)
+    max(link(recorded, run.at(2).path).rollouts.iterdir()).unlink()
+    run.at(2).controller.touch()
+    show(["--show", str(run.path)])
+    shown = capsys.readouterr().out.rstrip("\n").split("\n---\n")
+    assert shown == [manifest(run.rollouts), manifest(run.at(2).rollouts)] and shown[0] != shown[1]
 
 
 def test_who_stops_reading_what_is_shown_sees_no_traceback(recorded):
