@@ -66,6 +66,28 @@ class Game:
         """Write the observation into `frame`, (64, 64, 3) uint8."""
         self.shrink(self.screen[: self.rows], frame)
 
+    def play(self, seed: int, actions: Iterable[int], max_steps: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        """The episode of that seed, of T tics, under the first T discrete actions of a player who does not look.
+
+        The fastest way to record one. It gives what DoomVector gives, but the screens are shrunk several at a time, and
+        nothing is done for every tic that could be done for many: seven tenths of the work.
+        Returns the frames (T, 64, 64, 3) uint8, each seen before the action of its row, the rewards (T,) float32, and
+        whether it ended in death; else it was cut short after max_steps tics.
+        """
+        frames, screens = [], []
+        self.reset(seed)
+        for tic, action in enumerate(actions, start=1):
+            screens.append(self.screen[: self.rows])
+            self.step(action)
+            over = self.dead or tic == max_steps
+            if over or len(screens) == BLOCK:
+                frames.append(np.empty((len(screens), *FRAME), np.uint8))
+                self.shrink(np.stack(screens), frames[-1])
+                screens = []
+            if over:
+                break
+        return np.concatenate(frames), np.ones(tic, np.float32), self.dead
+
     def close(self) -> None:
         """End the game's process."""
         if self.engine is not None:
@@ -107,42 +129,6 @@ class Game:
             assert state.game_variables is not None
             health, self.screen = float(state.game_variables[0]), state.screen_buffer  # the scenario's only variable
         self.hit, self.health = health < min(self.health, START_HEALTH), health
-
-
-class DoomBlind:
-    """One game for whole episodes of a player who does not look: the fastest way to record them.
-
-    What it gives is what DoomVector gives, but the screens are shrunk several at a time, and nothing is done for
-    every tic that could be done for many: seven tenths of the work.
-    """
-
-    def __init__(self, max_steps: int = MAX_STEPS, **options: Any):
-        """options: those of Game."""
-        self.game, self.max_steps = Game(**options), max_steps
-
-    def play(self, seed: int, actions: Iterable[int]) -> tuple[np.ndarray, np.ndarray, bool]:
-        """The episode of that seed, of T tics, under the first T of the discrete actions.
-
-        Returns the frames (T, 64, 64, 3) uint8, each seen before the action of its row, the rewards (T,) float32, and
-        whether it ended in death; else it was cut short after max_steps tics.
-        """
-        game, frames, screens = self.game, [], []
-        game.reset(seed)
-        for tic, action in enumerate(actions, start=1):
-            screens.append(game.screen[: game.rows])
-            game.step(action)
-            over = game.dead or tic == self.max_steps
-            if over or len(screens) == BLOCK:
-                frames.append(np.empty((len(screens), *FRAME), np.uint8))
-                game.shrink(np.stack(screens), frames[-1])
-                screens = []
-            if over:
-                break
-        return np.concatenate(frames), np.ones(tic, np.float32), game.dead
-
-    def close(self) -> None:
-        """End the game's process."""
-        self.game.close()
 
 
 def new_game(screen: str = "160x120", flashes: bool = False, start_tic: int = 1) -> vizdoom.DoomGame:
@@ -240,7 +226,7 @@ DOOM = World(
     environment="DoomTakeCover-v0",
     package="vizdoom",
     vector=DoomVector,
-    blind=DoomBlind,
+    blind=Game,
     options=("screen", "flashes", "start_tic"),
     longest=MAX_STEPS,
     actions=1,

@@ -74,8 +74,8 @@ class World:
     final: Callable[..., Vector] | None = None
     """As `vector`: the games that final figures are measured in, where those are others."""
     blind: Callable[..., Any] | None = None
-    """blind(max_steps, and `options`): a game for whole episodes of players who do not look (see envs.doom.DoomBlind),
-    where that is faster."""
+    """blind(`options`): a game for whole episodes of players who do not look (see envs.doom.Game.play), where that is
+    faster."""
     frame: Callable[[Env], tuple[int, int, int]] = lambda env: (64, 64, 3)
     """The shape of an observation: height, width, channels; 64, 64, 3 where V, M and C learn."""
     to_env: Callable[[Any], Any] = np.asarray  # executed actions as the environments take them

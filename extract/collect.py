@@ -172,8 +172,8 @@ def play_task(task: ShardTask) -> Generator[Episode]:
     world, env, extract = world_of(task.settings), task.settings.env, task.settings.extract
     env = dataclasses.replace(env, max_steps=extract.max_steps or env.max_steps)
     if world.blind is not None and task.player is without_networks:
-        with contextlib.closing(world.blind(env.max_steps, **world.options_of(env))) as game:
-            yield from play_blind(task, game)
+        with contextlib.closing(world.blind(**world.options_of(env))) as game:
+            yield from play_blind(task, game, env.max_steps)
         return
     games = world.recorded if extract.steps else min(world.recorded, task.amount)
     with contextlib.closing(world.open(env, games)) as vector:
@@ -181,7 +181,7 @@ def play_task(task: ShardTask) -> Generator[Episode]:
         yield from episodes(moments(world, vector, task.player(task, games), iter(seeds.tolist())), seeds)
 
 
-def play_blind(task: ShardTask, game: Any) -> Iterator[Episode]:
+def play_blind(task: ShardTask, game: Any, max_steps: int) -> Iterator[Episode]:
     """The same of a policy that does not look, in a game that does not show."""
     world, extract = world_of(task.settings), task.settings.extract
     for seed in task.seeds().tolist():
@@ -193,7 +193,7 @@ def play_blind(task: ShardTask, game: Any) -> Iterator[Episode]:
                 raw.append(np.array(list(itertools.islice(policy, AHEAD)))[:, 0])
                 yield from world.to_env(world.execute(raw[-1])).tolist()
 
-        frames, rewards, died = game.play(seed, actions())
+        frames, rewards, died = game.play(seed, actions(), max_steps)
         last = np.arange(len(frames)) == len(frames) - 1
         yield Episode(frames, np.concatenate(raw)[: len(frames)], rewards, last & died, last & (not died), seed)
 
