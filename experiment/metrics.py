@@ -29,24 +29,22 @@ class Metrics:
 
     The first row fixes the columns; each row is on disk when `write` returns. Raises Problem when the disk is full, or
     where the file that is there is damaged.
-    tensorboard: folder for events of the same numbers, or None. Weights & Biases is sent them too, where it is on.
+    tensorboard: folder for events of the same numbers. Weights & Biases is sent them too, where it is on.
     resume_from: keep the rows up to this step, drop later ones (they will be written again); None begins anew.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None = None, resume_from: float | None = None):
+    def __init__(self, path: Path, tensorboard: Path, resume_from: float | None = None):
         self.path = path
         last = -math.inf if resume_from is None else resume_from
         kept = [row for row in ([] if resume_from is None else read_metrics_rows(path)) if float(row["step"]) <= last]
         self.columns: list[str] | None = list(kept[0]) if kept else None
-        self.events = None
         with writing(path):
             with atomic(path) as temporary, open(temporary, "w", newline="") as file:
                 if self.columns is not None:
                     writer = csv.DictWriter(file, fieldnames=self.columns)
                     writer.writeheader()
                     writer.writerows(kept)
-            if tensorboard is not None:
-                self.events = Events(tensorboard, last)
+            self.events = Events(tensorboard, last)
             self.file = open(path, "a", newline="")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, step: int, **numbers: float) -> None:
@@ -58,9 +56,8 @@ class Metrics:
         text = {name: rounded(value) for name, value in row.items()}
         with writing(self.path):
             # First: an event without its row is dropped after a kill, and one that is not there is lost.
-            if self.events is not None:
-                self.events.write(step, numbers)
-                track(step, {f"{self.events.folder.name}/{name}": number for name, number in numbers.items()})
+            self.events.write(step, numbers)
+            track(step, {f"{self.events.folder.name}/{name}": number for name, number in numbers.items()})
             if self.columns is None:
                 self.columns = list(row)
                 writer.writeheader()
@@ -70,10 +67,9 @@ class Metrics:
 
     def show(self, step: int, pictures: Mapping[str, Path]) -> None:
         """Put PNG files, by name, beside the numbers in TensorBoard and Weights & Biases."""
-        if self.events is not None:
-            with writing(self.path):
-                self.events.show(step, pictures)
-            track(step, {f"{self.events.folder.name}/{name}": path for name, path in pictures.items()})
+        with writing(self.path):
+            self.events.show(step, pictures)
+        track(step, {f"{self.events.folder.name}/{name}": path for name, path in pictures.items()})
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +79,7 @@ class Metrics:
             try:
                 self.file.close()
             finally:
-                if self.events is not None:
-                    self.events.file.close()
+                self.events.file.close()
 
 
 class Events:

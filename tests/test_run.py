@@ -254,13 +254,13 @@ def test_what_another_process_is_writing_is_not_removed(tmp_path):
 
 
 def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
-    path = tmp_path / "m.csv"
-    with Metrics(path) as metrics:
+    path, folder = tmp_path / "m.csv", tmp_path / "events"
+    with Metrics(path, folder) as metrics:
         for step in (1, 2, 3):
             metrics.write(step, loss=step / 2)
     with open(path, "a") as file:
         file.write("4,")  # killed while writing a row
-    with Metrics(path, resume_from=2) as metrics:
+    with Metrics(path, folder, resume_from=2) as metrics:
         metrics.write(3, loss=9.0)
         with pytest.raises(Problem, match="step, loss and not step, other"):
             metrics.write(4, other=1.0)
@@ -278,13 +278,13 @@ def test_damaged_metrics_are_named_before_training_goes_on(tmp_path, content):
     path = tmp_path / "m.csv"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(Problem, match=r"m\.csv is (damaged \(.*\): delete it|a folder, not a file)"):
-        Metrics(path, resume_from=1)
+        Metrics(path, tmp_path / "events", resume_from=1)
 
 
 def test_metrics_of_other_columns_are_named(tmp_path):
     (tmp_path / "m.csv").write_text("step,lose\n1,0.5\n")
     with (
-        Metrics(tmp_path / "m.csv", resume_from=1) as metrics,
+        Metrics(tmp_path / "m.csv", tmp_path / "events", resume_from=1) as metrics,
         pytest.raises(Problem, match="step, lose and not step, loss"),
     ):
         metrics.write(2, loss=0.5)
@@ -316,21 +316,21 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from experiment.hardware import import_tensorflow
-from experiment.metrics import Metrics
+from experiment.metrics import Events, Metrics
 from experiment.stage import guard
 
-def fill(folder: Path, events: Path | None) -> None:
-    with Metrics(folder / "m.csv", events) as metrics:
+def fill(folder: Path) -> None:
+    with Metrics(folder / "m.csv", folder / "events") as metrics:
         for step in range(2000):
             metrics.write(step, **{f"a_loss_with_a_long_name_{i}": 0.5 for i in range(10)})
 
-folder = Path(sys.argv[1])
-events = folder / "events" if sys.argv[2] == "events" else None
-if events is not None:
+if sys.argv[2] == "csv":
+    Events.write = lambda *_: None  # else they are what first finds no room
+else:
     import_tensorflow()  # without its messages
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-sys.exit(guard(lambda: fill(folder, events)))
+sys.exit(guard(lambda: fill(Path(sys.argv[1]))))
 """
 
 
