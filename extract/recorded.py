@@ -30,12 +30,12 @@ def signature_from(settings: Experiment) -> Signature:
     return Signature(settings.env.name, *world.frame(settings.env), world.choices or world.actions)
 
 
-def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
-    """What the recorded data is of. Raises Problem if any is of another game, frames or actions than the settings.
+def open_rollouts(settings: Experiment, run: Run) -> Rollouts:
+    """All rollouts of a run. Raises Problem if there are none, or any of another game, frames or actions than the settings.
 
     Where a shard does not say its game or how many actions there are to choose from, these count as right.
     """
-    wanted = signature_from(settings)
+    rollouts, wanted = Rollouts(*run.all_rollouts), signature_from(settings)
     for shard in rollouts.shards:
         about, (height, width, channels) = shard.attributes, shard.frame_shape
         game, actions = str(about.get("env.name", wanted.game)), int(about.get("actions", wanted.actions))
@@ -46,13 +46,6 @@ def signature_of(rollouts: Rollouts, settings: Experiment) -> Signature:
                     f"{shard.path} was recorded with {key}={value}, but the settings say {right}: "
                     "use the settings it was recorded with, or another run folder"
                 )
-    return wanted
-
-
-def open_rollouts(settings: Experiment, run: Run) -> Rollouts:
-    """All rollouts of a run. Raises Problem if there are none, or they are not of the run's settings."""
-    rollouts = Rollouts(*run.all_rollouts)
-    signature_of(rollouts, settings)
     return rollouts
 
 

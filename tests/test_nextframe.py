@@ -24,7 +24,7 @@ from experiment.run import Run
 from experiment.schema import Architecture, Data, Env, Experiment, Hardware, Model, Train, Wandb
 from experiment.tracking import track, tracking
 from experiment.training import OneCycle
-from extract.recorded import Signature, signature_from, signature_of
+from extract.recorded import Signature, open_rollouts, signature_from
 from extract.rollouts import Episode, Rollouts, shard_path
 from nextframe import training, windows
 from nextframe.model import (
@@ -512,7 +512,7 @@ def test_data_that_is_not_of_the_settings_is_a_problem(tmp_path, about, settings
 @pytest.mark.parametrize("about", [{"env.name": "breakout", "actions": ACTIONS}, {}])
 def test_data_of_the_settings_is_what_they_say(tmp_path, about):
     make_rollouts(Run(tmp_path), about=about)
-    assert signature_of(Rollouts(Run(tmp_path).rollouts), SETTINGS) == Signature("breakout", SIZE, SIZE, 1, ACTIONS)
+    assert open_rollouts(SETTINGS, Run(tmp_path)).frame_shape == (SIZE, SIZE, 1)
 
 
 def test_every_shard_is_to_be_of_the_settings(run):
