@@ -246,22 +246,18 @@ def known(options: str) -> World:
 
 
 def steps_a_second(game: Game) -> float:
-    """About how many steps two processes take a second, with all that a frame costs."""
+    """About how many random steps two processes take a second, with all that a frame costs."""
     game.env.action_space.seed(0)
-    rate_of(game)  # what the environment makes once, such as the pictures of its objects, does not count
-    return 2 * rate_of(game)
-
-
-def rate_of(game: Game) -> float:
-    """Random steps a second of one game, in a short time."""
-    frame, steps, began = np.zeros(FRAME, np.uint8), 0, time.monotonic()
-    while (spent := time.monotonic() - began) < TRIED:
-        _, ended, cut = game.step(np.asarray(game.env.action_space.sample()) - game.start)
-        game.view(frame)
-        steps += 1
-        if ended or cut:
-            game.reset(steps)
-    return steps / spent
+    frame = np.zeros(FRAME, np.uint8)
+    for _ in range(2):  # the first time the environment makes what it makes once, such as the pictures of its objects
+        steps, began = 0, time.monotonic()
+        while (spent := time.monotonic() - began) < TRIED:
+            _, ended, cut = game.step(np.asarray(game.env.action_space.sample()) - game.start)
+            game.view(frame)
+            steps += 1
+            if ended or cut:
+                game.reset(steps)
+    return 2 * steps / spent
 
 
 GYMNASIUM = world_with

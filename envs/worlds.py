@@ -23,11 +23,6 @@ Speeds = tuple[float, float, float]
 """What the reference machine of each class of processors does a second; see experiment.estimate."""
 
 
-def nothing(frames: np.ndarray) -> np.ndarray:
-    """No pixel."""
-    return np.zeros(frames.shape[:-1], bool)
-
-
 @dataclass(frozen=True)
 class Rates:
     """How long episodes are, and what the reference machines do a second; 0 where nobody asks."""
@@ -93,8 +88,8 @@ class World:
     """The paper's random policy, a random action every step: mean and standard deviation."""
     published_in: str = "real"  # where the published generations were tried: 'dream' or 'real'
     detail: str = "details"  # what is small in the picture, and matters
-    shows_detail: Callable[[np.ndarray], np.ndarray] = nothing
-    """Which pixels are part of it: frames (..., h, w, 3) uint8 to (..., h, w) bool."""
+    shows_detail: Callable[[np.ndarray], np.ndarray] = lambda frames: np.zeros(frames.shape[:-1], bool)
+    """Which pixels are part of it: frames (..., h, w, 3) uint8 to (..., h, w) bool; by default none is."""
     fixed: dict[str, list[float]] = field(default_factory=dict)
     """Raw actions to compare dream and world by, each held for a whole episode."""
     compared: int = 100  # episodes of each to compare them in
