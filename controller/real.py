@@ -11,13 +11,13 @@ import numpy as np
 
 from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
 from controller.policy import Controller, load_controller, policy_from
-from envs.episodes import Played, moments, play
+from envs.episodes import Each, Played, moments, play
 from envs.worlds import Vector, world_of
 from experiment.hardware import prepare, thread_count
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.workers import open_pool
-from extract.policies import Each, held
+from extract.policies import held
 
 Progressed = Callable[[int], Any]
 Slice = tuple[np.ndarray | None, Sequence[int], int]  # parameters, seeds and patience, as `RealWorld.play` takes them
@@ -83,7 +83,8 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         vector = self.games(len(seeds), patience)
         games = vector.num_envs
         if parameters is None:
-            player: Any = Each(functools.partial(held, actions=self.world.actions, hold_max=1), games, seed=0)
+            actions = self.world.actions
+            player: Any = Each(lambda _, seed: held(np.random.default_rng((0, seed)), actions, hold_max=1), games)
         else:
             player = AgentPlayer(self.agent, games, parameters)
         return play(self.world, vector, player, seeds, progress)

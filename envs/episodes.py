@@ -104,17 +104,17 @@ def start(vector: Vector, games: np.ndarray, seeds: Sequence[int]) -> np.ndarray
     return vector.reset(seed=all_seeds, options={"reset_mask": mask})[0]
 
 
-class ScriptPlayer:
-    """Plays given raw actions, blind: scripts (n, T) or (n, T, A), one for each episode."""
+class Each:
+    """A Player who does not look: plays(episode, seed) yields the raw actions of an episode, () or (A,), one by one."""
 
-    def __init__(self, scripts: np.ndarray, games: int):
-        self.scripts = scripts
-        self.episode, self.step = np.zeros((2, games), np.int64)
+    def __init__(self, plays: Callable[[int, int], Iterator[np.ndarray]], games: int):
+        self.plays = plays
+        self.playing: list[Iterator[np.ndarray]] = [iter(())] * games
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
-        self.episode[games], self.step[games] = episodes, 0
+        for game, episode, seed in zip(games, episodes, seeds, strict=True):
+            self.playing[game] = self.plays(int(episode), int(seed))
 
     def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
-        raw = self.scripts[self.episode[games], self.step[games]]
-        self.step[games] += 1
-        return raw
+        raw = np.array([next(self.playing[game]) for game in games.tolist()])  # (N,) or (N, A)
+        return raw[:, 0] if raw.shape[1:] == (1,) else raw

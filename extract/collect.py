@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.episodes import Moment, Player, moments
+from envs.episodes import Each, Moment, Player, moments
 from envs.worlds import check as check_world
 from envs.worlds import world_of
 from experiment.config import flatten
@@ -23,7 +23,7 @@ from experiment.progress import Progress
 from experiment.run import Run, difference
 from experiment.schema import Experiment
 from experiment.workers import open_pool
-from extract.policies import Each, describe_policy, make_policy
+from extract.policies import describe_policy, make_policy
 from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, shard_path
 
 SEEDS = 900_000
@@ -79,7 +79,8 @@ def storable(settings: Experiment) -> dict[str, Any]:
 def without_networks(task: ShardTask, games: int) -> Player:
     """The player of a policy that needs no network."""
     extract = task.settings.extract
-    return Each(make_policy(world_of(task.settings).actions, extract), games, extract.seed)
+    policy = make_policy(world_of(task.settings).actions, extract)
+    return Each(lambda _, seed: policy(np.random.default_rng((extract.seed, seed))), games)
 
 
 def collect(settings: Experiment, run: Run, player: MakePlayer = without_networks) -> dict[str, Any]:

@@ -62,22 +62,6 @@ def brownian(rng: np.random.Generator, centre: np.ndarray, spread: np.ndarray, m
         away = keep * away + np.sqrt(1 - keep**2) * rng.standard_normal(len(centre), np.float32)
 
 
-class Each:
-    """A Player: each game is played by itself with the same policy, which draws from the episode's seed and this one."""
-
-    def __init__(self, policy: RandomPolicy, games: int, seed: int):
-        self.policy, self.seed = policy, seed
-        self.playing: list[Iterator[np.ndarray]] = [iter(())] * games
-
-    def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
-        for game, seed in zip(games, seeds, strict=True):
-            self.playing[game] = self.policy(np.random.default_rng((self.seed, int(seed))))
-
-    def act(self, frames: np.ndarray, games: np.ndarray) -> np.ndarray:
-        raw = np.array([next(self.playing[game]) for game in games.tolist()])  # (N, A)
-        return raw[:, 0] if raw.shape[1] == 1 else raw
-
-
 def make_policy(actions: int, settings: Extract) -> RandomPolicy:
     """The policy that the settings name, if it needs no network. actions: A."""
     if settings.policy == "brownian":

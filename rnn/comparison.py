@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from envs.episodes import ScriptPlayer, play
+from envs.episodes import Each, play
 from envs.worlds import World, dream_steps, world_of
 from experiment.progress import Progress
 from experiment.run import Run
@@ -95,12 +95,12 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
     total = sum(len(script) for script in scripts.values())
     games = min(settings.env.games, total)
     seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
-    player = ScriptPlayer(np.concatenate(list(scripts.values())), games)
+    every = np.concatenate(list(scripts.values()))
     with (
         contextlib.closing(world.open(settings.env, games, 0)) as vector,
         Progress("fixed policies", total, "episodes") as bar,
     ):
-        played = play(world, vector, player, seeds, bar.update)
+        played = play(world, vector, Each(lambda episode, _: iter(every[episode]), games), seeds, bar.update)
     parts = (np.split(part, len(scripts)) for part in (played.returns, played.first_hits))
     returns, hits = (dict(zip(scripts, part, strict=True)) for part in parts)
     return returns, hits if (played.first_hits < played.lengths).any() else {}

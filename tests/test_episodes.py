@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from envs.episodes import Moment, ScriptPlayer, moments, play
+from envs.episodes import Each, Moment, moments, play
 from experiment.problem import Problem
 from tests.fake import FakeGames, fake_world, first_hit, length
 
@@ -95,14 +95,18 @@ def test_moments_can_be_kept():
     np.testing.assert_allclose(np.abs(together.raw), 0.9)
 
 
+def scripted(scripts):
+    return Each(lambda episode, _: iter(scripts[episode]), 2)
+
+
 @pytest.mark.parametrize("name", ["doom", "carracing"])
 def test_actions_that_are_no_numbers_are_a_problem(name):
     world = fake_world(name)
     scripts = np.zeros((2, 7) if name == "doom" else (2, 7, 3))
     scripts[1, 2:] = np.nan
     with pytest.raises(Problem, match="actions are not numbers"):
-        play(world, FakeGames(2, world.actions), ScriptPlayer(scripts, 2), [6, 13])
-    assert play(world, FakeGames(2, world.actions), ScriptPlayer(scripts, 2), [6, 1]).lengths.tolist() == [7, 2]
+        play(world, FakeGames(2, world.actions), scripted(scripts), [6, 13])
+    assert play(world, FakeGames(2, world.actions), scripted(scripts), [6, 1]).lengths.tolist() == [7, 2]
 
 
 @pytest.mark.parametrize(("name", "actions"), [("doom", 1), ("carracing", 3)])
@@ -111,12 +115,12 @@ def test_scripts_are_played_step_by_step_in_their_episodes(name, actions):
     scripts = np.random.default_rng(0).uniform(-1, 1, (5, 8, actions)).astype(np.float32)
     scripts = scripts[..., 0] if actions == 1 else scripts
     seen: dict[int, list[np.ndarray]] = {}
-    for moment in moments(world, FakeGames(2, actions), ScriptPlayer(scripts, 2), iter(seeds)):
+    for moment in moments(world, FakeGames(2, actions), scripted(scripts), iter(seeds)):
         for episode, raw in zip(moment.episodes.tolist(), moment.raw, strict=True):
             seen.setdefault(episode, []).append(raw)
     for episode, seed in enumerate(seeds):
         np.testing.assert_array_equal(np.stack(seen[episode]), scripts[episode, : length(seed)])
-    returns = play(world, FakeGames(2, actions), ScriptPlayer(scripts, 2), seeds).returns
+    returns = play(world, FakeGames(2, actions), scripted(scripts), seeds).returns
     taken = world.to_env(world.execute(scripts))
     first = taken if actions == 1 else taken[..., 0]
     expected = [sum(seed % 10 + first[i, : length(seed)]) for i, seed in enumerate(seeds)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from envs.actions import move
+from envs.episodes import Each
 from experiment.schema import Extract
-from extract.policies import Each, brownian, clocked, describe_policy, held, make_policy
+from extract.policies import brownian, clocked, describe_policy, held, make_policy
 
 
 def act(policy, steps: int, seed: int = 0) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_an_episodes_actions_follow_from_its_generator():
 def test_each_game_plays_as_its_episodes_seed_says(actions):
     """Whatever game it is played in, and whatever is played beside it."""
     policy = partial(held, actions=actions, hold_max=4)
-    player = Each(policy, 3, seed=7)
+    player = Each(lambda _, seed: policy(np.random.default_rng((7, seed))), 3)
     player.begin(np.array([0, 1]), np.array([0, 1]), np.array([50, 51]))
     together = [player.act(np.zeros((2, 1)), np.array([0, 1])) for _ in range(6)]
     player.begin(np.array([2]), np.array([2]), np.array([50]))
@@ -73,7 +74,7 @@ def test_each_game_plays_as_its_episodes_seed_says(actions):
     np.testing.assert_array_equal(later[:, 1], together[:, 0])  # seed 50 in game 2 and in game 0
     plain = act(policy, 12, seed=(7, 51)).reshape(12, *together.shape[2:])
     np.testing.assert_array_equal(np.concatenate([together[:, 1], later[:, 0]]), plain)
-    other = Each(policy, 1, seed=8)
+    other = Each(lambda _, seed: policy(np.random.default_rng((8, seed))), 1)
     other.begin(np.array([0]), np.array([0]), np.array([50]))
     assert not np.array_equal(other.act(np.zeros((1, 1)), np.array([0]))[0], together[0, 0])
 
