@@ -44,7 +44,9 @@ class Game:
             raise UsageProblem("env.id is empty: name an environment of Gymnasium, such as env.id=CartPole-v1")
         keep_freed_memory()
         self.skip, self.env = skip, opened(id, kwargs, view)
-        self.rendered = view == "render" or (view == "auto" and not shows_pixels(self.env.observation_space))
+        space: Any = self.env.observation_space
+        shown = is_picture(space) and min(space.shape[:2]) >= PICTURE
+        self.rendered = view == "render" or (view == "auto" and not shown)
         try:
             self.see(self.env.reset(seed=0)[0])
         except Exception as fault:  # whatever a stranger's code raises
@@ -61,7 +63,7 @@ class Game:
     def see(self, observation: Any) -> None:
         """Take the picture of this moment, (h, w, 3) uint8. Raises ValueError where there is none."""
         picture = np.asarray(self.env.render() if self.rendered else observation)
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,)):
+        if not is_picture(picture):
             shown = "render" if self.rendered else "observation"
             raise ValueError(f"its {shown} is {picture.dtype} of shape {picture.shape}, not uint8 (h, w, 3)")
         self.screen = np.broadcast_to(picture.reshape(*picture.shape[:2], -1), (*picture.shape[:2], 3))
@@ -109,12 +111,9 @@ def told(fault: Exception) -> str:
     return f"{type(fault).__name__}: {' '.join(str(fault).split())}"
 
 
-def shows_pixels(space: gymnasium.Space[Any]) -> bool:
-    """Whether observations of this space are taken for pictures."""
-    shape = space.shape or ()
-    return (
-        space.dtype == np.uint8 and len(shape) in (2, 3) and min(shape[:2]) >= PICTURE and shape[2:] in ((), (1,), (3,))
-    )
+def is_picture(what: Any) -> bool:
+    """Whether an array, or those of a space, are uint8 (h, w), (h, w, 1) or (h, w, 3)."""
+    return what.dtype == np.uint8 and len(what.shape) in (2, 3) and what.shape[2:] in ((), (1,), (3,))
 
 
 def discrete(space: gymnasium.Space[Any]) -> bool:

@@ -4,11 +4,9 @@ Keras has one backend and one number format for a whole process, and reads them 
 variables, and from keras.json in KERAS_HOME or the home folder. A choice of another backend belongs here too.
 """
 
-import contextlib
 import functools
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +19,16 @@ from experiment.problem import Problem
 NEEDED = {"backend": "tensorflow", "floatx": "float32", "image_data_format": "channels_last"}
 
 
-@contextlib.contextmanager
-def own_defaults() -> Iterator[None]:
-    """In the block Keras is imported on our backend, with its own defaults; then the variables are the user's again."""
-    users = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("KERAS_")}
-    os.environ.update(KERAS_BACKEND=NEEDED["backend"], KERAS_HOME=os.devnull)  # no folder: keras.json is not read
-    try:
-        yield
-    finally:
-        del os.environ["KERAS_BACKEND"], os.environ["KERAS_HOME"]
-        os.environ.update(users)
-
-
-with own_defaults():
+# Keras is imported on our backend, with its own defaults; then the variables are the user's again.
+users = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("KERAS_")}
+os.environ.update(KERAS_BACKEND=NEEDED["backend"], KERAS_HOME=os.devnull)  # no folder: keras.json is not read
+try:
     import keras
     from keras import layers as layers
     from keras import ops as ops
+finally:
+    del os.environ["KERAS_BACKEND"], os.environ["KERAS_HOME"]
+    os.environ.update(users)
 
 found = {name: getattr(keras.config, name)() for name in NEEDED}
 if found != NEEDED:

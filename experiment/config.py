@@ -243,7 +243,7 @@ def untyped(node: yaml.Node) -> Any:
         return [untyped(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
         return {name.value: untyped(item) for name, item in node.value}
-    if not node.style and node.value in ("null", "~", ""):
+    if is_empty(node):
         return None
     for kind in () if node.style else (bool, int, float):
         with contextlib.suppress(ValueError):

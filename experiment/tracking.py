@@ -27,7 +27,6 @@ def tracking(settings: Experiment, run: Run, stage: str) -> Iterator[None]:
         raise Problem(
             f"wandb.mode={settings.wandb.mode} needs Weights & Biases: bash launch_scripts/setup.bash wandb"
         ) from None
-    run.path.mkdir(parents=True, exist_ok=True)
     session = wandb.init(
         project=settings.wandb.project,
         mode=settings.wandb.mode,
