@@ -18,7 +18,7 @@ import numpy as np
 
 from envs import actions
 from envs.pools import PooledGames, keep_freed_memory
-from envs.shrink import Shrink
+from envs.shrink import BLOCK, Shrink
 from envs.sidebyside import Alone, SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.problem import Problem
@@ -30,7 +30,6 @@ MAX_STEPS = 1000
 FPS = 50
 ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
 LAP = 0.95  # the share of the tiles that a lap needs
-BLOCK = 8  # screens shrunk at a time
 
 
 def new_shrink(dashboard: bool) -> Shrink:
@@ -124,18 +123,15 @@ class CarRacingVector(PooledGames):
         """Shrink screens (n, 96, 96, 3) to the frames of n games."""
         threads = min(self.threads, -(-len(games) // BLOCK))
         if threads <= 1:
-            self._look_in_blocks(self._shrinks[0], games, screens)
+            self._look(self._shrinks[0], games, screens)
         else:
             parts = np.array_split(games, threads), np.array_split(screens, threads)
-            list(self._workers.map(self._look_in_blocks, self._shrinks[:threads], *parts))
+            list(self._workers.map(self._look, self._shrinks[:threads], *parts))
 
-    def _look_in_blocks(self, shrink: Shrink, games: np.ndarray, screens: np.ndarray) -> None:
-        small = np.empty((BLOCK, *FRAME), np.uint8)
-        for first in range(0, len(games), BLOCK):
-            block = slice(first, first + BLOCK)
-            number = len(games[block])
-            shrink(screens[block, : shrink.source[0]], small[:number])
-            self.frames[games[block]] = small[:number]
+    def _look(self, shrink: Shrink, games: np.ndarray, screens: np.ndarray) -> None:
+        small = np.empty((len(games), *FRAME), np.uint8)
+        shrink(screens[:, : shrink.source[0]], small)
+        self.frames[games] = small
 
     def render(self) -> tuple[np.ndarray, ...]:
         """Larger pictures of all games as they are now, each (400, 600, 3) uint8."""

@@ -18,7 +18,7 @@ import vizdoom
 
 from envs import actions
 from envs.engine import DIED, Engine
-from envs.shrink import Shrink
+from envs.shrink import BLOCK, Shrink
 from envs.sidebyside import Alone, SideBySide, pixels
 from envs.worlds import Rates, World
 from experiment.hardware import thread_count
@@ -29,7 +29,6 @@ MAX_STEPS = 2100
 FPS = 35
 START_HEALTH = 100.0
 ATTEMPTS = 3
-BLOCK = 4  # screens shrunk at a time
 
 BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+BLOCK = 4  # images shrunk at a time, which the processor's cache still holds
+
 
 class Shrink:
     """Shrinks images of one size to another: each pixel of the result is the mean of the area that it covers.
@@ -15,41 +17,35 @@ class Shrink:
     columns, the pattern of weights repeats g times along a row, so one small matrix serves all; likewise for rows.
     """
 
-    def __init__(self, source: tuple[int, int], target: tuple[int, int], channels: int = 3):
-        self.source, self.target, self.channels = source, target, channels
-        self.rows, self.columns = (math.gcd(*sizes) for sizes in zip(source, target, strict=True))
-        self.down = overlaps(source[0] // self.rows, target[0] // self.rows)
-        self.across = np.kron(
-            overlaps(source[1] // self.columns, target[1] // self.columns).T, np.eye(channels, dtype=np.float32)
-        )
+    def __init__(self, source: tuple[int, int], target: tuple[int, int]):
+        self.source, self.target = source, target
+        rows, columns = (math.gcd(*sizes) for sizes in zip(source, target, strict=True))
+        self.down = overlaps(source[0] // rows, target[0] // rows)
+        self.across = np.kron(overlaps(source[1] // columns, target[1] // columns).T, np.eye(3, dtype=np.float32))
         # All sums are whole numbers below 2^24, exact in float32, so that no machine rounds another way.
         self.scale = np.float32(1 / (self.down[0].sum() * self.across[:, 0].sum()))
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        # Kept from call to call: allocating them anew takes as long as the products.
+        self._image, self._down = (
+            np.empty((BLOCK, rows, size[0] // rows, source[1] * 3), np.float32) for size in (source, target)
+        )
+        self._across = np.empty((BLOCK, target[0] * columns, self.across.shape[1]), np.float32)
 
     def __call__(self, images: np.ndarray, out: np.ndarray) -> None:
-        """Write one image, (rows, columns, channels) uint8, or B of them, (B, rows, ...), shrunk into `out`, uint8 as well.
+        """Write one image, (rows, columns, 3) uint8, or B of them, (B, rows, ...), shrunk into `out`, uint8 as well.
 
-        Fastest with about four at a time, which the processor's cache still holds. Not for two threads at once.
+        Not for two threads at once.
         """
-        image, down, across = self._buffers(images.size // (self.source[0] * self.source[1] * self.channels))
-        image[:] = images.reshape(image.shape)
-        np.matmul(self.down, image, out=down)
-        # Image by image, so that no product is large enough for threads, which wait for work at others' expense.
-        np.matmul(down.reshape(*across.shape[:2], -1), self.across, out=across)
-        across *= self.scale
-        across += np.float32(0.5)
-        out[:] = across.reshape(out.shape)
-
-    def _buffers(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For that many images, kept from call to call: allocating them anew takes as long as the products."""
-        if number not in self._kept:
-            width = self.source[1] * self.channels
-            self._kept[number] = (
-                np.empty((number, self.rows, self.source[0] // self.rows, width), np.float32),
-                np.empty((number, self.rows, self.target[0] // self.rows, width), np.float32),
-                np.empty((number, self.target[0] * self.columns, self.across.shape[1]), np.float32),
-            )
-        return self._kept[number]
+        images, out = images.reshape(-1, *self.source, 3), out.reshape(-1, *self.target, 3)
+        for first in range(0, len(images), BLOCK):
+            block = images[first : first + BLOCK]
+            image, down, across = (kept[: len(block)] for kept in (self._image, self._down, self._across))
+            image[:] = block.reshape(image.shape)
+            np.matmul(self.down, image, out=down)
+            # Image by image, so that no product is large enough for threads, which wait for work at others' expense.
+            np.matmul(down.reshape(*across.shape[:2], -1), self.across, out=across)
+            across *= self.scale
+            across += np.float32(0.5)
+            out[first : first + BLOCK] = across.reshape(-1, *self.target, 3)
 
 
 def overlaps(source: int, target: int) -> np.ndarray:
