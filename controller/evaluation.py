@@ -184,9 +184,9 @@ def save_real_videos(world: RealWorld, record: Record) -> None:
 def save_dream_video(world: RealWorld, dream: Dream, record: Record) -> None:
     """Dream the dream of median return again, and film it."""
     counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
-    trace = dream.trace(world.agent.policy.act, world.controller.mean[None], *counted)
+    lengths, lived = dream.trace(world.agent.policy.act, world.controller.mean[None], *counted)
     episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
-    z = trace.z[0, episode, : trace.lengths[0, episode]]  # (T, Z)
+    z = lived.z[0, episode, : lengths[0, episode]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
     save_videos(world, "dream", label, z)
 

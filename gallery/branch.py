@@ -54,8 +54,8 @@ class Branch:
         return tf.repeat(taken[step][None], tf.shape(z)[0], axis=0)  # (N,) or (N, A)
 
     def _dreamt(self, act: Act, parameters: np.ndarray, steps: int, temperature: float, seed: int) -> Dreamt:
-        trace = self.dream.trace(act, parameters, 1, seed, temperature, steps)
-        z = trace.z[0, 0, : trace.lengths[0, 0]]
+        lengths, lived = self.dream.trace(act, parameters, 1, seed, temperature, steps)
+        z = lived.z[0, 0, : lengths[0, 0]]
         return Dreamt(self.exhibit.agent.vae.pictures(z), z)
 
 

@@ -112,19 +112,6 @@ class Outcome(NamedTuple):
     lengths: np.ndarray
 
 
-class Trace(NamedTuple):
-    """Whole dreams: lengths (P, E) int32; z (P, E, T, Z), raw (P, E, T) or (P, E, T, A), done_logit and reward (P, E, T).
-
-    T is the longest. What stands beyond a dream's length is not part of it.
-    """
-
-    lengths: np.ndarray
-    z: np.ndarray
-    raw: np.ndarray
-    done_logit: np.ndarray
-    reward: np.ndarray
-
-
 def noise(seed: Tensor, step: Tensor, episodes: Tensor, latent_size: int) -> tuple[Tensor, Tensor]:
     """The random numbers of one step of E episodes: uniform in [0, 1) and standard normal, each (E, Z) float32.
 
@@ -334,8 +321,11 @@ class Dream:
 
     def trace(
         self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
-    ) -> Trace:
-        """The same dreams as `rollout` gives the lengths of, step by step, for a few of them."""
+    ) -> tuple[np.ndarray, Moments]:
+        """The same dreams as `rollout` gives the lengths of, step by step, for a few of them: these, and arrays (P, E, T, ...).
+
+        T is the longest of them. What stands beyond a dream's length is not part of it.
+        """
         total, block = len(parameters) * episodes, self._block(act, traced=True)
         lengths = np.zeros(total, "int32")
         first, actions = 0, (self.model.action_size,) if self.model.action_size > 1 else ()
@@ -350,7 +340,7 @@ class Dream:
             first += BLOCK
         shape, longest = (-1, episodes), lengths.max()
         parts = (array[:, :longest].reshape(*shape, *array[:, :longest].shape[1:]) for array in whole)
-        return Trace(lengths.reshape(shape), *parts)
+        return lengths.reshape(shape), Moments(*parts)
 
     def _live(
         self, block: Any, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int

@@ -125,16 +125,16 @@ def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
     act, parameters = linear if actions == 1 else linear_three, population(5, actions)
     dream = Dream(model, starts)
     returns, lengths = dream.rollout(act, parameters, episodes, seed, temperature, longest)
-    trace = dream.trace(act, parameters, episodes, seed, temperature, longest)
+    traced, lived = dream.trace(act, parameters, episodes, seed, temperature, longest)
     seen_of = WORLDS[env.name].execute if settings.action == "executed" else np.asarray
     for p, e in np.ndindex(lengths.shape):
         plain = plain_dream(model, starts, seen_of, parameters[p], e, episodes, seed, temperature, longest)
         steps = len(plain[0])
-        assert lengths[p, e] == trace.lengths[p, e] == steps
-        for expected, got in zip(plain, trace[1:], strict=True):  # z, raw actions, done logits, rewards
+        assert lengths[p, e] == traced[p, e] == steps
+        for expected, got in zip(plain, lived, strict=True):  # z, raw actions, done logits, rewards
             np.testing.assert_allclose(got[p, e, :steps], expected, rtol=1e-3, atol=1e-3)
         assert returns[p, e] == pytest.approx(plain[3].sum(), abs=5e-3)
-    assert trace.z.shape == (5, 3, lengths.max(), Z) and returns.shape == (5, 3)
+    assert lived.z.shape == (5, 3, lengths.max(), Z) and returns.shape == (5, 3)
     if settings.predict_done:
         assert len(set((lengths[lengths < longest] // rnn.dream.BLOCK).tolist())) > 1, "dreams ended in one block"
     else:
@@ -174,7 +174,9 @@ def test_seeds_differ(dream):
 
 def test_low_temperature_is_certain_and_high_is_not():
     dream = Dream(small_model(-100), FIRST_FRAMES)
-    cold, warm, hot = (dream.trace(linear, population(1), 50, 0, temperature, 3).z for temperature in (1e-6, 1.0, 2.0))
+    cold, warm, hot = (
+        dream.trace(linear, population(1), 50, 0, temperature, 3)[1].z for temperature in (1e-6, 1.0, 2.0)
+    )
     jumps = [np.abs(z[:, :, 1:] - cold[:, :, 1:]).mean() for z in (cold, warm, hot)]
     assert 0.1 < jumps[1] < jumps[2]
     outputs = np.array([-1.0, 2.0, 0.5] * 3, "float32").reshape(3, 3)  # logits, mean, log_std of K = 3, Z = 1
@@ -182,7 +184,7 @@ def test_low_temperature_is_certain_and_high_is_not():
     model = small_model(-100)
     model.output_kernel.assign(np.zeros(model.output_kernel.shape))
     model.output_bias.assign(np.append(np.repeat(outputs[:, :, None], Z, axis=2).ravel(), -100))
-    z = Dream(model, FIRST_FRAMES).trace(linear, population(1), 50, 0, 0.01, 2).z[0, :, 1]  # (E, Z)
+    z = Dream(model, FIRST_FRAMES).trace(linear, population(1), 50, 0, 0.01, 2)[1].z[0, :, 1]  # (E, Z)
     np.testing.assert_allclose(z, 2.0 + np.exp(2.0) * 0.1 * normal, atol=1e-4)  # component 2: mean and log_std 2
 
 
@@ -230,10 +232,10 @@ def test_a_script_knows_the_step_and_the_episode(dream):
     def script(parameters, z, h, c, episode, step):
         return parameters[:, 0] + tf.cast(episode, tf.float32) / 10 + tf.cast(step, tf.float32) / 100
 
-    trace = dream.trace(script, np.array([[0.0], [0.5]], "float32"), 3, 0, 1.0, 40)
-    p, e, t = np.indices(trace.raw.shape)
-    lived = t < trace.lengths[..., None]
-    np.testing.assert_allclose(trace.raw[lived], (p / 2 + e / 10 + t / 100)[lived], atol=1e-6)
+    lengths, moments = dream.trace(script, np.array([[0.0], [0.5]], "float32"), 3, 0, 1.0, 40)
+    p, e, t = np.indices(moments.raw.shape)
+    lived = t < lengths[..., None]
+    np.testing.assert_allclose(moments.raw[lived], (p / 2 + e / 10 + t / 100)[lived], atol=1e-6)
     assert lived.sum() > 50
 
 
