@@ -30,7 +30,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.mixture import sample
-from rnn.model import MDNRNN, load_rnn, lstm_cell
+from rnn.model import MDNRNN, load_rnn, lstm
 from rnn.starts import Starts, load_starts
 from vae.model import draw
 
@@ -198,8 +198,7 @@ class Dream:
     def remember(self, products: list[Tensor], bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the gates' products, four of (N, H), to the next h and c (N, H), and h as the head's product takes it."""
         biases = tf.split(bias, 4)
-        i, j, f, o = (tf.cast(product, tf.float32) + b for product, b in zip(products, biases, strict=True))
-        h, c = lstm_cell(i, j, f, o, c)
+        h, c = lstm((tf.cast(product, tf.float32) + b for product, b in zip(products, biases, strict=True)), c)
         return h, c, tf.cast(h, self.model.compute_dtype)
 
     def imagine(self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor) -> Imagined:

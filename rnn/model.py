@@ -4,7 +4,7 @@ The weights have the layout of the published TensorFlow 1 model (one kernel for 
 the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from envs.worlds import world_of
@@ -28,21 +28,9 @@ def as_they_are(raw: Tensor, xp: Any = None) -> Tensor:
     return raw
 
 
-def inputs_of(z: Tensor, told: Tensor, restart: Tensor, predict_done: bool, xp: Any = ops) -> Tensor:
-    """Input of steps (..., I): z (..., Z), the action as M is told it, (...) or (..., A), and, where M predicts done,
-    restart (...), 1 where an episode begins, else 0. Of tensors, or of arrays with xp=numpy."""
-    told = told if len(told.shape) == len(z.shape) else told[..., None]
-    return xp.concatenate([z, told, restart[..., None]] if predict_done else [z, told], axis=-1)
-
-
-def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The LSTM after its product: gates (N, 4H), bias included, and c (N, H), to the next h and c (N, H)."""
-    i, j, f, o = ops.split(gates, 4, axis=1)
-    return lstm_cell(i, j, f, o, c)
-
-
-def lstm_cell(i: Tensor, j: Tensor, f: Tensor, o: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the four gates apart, (N, H) each."""
+def lstm(gates: Iterable[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
+    """The LSTM after its product: the four gates, bias included, and c, (N, H) each, to the next h and c (N, H)."""
+    i, j, f, o = gates
     c = c * ops.sigmoid(f + FORGET_BIAS) + ops.sigmoid(i) * ops.tanh(j)
     return ops.tanh(c) * ops.sigmoid(o), c
 
@@ -58,7 +46,7 @@ class Prediction(NamedTuple):
 class MDNRNN(keras.Model):
     """The LSTM and its output layer.
 
-    Input of a step: I numbers, see inputs_of. told: see told_by.
+    Input of a step: I numbers, see `inputs`. told: see told_by.
     kernel (I+H, 4H), bias (4H), output_kernel (H, 3·K·Z [+1 reward] [+1 done logit]), output_bias.
     Products are computed in `compute_dtype` (bfloat16 under the mixed_bfloat16 policy); variables,
     LSTM state and outputs stay float32.
@@ -87,8 +75,11 @@ class MDNRNN(keras.Model):
         return ops.cast(ops.matmul(ops.cast(left, self.compute_dtype), ops.cast(right, self.compute_dtype)), "float32")
 
     def inputs(self, z: Tensor, raw: Tensor, restart: Tensor, xp: Any = ops) -> Tensor:
-        """Those of steps from z (..., Z), C's raw actions, (...) or (..., A), and restart (...); see inputs_of."""
-        return inputs_of(z, self.told(raw, xp=xp), restart, self.predict_done, xp)
+        """Those of steps, (..., I): z (..., Z), the action as M is told it, from C's raw ones, (...) or (..., A), and, where
+        M predicts done, restart (...), 1 where an episode begins, else 0. Of tensors, or of arrays with xp=numpy."""
+        told = self.told(raw, xp=xp)
+        told = told if len(told.shape) == len(z.shape) else told[..., None]
+        return xp.concatenate([z, told, restart[..., None]] if self.predict_done else [z, told], axis=-1)
 
     def observe(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step from what `inputs` takes; where an episode begins, h and c (N, H) count as zero."""
@@ -98,7 +89,7 @@ class MDNRNN(keras.Model):
     def step(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step: inputs (N, I), h and c (N, H), to the next h and c (N, H)."""
         gates = self.product(ops.concatenate([inputs, h], axis=1), self.kernel) + self.bias  # (N, 4H)
-        return lstm(gates, c)
+        return lstm(ops.split(gates, 4, axis=1), c)
 
     def head(self, h: Tensor) -> Prediction:
         """What h (N, H) predicts."""

@@ -6,14 +6,12 @@ seed and the batch's number: a run that goes on at batch n sees what it would ha
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.worlds import World
-from experiment.schema import Rnn
-from rnn.model import inputs_of
+from rnn.model import MDNRNN
 from vae.latents import Latents
 from vae.model import draw
 
@@ -34,13 +32,12 @@ class Batch(NamedTuple):
 class Series:
     """Latents as batches for M.
 
-    settings: those of M; with rnn.predict_done the restart flag is part of M's input. world: whose actions they are.
+    model: M, which says what its inputs are. reward_limits: the lowest and the highest that it is to learn.
     """
 
-    def __init__(self, latents: Latents, settings: Rnn, world: World):
-        self.latents, self.predict_done = latents, settings.predict_done
-        self.actions = world.execute(latents.actions) if settings.action == "executed" else latents.actions
-        low, high = settings.reward_limits
+    def __init__(self, latents: Latents, model: MDNRNN, reward_limits: Sequence[float]):
+        self.latents, self.model = latents, model
+        low, high = reward_limits
         self.rewards = latents.rewards.clip(low, high)
         self.starts = latents.episode_starts
         self.ends = self.starts + latents.lengths  # (episodes,), exclusive
@@ -88,7 +85,7 @@ class Series:
         mu, logvar = self.latents.mu[shown].astype(np.float32), self.latents.logvar[shown].astype(np.float32)
         z = draw(mu, logvar, random.standard_normal(mu.shape, np.float32))  # (T+1, B, Z)
         restart = (self.first[frames] | ~real).astype(np.float32)
-        inputs = inputs_of(z[:-1], self.actions[frames], restart, self.predict_done, xp=np)
+        inputs = self.model.inputs(z[:-1], self.latents.actions[frames], restart, xp=np)
         return Batch(
             inputs=inputs.astype(np.float32, copy=False),
             keep=1 - restart,

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from envs.worlds import world_of
 from experiment.arrays import open_hdf5, written
 from experiment.backend import graph
 from experiment.files import checksum
@@ -113,7 +112,7 @@ def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: 
         raise Problem(f"no recorded episode has {latest} steps: lower dream.start_steps, or record longer episodes")
     each = -(-settings.dream.starts // len(episodes))
     steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
-    series = Series(latents, settings.rnn, world_of(settings))
+    series = Series(latents, model, settings.rnn.reward_limits)
     run_m = graph(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
     state = LSTMState(*tf.zeros((2, len(episodes), model.hidden)))
     memories: dict[int, Any] = {}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from envs.worlds import world_of
 from experiment.arrays import load_weights
 from experiment.backend import keras, save_weights
 from experiment.beginning import beginning
@@ -72,8 +71,8 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     m = settings.rnn
     latents = Latents.load(run.latents)
     train_episodes, held_out = latents.split(settings.data.val_ratio)
-    series = Series(latents, m, world_of(settings))
     learner = Learner(build_rnn(settings), m)
+    series = Series(latents, learner.model, m.reward_limits)
     if not m.train:
         save_weights(learner.model, run.rnn_weights)
         print("M keeps its random weights (rnn.train=false)")

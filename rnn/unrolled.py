@@ -41,7 +41,7 @@ class Losses(NamedTuple):
 @graph(jit_compile=True)
 def remember(product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The gates' product (B, 4H) and c (B, H) to the next h, in the product's dtype, and c."""
-    h, c = lstm(tf.cast(product, tf.float32) + bias, c)
+    h, c = lstm(tf.split(tf.cast(product, tf.float32) + bias, 4, axis=1), c)
     return tf.cast(h, product.dtype), c
 
 
@@ -50,7 +50,7 @@ def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: 
     """The gradients by `product` and `c`, from those by the next h and c. Computes the gates again: cheaper than to store them."""
     with tf.GradientTape() as tape:
         tape.watch([product, c])
-        following = lstm(tf.cast(product, tf.float32) + bias, c)
+        following = lstm(tf.split(tf.cast(product, tf.float32) + bias, 4, axis=1), c)
     return tape.gradient(following, [product, c], output_gradients=[tf.cast(dh, tf.float32), dc])
 
 

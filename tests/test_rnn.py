@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from experiment.files import read_json
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment, Rnn
+from experiment.schema import Env, Experiment, Rnn
 from experiment.training import learning_rate
 from extract.rollouts import Sequences
 from rnn.mixture import log_likelihood
@@ -29,7 +30,6 @@ from rnn.validation import Validation, Validator, describe, figures
 from vae.latents import Latents, write_latents
 
 ROOT = Path(__file__).parent.parent
-DOOM = WORLDS["doom"]
 TINY = ["vae.z=4", "rnn.hidden=16", "rnn.mixtures=2", "rnn.streams=4", "rnn.window=6", "rnn.steps=12", "rnn.epochs=4"]
 TINY += ["extract.episodes=20", "data.val_ratio=0.2", "hardware.precision=float32"]
 
@@ -207,20 +207,26 @@ def test_losses_are_the_originals():
 # The data feed
 
 
+def series_of(latents: Latents, world: str = "doom", **options: Any) -> Series:
+    """What an M of these settings is trained on."""
+    settings = Experiment(env=Env(name=world), rnn=Rnn(hidden=8, **options))
+    return Series(latents, build_rnn(settings), settings.rnn.reward_limits)
+
+
 def test_m_sees_the_action_as_executed_or_raw(run: Run):
     latents = Latents.load(run.latents)
     half = replace(latents, actions=latents.actions * 0.5)  # -0.5, 0, 0.5 are executed as -1, 0, 1
     for action, expected in (("executed", latents.actions), ("raw", half.actions)):
-        batch = next(Series(half, Rnn(action=action), DOOM).validation(np.arange(1), streams=1, window=5))
+        batch = next(series_of(half, action=action).validation(np.arange(1), streams=1, window=5))
         np.testing.assert_array_equal(batch.inputs[:, 0, 4], expected[:5])
 
 
 def test_m_sees_three_actions_and_no_restart_flag_unless_it_predicts_done(run: Run):
     latents = Latents.load(run.latents)
     raw = np.random.default_rng(0).uniform(-1, 1, (latents.frames, 3)).astype("f")
-    latents, world = replace(latents, actions=raw), WORLDS["carracing"]
-    for action, expected in (("executed", world.execute(raw)), ("raw", raw)):
-        series = Series(latents, Rnn(action=action, predict_done=False), world)
+    latents = replace(latents, actions=raw)
+    for action, expected in (("executed", WORLDS["carracing"].execute(raw)), ("raw", raw)):
+        series = series_of(latents, "carracing", action=action, predict_done=False)
         batch = next(series.validation(np.arange(1), streams=1, window=5))
         assert batch.inputs.shape == (5, 1, 4 + 3)
         np.testing.assert_array_equal(batch.inputs[:, 0, 4:], expected[:5])
@@ -228,7 +234,7 @@ def test_m_sees_three_actions_and_no_restart_flag_unless_it_predicts_done(run: R
 
 def test_m_learns_the_reward_of_its_action_within_limits(run: Run):
     latents = Latents.load(run.latents)
-    series = Series(latents, Rnn(reward_limits=[-1.0, 2.0]), DOOM)
+    series = series_of(latents, reward_limits=[-1.0, 2.0])
     batches = list(series.validation(np.arange(2), streams=3, window=6))  # one of the streams has nothing to play
     rows = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("reward", "reward_mask")}
     rewards = latents.rewards.clip(-1, 2)
@@ -245,7 +251,7 @@ def test_streams_play_every_episode_in_full(run: Run):
     """Validation shows every step of the chosen episodes once, in order, with the right flags and masks."""
     latents = Latents.load(run.latents)
     latents.logvar[:] = -100  # no noise: z is mu
-    batches = list(Series(latents, Rnn(), DOOM).validation(np.arange(7), streams=3, window=6))
+    batches = list(series_of(latents).validation(np.arange(7), streams=3, window=6))
     rows = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in batches[0]._fields}
     seen = 0
     for stream in range(3):
@@ -270,7 +276,7 @@ def test_streams_play_every_episode_in_full(run: Run):
 
 
 def test_training_batches_follow_from_seed_and_number(run: Run):
-    series = Series(Latents.load(run.latents), Rnn(), DOOM)
+    series = series_of(Latents.load(run.latents))
     whole = series.training(np.arange(15), streams=4, window=6, seed=1)
     batches = [next(whole) for _ in range(30)]
     for part, expected in zip(next(series.training(np.arange(15), 4, 6, seed=1, start=29)), batches[29], strict=True):
@@ -282,7 +288,7 @@ def test_training_batches_follow_from_seed_and_number(run: Run):
 def test_latents_are_drawn_with_their_variance(run: Run):
     latents = Latents.load(run.latents)
     latents.mu[:], latents.logvar[:] = 1, np.log(0.25)
-    series = Series(latents, Rnn(predict_done=False), DOOM)
+    series = series_of(latents, predict_done=False)
     batches = series.training(np.arange(15), streams=50, window=50, seed=0)
     z = next(batches).inputs[:, :, :4]  # 10,000 numbers
     assert abs(z.mean() - 1) < 0.025
@@ -325,7 +331,7 @@ def test_validation_is_that_of_a_plain_loop(run: Run, predict_done: bool):
     latents = Latents.load(run.latents)
     latents.logvar[:] = -100  # no noise: z is mu
     model = MDNRNN(4, 1, 8, 2, predict_done=predict_done, predict_reward=True)
-    series = Series(latents, settings, DOOM)
+    series = Series(latents, model, settings.reward_limits)
     v = Validator(model, settings.done_weight, settings.reward_weight)(series.validation(np.arange(7), 3, 6))
     guesses, rewards, nlls = [], [], []
     for episode in range(7):

@@ -13,7 +13,7 @@ from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Rnn
 from extract.rollouts import Sequences
 from rnn import starts as module
-from rnn.model import MDNRNN
+from rnn.model import MDNRNN, told_by
 from rnn.starts import first_frames, load_starts, remembered
 from vae.latents import Latents, write_latents
 
@@ -57,7 +57,7 @@ def test_moments_have_the_memory_that_a_plain_loop_gives(tmp_path, world, done, 
         rnn=Rnn(predict_done=done, hidden=H),
         dream=Dream(start_steps=[earliest, latest], starts=20),
     )
-    model = MDNRNN(Z, actions, H, 2, predict_done=done)
+    model = MDNRNN(Z, actions, H, 2, predict_done=done, told=told_by(settings))
     model.kernel.assign(np.random.default_rng(1).normal(size=model.kernel.shape))
     found = remembered(settings, latents, model, earliest, latest)
     long_enough = np.flatnonzero(latents.lengths > latest)
@@ -81,7 +81,7 @@ def test_moments_have_the_memory_that_a_plain_loop_gives(tmp_path, world, done, 
 def test_m_is_told_raw_actions_where_it_was_trained_on_them(tmp_path):
     latents = write_series(tmp_path / "latents.h5", 1)
     settings = Experiment(rnn=Rnn(hidden=H, action="raw"), dream=Dream(start_steps=[5, 5], starts=1))
-    model = MDNRNN(Z, 1, H, 2, predict_done=True)
+    model = MDNRNN(Z, 1, H, 2, predict_done=True, told=told_by(settings))
     found = remembered(settings, latents, model, 5, 5)
     episodes = np.random.default_rng(0).permutation(np.flatnonzero(latents.lengths > 5))
     h, _ = plain_memory(model, latents, episodes[0], 5, np.asarray)
