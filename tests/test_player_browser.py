@@ -360,6 +360,21 @@ def test_a_slider_that_is_held_holds_its_number_of_z(doom, open_page):
     until(page, "now.action[0] === -1")
 
 
+def test_a_slider_is_held_where_it_stands_already(doom, open_page):
+    page = open_page(doom, viewport={"width": 1280, "height": 760})
+    reach(page, 1)
+    page.click("#pause")
+    expect(page.locator("#pause")).to_have_text("Go on")
+    slider = page.locator(".sliders input").first
+    slider.evaluate("(slider) => { slider.value = slider.max; }")  # where it is pressed
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    until(page, "now.z[0] === 3 && bends.get(0) === 3")
+    page.mouse.up()
+    wait(lambda: page.evaluate("!bends.size"))
+
+
 def test_nothing_has_begun_that_could_go_on(doom, open_page):
     page = open_page(doom)
     page.click("[data-world=real]")

@@ -156,13 +156,15 @@ function slider(place, i) {
     if (bendTimer) bend();
     if (bends.delete(i)) bend();
   };
-  input.oninput = () => {
+  const hold = () => {
     bends.set(i, +input.value);
     watches = state.paused;
     bendTimer = bendTimer || setTimeout(bend, 40); // a slider tells more often than anyone listens
   };
+  input.oninput = hold;
+  input.onpointerdown = () => setTimeout(() => { if (input.matches(":active")) hold(); }); // it tells nothing where it stands already
   input.onchange = input.onblur = letGo;
-  input.onpointerup = () => input.blur(); // as of the temperature
+  input.onpointerup = input.onpointercancel = () => { letGo(); input.blur(); }; // as of the temperature
   return input;
 }
 
