@@ -13,8 +13,8 @@ going to do and about how long each stage takes on this machine, and last where 
 presets (on two cores):
   quick    at most 5 minutes: the shipped V and M learn a little more, and a new C learns to survive from nothing;
            'quick begin=' begins with random weights, to see that everything works
-  laptop   under an hour: an agent that survives; the default
-  paper    the published scale: a day or two
+  laptop   under an hour with AMX: an agent that survives; the default
+  paper    the published scale: a day with AMX, longer without
 
   --run DIR    the run folder; otherwise runs/doom (laptop), runs/doom-quick or runs/doom-paper in the project
   key=value    settings that differ, such as controller.generations=40 or hardware.threads=4
