@@ -40,17 +40,26 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
     """The record at results["evaluations"][keys...], measured only if there is none of exactly the same thing.
 
     of: everything the returns depend on (which controller, seeds, temperature), so that a record of something else
-    is never taken for it. measure: gives the `summary`, and whatever else there is to tell.
+    is never taken for it, but kept in results["earlier"]. measure: gives the `summary`, and whatever else there is to tell.
     """
-    stored: Record = run.read_results().get("evaluations", {})
+    results, name = run.read_results(), " ".join(keys)
     with run.reading_results():
+        present = results.get("evaluations", {})
         for key in keys:
-            stored = stored.get(key, {})
-        if stored and difference(stored, of, unsaid={}) is None:
-            np.isfinite([*(stored[name] for name in ("mean", "std", "standard_error", "n")), *stored["returns"]])
-            return stored
-    record = {**of, **measure()}
-    run.update_results("evaluations", *keys, record)
+            present = present.get(key, {})
+        kept: list[Record] = [*([present] if present else []), *results.get("earlier", {}).get(name, {}).values()]
+        for record in kept:
+            if difference(record, of, unsaid={}) is None:
+                np.isfinite([*(record[key] for key in ("mean", "std", "standard_error", "n")), *record["returns"]])
+                break
+        else:
+            record = {}
+    record = record or {**of, **measure()}
+    if record is not present:
+        others = [other for other in kept if other is not record]
+        if others:
+            run.update_results("earlier", name, {str(number): other for number, other in enumerate(others, start=1)})
+        run.update_results("evaluations", *keys, record)
     return record
 
 
