@@ -200,12 +200,11 @@ def keep_windows(rollouts: Rollouts, windows: Sequence[Window], context: int, sh
 def measure_windows(settings: Experiment, shipped: Run) -> dict[str, Any]:
     """How the shipped model does in the shipped windows, as `python -m openloop` records it."""
     from openloop.evaluation import evaluate
-    from openloop.report import means_of, record_of
+    from openloop.report import record_of
 
     rollouts, o = open_rollouts(settings, shipped), settings.openloop
     windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
-    curves = evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o)
-    return record_of(curves, means_of(curves, windows, o), windows, o)
+    return record_of(evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def evaluate_run(path: str, overrides: list[str]) -> None:
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure the model of a run, record it in results.json, and print the figures."""
     from openloop.evaluation import evaluate, pick_windows, predict
-    from openloop.report import means_of, record_of, save_comparison, save_plots, save_tables, without_seen
+    from openloop.report import record_of, save_comparison, save_plots, save_tables, without_seen
     from openloop.windows import open_recorded, read_windows, seen_in_training
 
     began, o = time.monotonic(), settings.openloop
@@ -77,22 +77,21 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     rollouts, actions, windows = open_recorded(settings, run)
     precision = prepare(settings.hardware, run)
     predictor = load_predictor(settings, run)
-    curves = evaluate(predictor, rollouts, actions, windows, o)
-    means = means_of(curves, windows, o)
-    save_tables(run, curves, means, windows)
+    evaluation = evaluate(predictor, rollouts, actions, windows, o)
+    save_tables(run, evaluation)
     title = f"{predictor.title}, {settings.env.name}"
-    save_plots(run, means, windows, o, title, predictor.draws)
-    picked = pick_windows(curves, windows)
+    save_plots(run, evaluation, title, predictor.draws)
+    picked = pick_windows(evaluation)
     shown = read_windows(rollouts, actions, [windows[number] for number in picked.values()], o.context)
     steps = list(predict(predictor, shown, o.context))
     for row, name in enumerate(picked):
-        save_comparison(run.videos / f"openloop_{name}", steps, row, predictor.draws)
+        save_comparison(run.videos / f"openloop_{name}", steps, row)
     about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "shown": picked}
-    record = {**about, **record_of(curves, means, windows, o)}
+    record = {**about, **record_of(evaluation)}
     if predictor.sees:
         training = rollouts.split(settings.data.val_ratio)[0]
         seen = seen_in_training(rollouts, training, windows, o.context - predictor.sees, o.context + 1)
-        record["seen_in_training"] = without_seen(curves, seen, o)
+        record["seen_in_training"] = without_seen(evaluation, seen)
     record["seconds"] = round(time.monotonic() - began, 1)
     run.update_results("machine", describe_machine())
     run.update_results("openloop", record)

@@ -21,6 +21,8 @@ not independent. They say how the mean would vary with other episodes of this ki
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,20 +32,8 @@ from experiment.progress import Progress
 from experiment.schema import Openloop
 from extract.rollouts import Rollouts
 from openloop.predictor import Predictor
-from openloop.record import NAMES
 from openloop.windows import Recorded, Window, read_windows
-from viz.frames import to_unit
 from viz.scores import Scores, score
-
-
-class Compared(NamedTuple):
-    """All frames at one horizon, of B windows."""
-
-    truth: np.ndarray  # (B, h, w, c) uint8
-    open_loop: np.ndarray  # (B, D, h, w, c) float32 in [0, 1]
-    teacher_forced: np.ndarray  # likewise
-    copy: np.ndarray  # (B, h, w, c) uint8
-    floor: np.ndarray | None  # (B, h, w, c) float32 in [0, 1]
 
 
 class Mean(NamedTuple):
@@ -54,16 +44,69 @@ class Mean(NamedTuple):
     high: np.ndarray
 
 
-def predict(predictor: Predictor, recorded: Recorded, context: int) -> Iterator[Compared]:
-    """Go through windows side by side, horizon by horizon; beyond a window's end there is nothing of interest."""
+Means = Mapping[str, Mapping[str, Mean]]  # metric -> curve -> mean and band
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The curves of all windows, parts (W, H); NaN beyond a window's end."""
+
+    curves: Mapping[str, Scores]
+    windows: Sequence[Window]
+    settings: Openloop
+
+    @cached_property
+    def lasting(self) -> np.ndarray:
+        """How many windows last to each horizon, (H,) int."""
+        return np.isfinite(self.curves["copy"].mse).sum(axis=0)
+
+    @cached_property
+    def means(self) -> Means:
+        """The mean of every curve, with its band."""
+        return {
+            metric: {name: self.mean(getattr(scores, metric)) for name, scores in self.curves.items()}
+            for metric in Scores._fields
+        }
+
+    def mean(self, values: np.ndarray) -> Mean:
+        """The mean of the windows' values (W, H), NaN where a window is over, with its band; see above."""
+        there, episodes = np.isfinite(values), np.array([window.episode for window in self.windows])
+        drawn = episodes == np.unique(episodes)[:, None]  # (E, W)
+        totals, counts = drawn @ np.where(there, values, 0.0), drawn @ there.astype(float)  # (E, H)
+        number, random = len(drawn), np.random.default_rng(self.settings.seed)
+        times = random.multinomial(number, np.full(number, 1 / number), self.settings.resamples)  # (R, E)
+        with np.errstate(invalid="ignore"):
+            mean = totals.sum(axis=0) / counts.sum(axis=0)
+            means = (times @ totals) / (times @ counts)  # (R, H)
+        confidence, some = self.settings.confidence, counts.any(axis=0)
+        low, high = np.full((2, values.shape[1]), np.nan)
+        edges = 50 * (1 - confidence), 50 * (1 + confidence)
+        low[some], high[some] = np.nanpercentile(means[:, some], edges, axis=0)
+        return Mean(mean, low, high)
+
+
+def predict(
+    predictor: Predictor, recorded: Recorded, context: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Go through B windows side by side, horizon by horizon; beyond a window's end there is nothing of interest.
+
+    Yields the true frames, (B, 1, h, w, c) uint8, and what each curve has in their place, in the order of record.NAMES:
+    (B, D, h, w, c), or (B, 1, h, w, c) where it is one frame for each window; uint8, or float32 in [0, 1].
+    """
     begun = predictor.begin(recorded.frames[:, :context], recorded.actions[:, : context - 1], recorded.numbers)
     dreaming, watching = begun, begun
     for t in range(context, recorded.frames.shape[1]):
         actions, truth = recorded.actions[:, t - 1], recorded.frames[:, t]
         open_loop, dreaming = predictor.imagine(dreaming, actions)
-        teacher_forced, _ = predictor.imagine(watching, actions)
+        shown = {"open_loop": open_loop}
+        if predictor.draws > 1:
+            shown["mean_frame"] = open_loop.mean(axis=1, keepdims=True)
+        shown["teacher_forced"], _ = predictor.imagine(watching, actions)
+        shown["copy"] = recorded.frames[:, context - 1 : context]
+        if (floor := predictor.reconstruct(truth)) is not None:
+            shown["floor"] = floor[:, None]
+        yield truth[:, None], shown
         watching = predictor.observe(watching, actions, truth)
-        yield Compared(truth, open_loop, teacher_forced, recorded.frames[:, context - 1], predictor.reconstruct(truth))
 
 
 def score_batch(predictor: Predictor, recorded: Recorded, context: int) -> dict[str, Scores]:
@@ -71,80 +114,45 @@ def score_batch(predictor: Predictor, recorded: Recorded, context: int) -> dict[
 
     Raises Problem if a prediction before it is not a number: it would count as a window that is over.
     """
-    kinds: dict[str, list[Scores]] = {}
-    for step in predict(predictor, recorded, context):
-        shown = {
-            "open_loop": step.open_loop,
-            "teacher_forced": step.teacher_forced,
-            "copy": step.copy[:, None],
-            **({"floor": step.floor[:, None]} if step.floor is not None else {}),
-            **({"mean_frame": to_unit(step.open_loop).mean(axis=1, keepdims=True)} if predictor.draws > 1 else {}),
-        }
+    steps: dict[str, list[Scores]] = {}
+    for truth, shown in predict(predictor, recorded, context):
         for name, frames in shown.items():
-            kinds.setdefault(name, []).append(score(frames, step.truth[:, None]))
+            steps.setdefault(name, []).append(score(frames, truth))
     over = np.arange(recorded.steps.max()) >= recorded.steps[:, None]  # (B, S)
-    draws = {
-        name: Scores(*(np.where(over[:, None], np.nan, np.stack(part, axis=2)) for part in zip(*scores, strict=True)))
-        for name, scores in kinds.items()
-    }  # parts (B, D, S), D is 1 where there is one prediction
-    for name, scores in draws.items():
-        if any((np.isfinite(part) == over[:, None]).any() for part in scores):
+    curves = {}
+    for name, scores in steps.items():
+        draws = np.where(over[:, None], np.nan, np.stack(scores, axis=-1))  # (metrics, B, D or 1, S)
+        if (np.isfinite(draws) == over[:, None]).any():
             raise Problem(
                 f"{predictor.title}: a prediction is not a number ({name}), so the weights are spoilt: train it again"
             )
-    curves = {name: Scores(*(part.mean(axis=1) for part in scores)) for name, scores in draws.items()}
-    if predictor.draws > 1:
-        best = np.nanmean(draws["open_loop"].mse, axis=2).argmin(axis=1)  # (B,)
-        curves["best_of_n"] = Scores(*(part[np.arange(len(best)), best] for part in draws["open_loop"]))
-    return {name: curves[name] for name in NAMES if name in curves}
+        curves[name] = Scores(*draws.mean(axis=2))
+        if name == "open_loop" and predictor.draws > 1:
+            best = np.nanmean(Scores(*draws).mse, axis=2).argmin(axis=1)  # (B,)
+            curves["best_of_n"] = Scores(*draws[:, np.arange(len(best)), best])
+    return curves
 
 
 def evaluate(
     predictor: Predictor, rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], settings: Openloop
-) -> dict[str, Scores]:
-    """The curves of all windows, parts (W, H); NaN beyond a window's end."""
-    shape = len(windows), settings.horizon
-    curves: dict[str, Scores] = {}
+) -> Evaluation:
+    """Predict in all windows. actions: of all frames of the rollouts, as in Rollouts.sequences."""
+    shape = len(Scores._fields), len(windows), settings.horizon
+    curves: dict[str, np.ndarray] = {}
     with Progress("predicting", len(windows), "windows") as bar:
         for first in range(0, len(windows), settings.batch):
             some = windows[first : first + settings.batch]
             batch = read_windows(rollouts, actions, some, settings.context)
             for name, scores in score_batch(predictor, batch, settings.context).items():
-                whole = curves.setdefault(name, Scores(*(np.full(shape, np.nan, np.float32) for _ in scores)))
-                for part, values in zip(whole, scores, strict=True):
-                    part[first : first + len(some), : values.shape[1]] = values
+                whole = curves.setdefault(name, np.full(shape, np.nan, np.float32))
+                whole[:, first : first + len(some), : scores.mse.shape[1]] = scores
             bar.update(len(some))
-    return curves
+    return Evaluation({name: Scores(*whole) for name, whole in curves.items()}, windows, settings)
 
 
-def survivors(windows: Sequence[Window], horizon: int) -> np.ndarray:
-    """How many windows last to each horizon, (H,) int."""
-    return (np.array([window.steps for window in windows])[:, None] > np.arange(horizon)).sum(axis=0)
-
-
-def mean_with_band(values: np.ndarray, episodes: np.ndarray, settings: Openloop) -> Mean:
-    """The mean of windows' values (W, H), NaN where a window is over, with its band; see above.
-
-    episodes: (W,), which episode each window is of.
-    """
-    there = np.isfinite(values)
-    drawn = episodes == np.unique(episodes)[:, None]  # (E, W)
-    totals, counts = drawn @ np.where(there, values, 0.0), drawn @ there.astype(float)  # (E, H)
-    number = len(drawn)
-    times = np.random.default_rng(settings.seed).multinomial(number, np.full(number, 1 / number), settings.resamples)
-    with np.errstate(invalid="ignore"):
-        mean = totals.sum(axis=0) / counts.sum(axis=0)
-        means = (times @ totals) / (times @ counts)  # (R, H)
-    edges = 50 * (1 - settings.confidence), 50 * (1 + settings.confidence)
-    low, high = np.full((2, values.shape[1]), np.nan)
-    some = counts.any(axis=0)
-    low[some], high[some] = np.nanpercentile(means[:, some], edges, axis=0)
-    return Mean(mean, low, high)
-
-
-def pick_windows(curves: Mapping[str, Scores], windows: Sequence[Window]) -> dict[str, int]:
+def pick_windows(evaluation: Evaluation) -> dict[str, int]:
     """The best, median and worst window, by open-loop MSE (the mean over horizons), of those that last longest."""
-    steps = np.array([window.steps for window in windows])
+    steps = np.array([window.steps for window in evaluation.windows])
     whole = np.flatnonzero(steps == steps.max())
-    order = whole[np.argsort(np.nanmean(curves["open_loop"].mse[whole], axis=1), kind="stable")]
+    order = whole[np.argsort(np.nanmean(evaluation.curves["open_loop"].mse[whole], axis=1), kind="stable")]
     return {"best": int(order[0]), "median": int(order[(len(order) - 1) // 2]), "worst": int(order[-1])}

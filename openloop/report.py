@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,8 @@ import numpy as np
 from experiment.metrics import damaged, read_metrics_rows, write_rows
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Openloop
-from openloop.evaluation import Compared, Mean, mean_with_band, survivors
+from openloop.evaluation import Evaluation, Mean, Means
 from openloop.record import NAMES, UNITS
-from openloop.windows import Window
 from viz.curves import DARK_PALETTE, PALETTE, Curves, save_panels
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores
@@ -23,77 +21,65 @@ from viz.video import save_video, side_by_side
 HORIZONS = (1, 5, 10, 32, 64)  # what is said in the record and in the table
 FPS = 10  # of the videos: slower than real time, to be looked at
 COLOURS = dict(zip(NAMES, PALETTE, strict=False))  # of each curve, whichever others a model has
-Means = Mapping[str, Mapping[str, Mean]]  # metric -> curve -> mean and band
 
 
-def means_of(curves: Mapping[str, Scores], windows: Sequence[Window], settings: Openloop) -> dict[str, dict[str, Mean]]:
-    """The mean of every curve, with its band."""
-    episodes = np.array([window.episode for window in windows])
-    return {
-        metric: {name: mean_with_band(getattr(scores, metric), episodes, settings) for name, scores in curves.items()}
-        for metric in Scores._fields
-    }
+def horizons_said(evaluation: Evaluation) -> list[int]:
+    """The horizons whose figures are in the record: some, and the last, as far as any window lasts to them."""
+    horizon = evaluation.settings.horizon
+    return [k for k in sorted({*HORIZONS, horizon}) if k <= horizon and evaluation.lasting[k - 1]]
 
 
-def horizons_said(settings: Openloop) -> list[int]:
-    """The horizons whose figures are in the record."""
-    return sorted({k for k in (*HORIZONS, settings.horizon) if k <= settings.horizon})
-
-
-def record_of(
-    curves: Mapping[str, Scores], means: Means, windows: Sequence[Window], settings: Openloop
-) -> dict[str, Any]:
-    """The figures at HORIZONS, and at the last: for each, the windows there, every curve as [mean, low, high], and
+def record_of(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures at these horizons: for each, the windows there, every curve as [mean, low, high], and
     how open loop compares with the copy on the same windows: copy's MSE less its own, and where it is the better one.
     """
-    episodes, alive = np.array([window.episode for window in windows]), survivors(windows, settings.horizon)
-    gain = curves["copy"].mse - curves["open_loop"].mse  # (W, H)
-    gained = mean_with_band(gain, episodes, settings)
-    figures = {}
-    for k in horizons_said(settings):
-        if not alive[k - 1]:
-            continue
-        figures[str(k)] = {
-            "windows": int(alive[k - 1]),
+    episodes = {window.episode for window in evaluation.windows}
+    gain = evaluation.curves["copy"].mse - evaluation.curves["open_loop"].mse  # (W, H)
+    gained = evaluation.mean(gain)
+    figures = {
+        str(k): {
+            "windows": int(evaluation.lasting[k - 1]),
             **{
                 metric: {name: [float(part[k - 1]) for part in mean] for name, mean in by_curve.items()}
-                for metric, by_curve in means.items()
+                for metric, by_curve in evaluation.means.items()
             },
             "mse_gained_on_copy": [float(part[k - 1]) for part in gained],
             "windows_better_than_copy": int((gain[:, k - 1] > 0).sum()),
         }
-    return {"windows": len(windows), "episodes": len(np.unique(episodes)), "horizons": figures}
+        for k in horizons_said(evaluation)
+    }
+    return {"windows": len(gain), "episodes": len(episodes), "horizons": figures}
 
 
-def without_seen(curves: Mapping[str, Scores], seen: np.ndarray, settings: Openloop) -> dict[str, Any]:
+def without_seen(evaluation: Evaluation, seen: np.ndarray) -> dict[str, Any]:
     """How many windows begin as training does, see windows.seen_in_training, and MSE without them, at the same horizons.
 
     seen: (W,) bool.
     """
     figures = {}
-    for k in horizons_said(settings):
-        errors = {name: curves[name].mse[~seen, k - 1] for name in ("open_loop", "copy")}
+    for k in horizons_said(evaluation):
+        errors = {name: evaluation.curves[name].mse[~seen, k - 1] for name in ("open_loop", "copy")}
         if np.isfinite(errors["copy"]).any():
             figures[str(k)] = {name: float(np.nanmean(of)) for name, of in errors.items()}
     return {"windows": int(seen.sum()), "of": len(seen), "mse_without": figures}
 
 
-def save_tables(run: Run, curves: Mapping[str, Scores], means: Means, windows: Sequence[Window]) -> None:
+def save_tables(run: Run, evaluation: Evaluation) -> None:
     """metrics/openloop.csv: a row for each curve and horizon, means with bands and the windows that last so long;
     metrics/openloop_windows.csv: a row for each window, curve and horizon that the window lasts to.
     """
-    alive = survivors(windows, len(means["mse"]["copy"].mean))
+    means, columns = evaluation.means.values(), ["curve", "horizon", "windows", *columns_of(Scores._fields)]
     rows = [
-        [name, k + 1, alive[k], *(float(part[k]) for by_curve in means.values() for part in by_curve[name])]
-        for name in curves
-        for k in range(len(alive))
-        if alive[k]
+        [name, k + 1, lasting, *(float(part[k]) for by_curve in means for part in by_curve[name])]
+        for name in evaluation.curves
+        for k, lasting in enumerate(evaluation.lasting)
+        if lasting
     ]
-    write_rows(run.metrics / "openloop.csv", ["curve", "horizon", "windows", *columns_of(means)], rows)
+    write_rows(run.metrics / "openloop.csv", columns, rows)
     single = [
         [w.number, w.episode, w.start, name, k + 1, *(float(part[w.number, k]) for part in scores)]
-        for w in windows
-        for name, scores in curves.items()
+        for w in evaluation.windows
+        for name, scores in evaluation.curves.items()
         for k in range(w.steps)
     ]
     columns = ["window", "episode", "start", "curve", "horizon", *Scores._fields]
@@ -160,29 +146,28 @@ def relative_panel(runs: Sequence[Run]) -> Curves:
     return Curves(series, "horizon (steps)", "MSE / MSE of the copy", heading, hlines={"copy": 1}, colours=colours)
 
 
-def save_plots(run: Run, means: Means, windows: Sequence[Window], settings: Openloop, title: str, draws: int) -> None:
+def save_plots(run: Run, evaluation: Evaluation, title: str, draws: int) -> None:
     """plots/mse_vs_horizon.png, psnr_vs_horizon.png and ssim_vs_horizon.png: the curves, and how many windows last."""
-    alive, horizons = survivors(windows, settings.horizon), np.arange(1, settings.horizon + 1)
-    lasting = Curves({"windows": (horizons, alive)}, "horizon (steps)", "windows", "Windows that last so long")
-    for metric in means:
-        heading = f"{title}: {metric.upper()} against horizon, mean of the windows, {settings.confidence:.0%} band"
-        save_panels(run.plots / f"{metric}_vs_horizon.png", [curves_panel(means, metric, draws, heading), lasting])
+    lasting = {"windows": (range(1, len(evaluation.lasting) + 1), evaluation.lasting)}
+    windows = Curves(lasting, "horizon (steps)", "windows", "Windows that last so long")
+    band = f"mean of the windows, {evaluation.settings.confidence:.0%} band"
+    for metric in evaluation.means:
+        curves = curves_panel(evaluation.means, metric, draws, f"{title}: {metric.upper()} against horizon, {band}")
+        save_panels(run.plots / f"{metric}_vs_horizon.png", [curves, windows])
 
 
-def save_comparison(path: Path, steps: Sequence[Compared], row: int, draws: int) -> None:
+def save_comparison(path: Path, steps: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], row: int) -> None:
     """PATH.mp4 and .gif: one window's recorded frames, side by side with what the model makes of them.
 
     steps: as from `predict`; row: which of its windows. Of several predictions the first is shown, and the best.
     """
-    truth = np.stack([step.truth[row] for step in steps])  # (T, h, w, c)
-    open_loop = np.stack([step.open_loop[row] for step in steps], axis=1)  # (D, T, h, w, c)
-    floors = [step.floor[row] for step in steps if step.floor is not None]
-    errors = np.square(open_loop - to_unit(truth)).mean(axis=(1, 2, 3, 4))  # (D,)
-    videos = {
-        "recorded": truth,
-        **({"reconstruction": np.stack(floors)} if floors else {}),
-        "teacher-forced": np.stack([step.teacher_forced[row, 0] for step in steps]),
-        "open loop": open_loop[0],
-        **({f"best of {draws}": open_loop[errors.argmin()]} if draws > 1 else {}),
-    }
+    truth = np.stack([truth[row, 0] for truth, _ in steps])  # (T, h, w, c)
+    shown = {name: np.stack([frames[name][row] for _, frames in steps], axis=1) for name in steps[0][1]}  # (D, T, ...)
+    videos = {"recorded": truth}
+    if "floor" in shown:
+        videos["reconstruction"] = shown["floor"][0]
+    videos |= {"teacher-forced": shown["teacher_forced"][0], "open loop": shown["open_loop"][0]}
+    if (draws := len(shown["open_loop"])) > 1:
+        errors = np.square(shown["open_loop"] - to_unit(truth)).mean(axis=(1, 2, 3, 4))  # (D,)
+        videos[f"best of {draws}"] = shown["open_loop"][errors.argmin()]
     save_video(path, side_by_side({label: to_rgb(video) for label, video in videos.items()}), FPS)

@@ -30,7 +30,7 @@ from experiment.schema import Data, Env, Experiment, Hardware, Model, Openloop, 
 from extract.rollouts import Episode, Rollouts, shard_path
 from gallery.stepping import Steps, from_window, read_action, read_times
 from openloop.__main__ import evaluate_run
-from openloop.evaluation import evaluate, mean_with_band, pick_windows, predict, score_batch, survivors
+from openloop.evaluation import Evaluation, Mean, evaluate, pick_windows, predict, score_batch
 from openloop.predictor import open_run, trained_stages
 from openloop.record import is_of, origin, seen_line, table
 from openloop.report import read_means, save_comparison, without_seen
@@ -205,14 +205,15 @@ def test_errors_without_the_windows_that_training_has():
         "copy": np.array([[10.0, 10], [20, np.nan], [30, 30]]),
     }
     curves = {name: Scores(of, of, of) for name, of in errors.items()}
-    record = without_seen(curves, np.array([True, False, False]), dataclasses.replace(SETTINGS, horizon=2))
+    evaluation = Evaluation(curves, [], dataclasses.replace(SETTINGS, horizon=2))
+    record = without_seen(evaluation, np.array([True, False, False]))
     assert record == {
         "windows": 1, "of": 3, "mse_without": {"1": {"open_loop": 4, "copy": 25}, "2": {"open_loop": 6, "copy": 30}}
     }  # fmt: skip
     assert seen_line(record).endswith("of the copy's: 16.0% at 1, 20.0% at 2")
-    alone = without_seen(curves, np.array([False, True, False]), dataclasses.replace(SETTINGS, horizon=2))
+    alone = without_seen(evaluation, np.array([False, True, False]))
     assert list(alone["mse_without"]) == ["1", "2"]
-    none = without_seen(curves, np.array([True, False, True]), dataclasses.replace(SETTINGS, horizon=2))
+    none = without_seen(evaluation, np.array([True, False, True]))
     assert list(none["mse_without"]) == ["1"], "no window is left at horizon 2"
 
 
@@ -295,8 +296,8 @@ def test_the_first_step_is_the_same_fed_with_either_and_psnr_is_a_mean_of_draws(
     for forced, free in zip(curves["teacher_forced"], curves["open_loop"], strict=True):
         np.testing.assert_array_equal(forced[:, 0], free[:, 0])
         assert not np.allclose(forced[0], free[0])
-    first = next(iter(predict(predictor, batch, 4)))
-    draws = score(first.open_loop, first.truth[:, None])  # (B, D)
+    truth, first = next(predict(predictor, batch, 4))
+    draws = score(first["open_loop"], truth)  # (B, D)
     np.testing.assert_allclose(curves["open_loop"].psnr[:, 0], draws.psnr.mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(curves["open_loop"].ssim[:, 0], draws.ssim.mean(axis=1), rtol=1e-5)
 
@@ -304,8 +305,8 @@ def test_the_first_step_is_the_same_fed_with_either_and_psnr_is_a_mean_of_draws(
 def test_one_certain_prediction_has_neither_best_nor_mean_nor_floor():
     curves = score_batch(Certain(), some_windows(), 4)
     assert list(curves) == CERTAIN
-    drifting = list(predict(Drifter(), some_windows(), 4))[-1].open_loop[:, 2]
-    np.testing.assert_array_equal(list(predict(Certain(), some_windows(), 4))[-1].open_loop[:, 0], drifting)
+    (_, drifting), (_, certain) = (list(predict(which, some_windows(), 4))[-1] for which in (Drifter(), Certain()))
+    np.testing.assert_array_equal(certain["open_loop"][:, 0], drifting["open_loop"][:, 2])
 
 
 class Spoilt(Certain):
@@ -345,12 +346,12 @@ def test_division_into_batches_changes_nothing(tmp_path):
     whole, parts = (
         evaluate(Drifter(), rollouts, actions, windows, dataclasses.replace(SETTINGS, batch=batch)) for batch in (9, 2)
     )
-    for name, scores in whole.items():
-        for part, same in zip(scores, parts[name], strict=True):
+    for name, scores in whole.curves.items():
+        for part, same in zip(scores, parts.curves[name], strict=True):
             assert part.shape == (9, 6)
             np.testing.assert_allclose(part, same, rtol=1e-5)
-    alive = np.isfinite(whole["copy"].mse).sum(axis=0)
-    np.testing.assert_array_equal(alive, survivors(windows, 6))
+    alive = np.isfinite(whole.curves["copy"].mse).sum(axis=0)
+    np.testing.assert_array_equal(alive, whole.lasting)
     assert alive.tolist() == [sum(window.steps >= k for window in windows) for k in range(1, 7)]
     assert alive[0] == 9 > alive[-1] > 0
 
@@ -360,21 +361,21 @@ def test_best_median_and_worst_are_of_those_that_last_longest():
     mse = np.where(np.arange(6) < [[w.steps] for w in windows], np.array([[3.0], [9], [1], [2], [0], [5]]), np.nan)
     mse[0, 0] = 0.1  # the mean over horizons decides
     curves = {"open_loop": Scores(mse, -mse, -mse)}
-    assert pick_windows(curves, windows) == {"best": 2, "median": 3, "worst": 5}
+    assert pick_windows(Evaluation(curves, windows, SETTINGS)) == {"best": 2, "median": 3, "worst": 5}
 
 
 @pytest.mark.parametrize(("predictor", "channels", "panels"), [(Drifter(), 1, 5), (Drifter(), 3, 5), (Certain(), 1, 3)])
 def test_videos_show_what_was_recorded_beside_what_was_predicted(tmp_path, predictor, channels, panels):
     steps = list(predict(predictor, some_windows(channels), 4))
-    save_comparison(tmp_path / "window", steps, 2, predictor.draws)
+    save_comparison(tmp_path / "window", steps, 2)
     film = read_video(tmp_path / "window.mp4")
     width, gap = 13 * 4, 4
     assert film.shape == (6, 28 + 12 * 4, panels * (width + gap) - gap, 3)
     forced = 2 if panels == 5 else 1  # after the reconstruction, where there is one
     shown = {
-        0: [step.truth[2] / 255 for step in steps],
-        forced: [step.teacher_forced[2, 0] for step in steps],
-        forced + 1: [step.open_loop[2, 0] for step in steps],
+        0: [truth[2, 0] / 255 for truth, _ in steps],
+        forced: [step["teacher_forced"][2, 0] for _, step in steps],
+        forced + 1: [step["open_loop"][2, 0] for _, step in steps],
     }
     for panel, frames in shown.items():
         left = panel * (width + gap)
@@ -386,13 +387,19 @@ def test_videos_show_what_was_recorded_beside_what_was_predicted(tmp_path, predi
 # Bands
 
 
+def mean_of(values: np.ndarray, episodes: np.ndarray, settings: Openloop) -> Mean:
+    """The mean of windows' values, (W, H), with its band; episodes: (W,), which one each window is of."""
+    windows = [Window(number, episode, 0, values.shape[1]) for number, episode in enumerate(episodes.tolist())]
+    return Evaluation({}, windows, settings).mean(values)
+
+
 def test_bands_are_those_of_a_slow_bootstrap_over_episodes():
     random = np.random.default_rng(3)
     episodes = np.array([4, 4, 4, 7, 9, 9, 11])
     values = random.normal(size=(7, 3))
     values[[0, 3], 2] = np.nan
     values[:, 1][episodes != 7] = np.nan  # one episode only: some samples have none of it
-    found = mean_with_band(values, episodes, dataclasses.replace(SETTINGS, resamples=200, confidence=0.8))
+    found = mean_of(values, episodes, dataclasses.replace(SETTINGS, resamples=200, confidence=0.8))
     times = np.random.default_rng(SETTINGS.seed).multinomial(4, [0.25] * 4, 200)  # (R, E)
     for k in range(3):
         means = []
@@ -408,17 +415,17 @@ def test_bands_are_those_of_a_slow_bootstrap_over_episodes():
         assert found.low[k] == pytest.approx(np.nanpercentile(means, 10))
         assert found.high[k] == pytest.approx(np.nanpercentile(means, 90))
     values[:, 1] = np.nan  # no window lasts so long
-    without = mean_with_band(values, episodes, SETTINGS)
+    without = mean_of(values, episodes, SETTINGS)
     assert [np.isnan(part).tolist() for part in without] == [[False, True, False]] * 3
 
 
 def test_bands_cover_what_they_should_and_repeated_windows_do_not_narrow_them():
     settings = dataclasses.replace(SETTINGS, resamples=1000)
     values = np.random.default_rng(4).normal(size=(300, 40))
-    once = mean_with_band(values, np.arange(300), settings)
+    once = mean_of(values, np.arange(300), settings)
     assert 30 <= ((once.low < 0) & (once.high > 0)).sum() < 40  # of 40 bands, 38 to be expected
     assert np.mean(once.high - once.low) == pytest.approx(2 * 1.96 * 300**-0.5, rel=0.05)
-    often = mean_with_band(np.repeat(values, 4, axis=0), np.repeat(np.arange(300), 4), settings)
+    often = mean_of(np.repeat(values, 4, axis=0), np.repeat(np.arange(300), 4), settings)
     np.testing.assert_allclose(often.low, once.low)
     np.testing.assert_allclose(often.high, once.high)
 
@@ -506,16 +513,17 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
             arguments = vae, model, execute, settings, frames[row], actions[row], number, draw
             dreamt = plain_dream(*arguments, open_loop=True)
             forced = plain_dream(*arguments, open_loop=False)
-            np.testing.assert_allclose([step.open_loop[row, draw] for step in steps], dreamt, atol=2e-3)
-            np.testing.assert_allclose([step.teacher_forced[row, draw] for step in steps], forced, atol=2e-3)
+            np.testing.assert_allclose([step["open_loop"][row, draw] for _, step in steps], dreamt, atol=2e-3)
+            np.testing.assert_allclose([step["teacher_forced"][row, draw] for _, step in steps], forced, atol=2e-3)
             assert np.abs(dreamt[1:] - forced[1:]).max() > 0.1, "being fed its own predictions makes no difference"
-    for step in steps:
-        np.testing.assert_array_equal(step.copy, frames[:, 3])
-        np.testing.assert_allclose(step.floor, vae.decode(vae.encode(step.truth)[0]), atol=1e-5)
-    assert np.abs(steps[0].open_loop[:, 0] - steps[0].open_loop[:, 1]).max() > 0.1, "the draws are the same"
+    for truth, step in steps:
+        np.testing.assert_array_equal(step["copy"][:, 0], frames[:, 3])
+        np.testing.assert_allclose(step["floor"][:, 0], vae.decode(vae.encode(truth[:, 0])[0]), atol=1e-5)
+    first = steps[0][1]["open_loop"]
+    assert np.abs(first[:, 0] - first[:, 1]).max() > 0.1, "the draws are the same"
     alone = Recorded(*(part[1:2] for part in batch))
-    for step, whole in zip(predict(predictor, alone, 4), steps, strict=True):
-        np.testing.assert_allclose(step.open_loop[0], whole.open_loop[1], atol=1e-3)
+    for (_, step), (_, whole) in zip(predict(predictor, alone, 4), steps, strict=True):
+        np.testing.assert_allclose(step["open_loop"][0], whole["open_loop"][1], atol=1e-3)
 
 
 # The next-frame model
@@ -534,15 +542,16 @@ def test_next_frames_are_those_of_the_model_in_a_plain_loop(env, shape):
         weight.assign(random.normal(size=weight.shape) * 0.1)
     frames = random.integers(0, 256, (2, 8, *shape), dtype=np.uint8)
     actions = random.uniform(-1, 1, (2, 8, 3) if env == "carracing" else (2, 8)).astype("float32")
-    steps = list(predict(NextFrames(model), Recorded(np.arange(2), np.full(2, 3), frames, actions), 5))
+    batch = Recorded(np.arange(2), np.full(2, 3), frames, actions)
+    steps = [shown for _, shown in predict(NextFrames(model), batch, 5)]
     dreamt = np.asarray(model.open_loop(frames[:, 1:5], actions[:, 1:7]))
-    np.testing.assert_allclose(np.stack([step.open_loop[:, 0] for step in steps], axis=1), dreamt, atol=1e-5)
+    np.testing.assert_allclose(np.stack([step["open_loop"][:, 0] for step in steps], axis=1), dreamt, atol=1e-5)
     for t, step in enumerate(steps):
         forced = np.asarray(model.next_frame(frames[:, 1 + t : 5 + t], actions[:, 1 + t : 5 + t]))
-        np.testing.assert_allclose(step.teacher_forced[:, 0], forced, atol=1e-5)
-    assert np.abs(steps[2].open_loop - steps[2].teacher_forced).mean() > 0.01
-    assert np.abs(steps[0].open_loop[:, 0] - frames[:, 4] / 255).mean() > 0.01, "nothing is predicted"
-    assert list(score_batch(NextFrames(model), Recorded(np.arange(2), np.full(2, 3), frames, actions), 5)) == CERTAIN
+        np.testing.assert_allclose(step["teacher_forced"][:, 0], forced, atol=1e-5)
+    assert np.abs(steps[2]["open_loop"] - steps[2]["teacher_forced"]).mean() > 0.01
+    assert np.abs(steps[0]["open_loop"][:, 0] - frames[:, 4] / 255).mean() > 0.01, "nothing is predicted"
+    assert list(score_batch(NextFrames(model), batch, 5)) == CERTAIN
     with pytest.raises(Problem, match=r"openloop.context=3 is too few: the next-frame model sees model.context=4"):
         NextFrames(model).begin(frames[:, :3], actions[:, :2], np.arange(2))
 
@@ -896,8 +905,8 @@ def test_steps_under_the_recorded_actions_are_the_open_loop():
     steps = stepped()
     shown = steps.type("recorded x6")
     np.testing.assert_array_equal(shown[0], np.tile(to_rgb(batch.frames[0, 3]), (1, 3, 1)))
-    for frame, step in zip(shown[1:], predict(Drifter(), batch, 4), strict=True):
-        np.testing.assert_array_equal(frame, np.concatenate(to_rgb(step.open_loop[0]), axis=1))
+    for frame, (_, step) in zip(shown[1:], predict(Drifter(), batch, 4), strict=True):
+        np.testing.assert_array_equal(frame, np.concatenate(to_rgb(step["open_loop"][0]), axis=1))
     with pytest.raises(Problem, match="the recorded window has 0 more steps, not 1"):
         steps.type("recorded")
     beyond = steps.type("right")
