@@ -61,9 +61,11 @@ def load_predictor(settings: Experiment, run: Run) -> Predictor:
         from nextframe.model import NextFrames, load_nextframe
 
         return NextFrames(load_nextframe(run, settings))
-    from openloop.vm import load_vm
+    from openloop.vm import VisionMemory
+    from rnn.model import load_rnn
+    from vae.model import load_vae
 
-    return load_vm(settings, run)
+    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), settings.openloop)
 
 
 def open_run(name: str | Run, overrides: Sequence[str] = (), command: str = "") -> tuple[Experiment, Run]:

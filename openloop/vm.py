@@ -12,12 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from experiment.backend import graph
-from experiment.run import Run
-from experiment.schema import Experiment, Openloop
+from experiment.schema import Openloop
 from rnn.dream import State
 from rnn.mixture import sample
-from rnn.model import MDNRNN, load_rnn
-from vae.model import draw, load_vae
+from rnn.model import MDNRNN
+from vae.model import draw
 
 Tensor = Any
 
@@ -38,16 +37,6 @@ class Noise(NamedTuple):
     normal: np.ndarray  # standard normal: where in it
 
 
-def noise(seed: int, windows: np.ndarray, step: int, draws: int, latent_size: int) -> Noise:
-    """Of frame number `step`, counted from a window's first; they depend on nothing but the arguments."""
-    parts: list[tuple[np.ndarray, ...]] = []
-    for window in windows.tolist():
-        random, shape = np.random.default_rng([seed, window, step]), (draws, latent_size)
-        encoding, normal = random.standard_normal((2, *shape), np.float32)
-        parts.append((encoding, random.random(shape, np.float32), normal))
-    return Noise(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
 class VisionMemory:
     """See openloop.predictor.Predictor.
 
@@ -62,14 +51,14 @@ class VisionMemory:
 
     def begin(self, frames: np.ndarray, actions: np.ndarray, windows: np.ndarray) -> DreamMemory:
         empty = np.zeros((len(frames) * self.draws, self.rnn.hidden), np.float32)
-        z = self._encode(frames[:, 0], self._noise(windows, 0).encoding)
+        z = self._encode(frames[:, 0], self.noise(windows, 0).encoding)
         memory = DreamMemory(State(z, empty, empty), 0, windows)
         for t in range(actions.shape[1]):
             memory = self.observe(memory, actions[:, t], frames[:, t + 1])
         return memory
 
     def imagine(self, memory: DreamMemory, actions: np.ndarray) -> tuple[np.ndarray, DreamMemory]:
-        drawn = self._noise(memory.windows, memory.step + 1)
+        drawn = self.noise(memory.windows, memory.step + 1)
         temperature = tf.constant(self.settings.temperature)
         frames, state = self._imagine(*self._moment(memory, actions), temperature, drawn.uniform, drawn.normal)
         frames = frames.numpy().reshape(-1, self.draws, *frames.shape[1:])  # (N, h, w, 3) to (B, D, h, w, 3)
@@ -77,15 +66,24 @@ class VisionMemory:
 
     def observe(self, memory: DreamMemory, actions: np.ndarray, frames: np.ndarray) -> DreamMemory:
         h, c = self._remember(*self._moment(memory, actions))
-        z = self._encode(frames, self._noise(memory.windows, memory.step + 1).encoding)
+        z = self._encode(frames, self.noise(memory.windows, memory.step + 1).encoding)
         return DreamMemory(State(z, h, c), memory.step + 1, memory.windows)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
         """V's reconstruction from mu, without noise."""
         return self._reconstruct(frames).numpy()
 
-    def _noise(self, windows: np.ndarray, step: int) -> Noise:
-        return noise(self.settings.seed, windows, step, self.draws, self.rnn.latent_size)
+    def noise(self, windows: np.ndarray, step: int) -> Noise:
+        """Of frame number `step`, counted from a window's first; it depends on nothing but the window's number and seed."""
+        parts: list[tuple[np.ndarray, ...]] = []
+        for window in windows.tolist():
+            random, shape = (
+                np.random.default_rng([self.settings.seed, window, step]),
+                (self.draws, self.rnn.latent_size),
+            )
+            encoding, normal = random.standard_normal((2, *shape), np.float32)
+            parts.append((encoding, random.random(shape, np.float32), normal))
+        return Noise(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _moment(self, memory: DreamMemory, actions: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
         """What M steps from: its state, the raw actions (B, ...) as (N, ...), and whether an episode begins, (N,)."""
@@ -114,8 +112,3 @@ class VisionMemory:
         h, c = self._remember(state, actions, restart)
         z = sample(self.rnn.head(h).mixture, temperature, uniform, normal)
         return self.vae.decode(z), State(z, h, c)
-
-
-def load_vm(settings: Experiment, run: Run) -> VisionMemory:
-    """That of a run. Raises Problem if V or M is missing or damaged."""
-    return VisionMemory(load_vae(run, settings), load_rnn(run, settings), settings.openloop)

@@ -34,7 +34,7 @@ from openloop.evaluation import Evaluation, Mean, evaluate, pick_windows, predic
 from openloop.predictor import open_run, trained_stages
 from openloop.record import is_of, origin, seen_line, table
 from openloop.report import read_means, save_comparison, without_seen
-from openloop.vm import VisionMemory, noise
+from openloop.vm import VisionMemory
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.model import MDNRNN, told_by
 from tests.fake import save_next_frames, save_untrained, write_shard
@@ -460,12 +460,13 @@ def small_m(actions: int, done: bool, told: Callable[..., Any]) -> MDNRNN:
     return model
 
 
-def plain_dream(vae, model, execute, settings, frames, actions, window, draw, open_loop):
+def plain_dream(predictor, execute, frames, actions, window, draw, open_loop):
     """The frames of one dream of one window, by model.step and model.head, one at a time."""
+    vae, model, settings = predictor.vae, predictor.rnn, predictor.settings
 
     def encoded(t):
         mu, logvar = (part[0].numpy().astype("float64") for part in vae.encode(frames[t][None]))
-        return mu + np.exp(logvar / 2) * noise(settings.seed, np.array([window]), t, settings.dreams, Z).encoding[draw]
+        return mu + np.exp(logvar / 2) * predictor.noise(np.array([window]), t).encoding[draw]
 
     z, h, c, shown = encoded(0), tf.zeros((1, H)), tf.zeros((1, H)), []
     for t in range(1, len(frames)):
@@ -473,7 +474,7 @@ def plain_dream(vae, model, execute, settings, frames, actions, window, draw, op
         inputs = np.concatenate([z, np.atleast_1d(execute(actions[t - 1])), restart]).astype("float32")
         h, c = model.step(inputs[None], h, c)
         log_mix, mean, log_std = (np.float64(part)[0] for part in model.head(h).mixture)  # (K, Z)
-        drawn = noise(settings.seed, np.array([window]), t, settings.dreams, Z)
+        drawn = predictor.noise(np.array([window]), t)
         imagined = np.empty(Z)
         for d in range(Z):
             share = np.exp(log_mix[:, d] / settings.temperature)
@@ -510,7 +511,7 @@ def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):
     execute = WORLDS[world].execute if rnn.action == "executed" else np.asarray
     for row, number in enumerate(batch.numbers):
         for draw in range(2):
-            arguments = vae, model, execute, settings, frames[row], actions[row], number, draw
+            arguments = predictor, execute, frames[row], actions[row], number, draw
             dreamt = plain_dream(*arguments, open_loop=True)
             forced = plain_dream(*arguments, open_loop=False)
             np.testing.assert_allclose([step["open_loop"][row, draw] for _, step in steps], dreamt, atol=2e-3)
