@@ -95,11 +95,9 @@ def export(run: Run, folder: Path) -> None:
     kept = {key: results[key] for key in RESULTS if key in results}
     if "nextframe" in trained:
         own = kept["shipped"] = {"precision": precision, **measure_windows(settings, shipped)}
-        errors = {
-            k: {curve: f"{mean:.2g}" for curve, (mean, *_) in at["mse"].items()} for k, at in own["horizons"].items()
-        }
-        told = "; ".join(f"{k}: {mse['open_loop']}, copy {mse['copy']}" for k, mse in errors.items())
-        told = f"MSE in its {own['windows']} windows at horizon {told}"
+        means = [(k, at["mse"]["open_loop"][0], at["mse"]["copy"][0]) for k, at in own["horizons"].items()]
+        errors = "; ".join(f"{k}: {open_loop:.2g}, copy {copy:.2g}" for k, open_loop, copy in means)
+        told = f"MSE in its {own['windows']} windows at horizon {errors}"
     else:
         figures = measure_agent(settings, run, shipped)
         kept["evaluations"] = {**kept.get("evaluations", {}), **figures}
