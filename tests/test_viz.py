@@ -126,10 +126,11 @@ def test_video_plays_in_browsers_and_keeps_its_frames(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["video.gif", "video.mp4"]
 
 
-def test_gif_of_a_long_video_is_subsampled_from_all_of_it(tmp_path):
+def test_gif_of_a_long_video_is_subsampled_from_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("viz.video.GIF_FRAMES", 25)
     levels = np.arange(0, 250, dtype=np.uint8)
     frames = (plain(np.full(3, level, np.uint8), 16, 16) for level in levels)  # yields, as a long recording would
-    save_video(tmp_path / "video", frames, fps=35, gif_frames=25)
+    save_video(tmp_path / "video", frames, fps=35)
     with Image.open(tmp_path / "video.gif") as gif:
         shown = []
         for i in range(gif.n_frames):
@@ -144,7 +145,7 @@ def test_a_gif_alone_is_as_wide_as_it_may_be(tmp_path):
         tmp_path / "video.gif",
         [plain(RED if t % 2 else BLUE, 16, 48) for t in range(9)],
         fps=35,
-        gif_frames=3,
+        most=3,
         width=24,
     )
     assert [path.name for path in tmp_path.iterdir()] == ["video.gif"]

@@ -19,21 +19,21 @@ from viz.text import text_image
 CAPTION = 28  # height of a caption in pixels
 GAP = 4  # pixels between two videos
 GIF_FPS = 12.0
-GIF_WIDTH = 400
+GIF_FRAMES, GIF_WIDTH = 120, 400  # at most
 H264 = "-vcodec libx264 -pix_fmt yuv420p -crf 18 -preset veryfast -tune animation -movflags +faststart"
 
 
-def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 120) -> None:
+def save_video(stem: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write stem.mp4 (H.264, yuv420p) and stem.gif.
 
     frames: (T, H, W, 3) uint8, or anything that yields (H, W, 3): they are not kept in memory. Odd heights and
     widths grow by one pixel, since yuv420p has none. The GIF shows every k-th frame, such that there are at
-    most `gif_frames`, at no less than 12 a second: a long video is fast-forwarded.
+    most GIF_FRAMES, at no less than 12 a second: a long video is fast-forwarded.
     """
     mp4, gif = (Path(f"{stem}{suffix}") for suffix in (".mp4", ".gif"))
     with atomic(mp4) as video, atomic(gif) as animation:
         count = _write_mp4(video, frames, fps)
-        _write_gif(video, animation, count, fps, gif_frames, GIF_WIDTH)
+        _write_gif(video, animation, count, fps, GIF_FRAMES, GIF_WIDTH)
 
 
 def save_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
@@ -42,13 +42,11 @@ def save_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None
         _write_mp4(video, frames, fps)
 
 
-def save_gif(
-    path: Path | str, frames: Iterable[np.ndarray], fps: float, gif_frames: int = 120, width: int = GIF_WIDTH
-) -> None:
-    """Write the GIF alone, as save_video does, at most `width` pixels wide."""
+def save_gif(path: Path | str, frames: Iterable[np.ndarray], fps: float, most: int, width: int) -> None:
+    """Write the GIF alone, as save_video does, of at most so many frames, and so many pixels wide."""
     with tempfile.TemporaryDirectory() as folder, atomic(path) as animation:
         video = Path(folder) / "video.mp4"
-        _write_gif(video, animation, _write_mp4(video, frames, fps), fps, gif_frames, width)
+        _write_gif(video, animation, _write_mp4(video, frames, fps), fps, most, width)
 
 
 def side_by_side(videos: Labelled, scale: float = 4) -> Iterator[np.ndarray]:
