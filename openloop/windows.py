@@ -86,16 +86,12 @@ def divide(room: np.ndarray, wanted: int, order: np.ndarray) -> np.ndarray:
 
 def read_windows(rollouts: Rollouts, actions: np.ndarray, windows: Sequence[Window], context: int) -> Recorded:
     """What was recorded in some windows. actions: of all frames of the rollouts, as in Rollouts.sequences."""
-    longest = max(window.steps for window in windows)
-    frames, acted = [], []
-    for window in windows:
-        first = int(rollouts.starts[window.episode]) + window.start
-        last = first + context + window.steps - 1
-        seen = rollouts.read_range(first, last + 1)  # (C + steps, h, w, c)
-        frames.append(np.concatenate([seen, np.repeat(seen[-1:], longest - window.steps, axis=0)]))
-        acted.append(actions[np.minimum(np.arange(first, first + context + longest), last)])
-    numbers, steps = (np.array([getattr(window, name) for window in windows]) for name in ("number", "steps"))
-    return Recorded(numbers, steps, np.stack(frames), np.stack(acted))
+    steps = np.array([window.steps for window in windows])
+    firsts = np.array([rollouts.starts[window.episode] + window.start for window in windows])
+    lasts = firsts + context + steps - 1
+    places = np.minimum(firsts[:, None] + np.arange(context + steps.max()), lasts[:, None])  # (B, C + S)
+    frames = rollouts.read(places.ravel()).reshape(*places.shape, *rollouts.frame_shape)
+    return Recorded(np.array([window.number for window in windows]), steps, frames, actions[places])
 
 
 def seen_in_training(
