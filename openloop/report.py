@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from viz.video import save_video, side_by_side
 
 HORIZONS = (1, 5, 10, 32, 64)  # what is said in the record and in the table
 FPS = 10  # of the videos: slower than real time, to be looked at
+COLUMNS = [metric + part for metric in Scores._fields for part in ("", "_low", "_high")]  # a mean and its band
 COLOURS = dict(zip(NAMES, PALETTE, strict=False))  # of each curve, whichever others a model has
 
 
@@ -68,7 +69,7 @@ def save_tables(run: Run, evaluation: Evaluation) -> None:
     """metrics/openloop.csv: a row for each curve and horizon, means with bands and the windows that last so long;
     metrics/openloop_windows.csv: a row for each window, curve and horizon that the window lasts to.
     """
-    means, columns = evaluation.means.values(), ["curve", "horizon", "windows", *columns_of(Scores._fields)]
+    means, columns = evaluation.means.values(), ["curve", "horizon", "windows", *COLUMNS]
     rows = [
         [name, k + 1, lasting, *(float(part[k]) for by_curve in means for part in by_curve[name])]
         for name in evaluation.curves
@@ -86,11 +87,6 @@ def save_tables(run: Run, evaluation: Evaluation) -> None:
     write_rows(run.metrics / "openloop_windows.csv", columns, single)
 
 
-def columns_of(metrics: Iterable[str]) -> list[str]:
-    """The names of the columns with a mean and its band, of each metric."""
-    return [metric + part for metric in metrics for part in ("", "_low", "_high")]
-
-
 def read_means(run: Run) -> Means:
     """The means in metrics/openloop.csv. Raises Problem if there are none, or they are damaged."""
     path = run.metrics / "openloop.csv"
@@ -101,7 +97,7 @@ def read_means(run: Run) -> Means:
         )
     values: dict[str, list[list[float]]] = {}
     for row in rows:
-        values.setdefault(row["curve"], []).append([float(row[name]) for name in columns_of(Scores._fields)])
+        values.setdefault(row["curve"], []).append([float(row[name]) for name in COLUMNS])
     if not {"open_loop", "copy"} <= values.keys() <= NAMES.keys() or len({len(of) for of in values.values()}) > 1:
         raise damaged(path, "it lacks a curve, or a part of one")
     parts = {name: np.array(of).T.reshape(len(Scores._fields), 3, -1) for name, of in values.items()}
@@ -113,12 +109,10 @@ def read_means(run: Run) -> Means:
 
 def curves_panel(means: Means, metric: str, draws: int, title: str) -> Curves:
     """Every curve of a metric against horizon, with its band."""
-    shown = {name: NAMES[name].format(draws) for name in means[metric]}
-    series = {
-        shown[name]: (range(1, len(mean) + 1), mean, np.stack([low, high]))
-        for name, (mean, low, high) in means[metric].items()
-    }
-    colours = {label: COLOURS[name] for name, label in shown.items()}
+    series, colours = {}, {}
+    for name, (mean, low, high) in means[metric].items():
+        label = NAMES[name].format(draws)
+        series[label], colours[label] = (range(1, len(mean) + 1), mean, np.stack([low, high])), COLOURS[name]
     return Curves(series, "horizon (steps)", UNITS[metric], title, colours=colours)
 
 
