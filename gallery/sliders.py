@@ -10,7 +10,7 @@ from experiment.problem import Problem
 from gallery.branch import Branch
 from gallery.exhibit import Exhibit
 from gallery.notebook import png
-from gallery.stepping import Steps
+from gallery.stepping import Steps, describe_actions
 from viz.frames import enlarge, evenly
 from viz.strips import strip
 
@@ -45,7 +45,8 @@ def latent_sliders(exhibit: Exhibit, z: np.ndarray, dimensions: Sequence[int]) -
 
 def typed_steps(steps: Steps, count: int = 10) -> ipywidgets.VBox:
     """A box to type actions into; below it the last frames that the model has predicted under them."""
-    box = ipywidgets.Text(placeholder=steps.actions, description="action", continuous_update=False)
+    wanted = f"{describe_actions(steps.world)}; x5 behind it repeats"
+    box = ipywidgets.Text(placeholder=wanted, description="action", continuous_update=False)
     box.layout.width = "90%"
     said = ipywidgets.Label()
     picture = _picture()

@@ -37,11 +37,6 @@ class Steps:
         """The last recorded frame, and those predicted since, (h, D·w, 3) uint8 each."""
         self.words = ["recorded"]  # the action before each
 
-    @property
-    def actions(self) -> str:
-        """What can be typed."""
-        return describe_actions(self.world) + "; x5 behind it repeats"
-
     def fork(self) -> "Steps":
         """Another that goes on from here by itself."""
         other = copy.copy(self)
