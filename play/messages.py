@@ -114,15 +114,13 @@ def parse(text: str, axes: list[Axis]) -> dict[str, Any]:
 class Meter:
     """Counts messages: `Meter().allows()` is False once there were too many (RATE a second, BURST at once)."""
 
-    def __init__(self, rate: float = RATE, burst: float = BURST, clock: Callable[[], float] = time.monotonic):
-        self.rate, self.burst, self.clock = rate, burst, clock
-        self.left, self.last = burst, clock()
+    def __init__(self) -> None:
+        self.left, self.last = float(BURST), time.monotonic()
 
     def allows(self) -> bool:
-        now = self.clock()
-        self.left = min(self.burst, self.left + (now - self.last) * self.rate)
+        now = time.monotonic()
+        self.left = min(BURST, self.left + (now - self.last) * RATE) - 1
         self.last = now
-        self.left -= 1
         return self.left >= 0
 
 

@@ -146,9 +146,12 @@ def test_a_choice_that_there_is_not_is_refused(value):
         parse(json.dumps({"type": "input", "seen": 0, "action": [value]}), CHOICE)
 
 
-def test_messages_are_counted_by_the_clock():
+def test_messages_are_counted_by_the_clock(monkeypatch):
     now = [0.0]
-    meter = Meter(rate=10, burst=5, clock=lambda: now[0])
+    monkeypatch.setattr("play.messages.RATE", 10)
+    monkeypatch.setattr("play.messages.BURST", 5)
+    monkeypatch.setattr("play.messages.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    meter = Meter()
     assert [meter.allows() for _ in range(7)] == [True] * 5 + [False] * 2
     now[0] = 0.35
     assert [meter.allows() for _ in range(3)] == [True, False, False]
