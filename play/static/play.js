@@ -111,8 +111,7 @@ function greet(message) {
   $("meters").replaceChildren(...Object.keys(hello.meters).map(meter));
   sliders = hello.sliders.map(slider);
   const [left, right] = document.querySelectorAll(".sliders"), half = Math.ceil(sliders.length / 2);
-  const which = document.createElement("small");
-  which.textContent = `the ${sliders.length} numbers of z that change the picture most`;
+  const which = make("small", {}, `the ${sliders.length} numbers of z that change the picture most`);
   left.replaceChildren(which, ...sliders.slice(0, half).map((input) => input.parentElement));
   right.replaceChildren(...sliders.slice(half).map((input) => input.parentElement));
   pads(others.length ? [sides, others] : sides.map((name) => [name]));
@@ -131,11 +130,13 @@ function greet(message) {
   if (seed !== null) restart();
 }
 
-function bar(axis) {
-  const box = document.createElement("div");
-  box.append(document.createElement("i"), axis.name === "move" ? "" : axis.name);
-  return box;
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
 }
+
+const bar = (axis) => make("div", {}, make("i"), axis.name === "move" ? "" : axis.name);
 
 function meter(name) {
   const box = bar({ name });
@@ -148,10 +149,8 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 // A slider of one number of z. It shows what the dream has there; while it is held, the dream has what it shows.
 function slider(place, i) {
-  const label = document.createElement("label"), input = document.createElement("input"), [min, max] = hello.bends;
-  Object.assign(input, { type: "range", step: 0.05, min, max });
-  label.append(`z ${place}`, input);
-  label.title = `number ${place} of z`;
+  const [min, max] = hello.bends, input = make("input", { type: "range", step: 0.05, min, max });
+  make("label", { title: `number ${place} of z` }, `z ${place}`, input);
   const letGo = () => {
     if (bendTimer) bend();
     if (bends.delete(i)) bend();
@@ -175,8 +174,8 @@ function bend() {
 }
 
 function chip(name) {
-  const box = document.createElement("span");
-  [box.textContent, box.dataset.control] = [`${CONTROLS[name].face} ${name}`, name];
+  const box = make("span", {}, `${CONTROLS[name].face} ${name}`);
+  box.dataset.control = name;
   return box;
 }
 
@@ -202,12 +201,7 @@ function settle(message) {
 
 function layout(labels) {
   last = null;
-  $("pictures").replaceChildren(...labels.map((label) => {
-    const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-    caption.textContent = label;
-    figure.append(document.createElement("canvas"), caption);
-    return figure;
-  }));
+  $("pictures").replaceChildren(...labels.map((label) => make("figure", {}, make("canvas"), make("figcaption", {}, label))));
 }
 
 function press(button, on) {
@@ -279,7 +273,7 @@ function cover() {
     const back = state.world ? ", or here to go back" : "";
     overlay(`The ${button.toLowerCase()} cannot be opened`, `${unopened.message} · press ${button} to try again${back}`,
       state.world ? () => { unopened = null; cover(); } : () => enter(unopened.world));
-  } else if (last && last.over && !state.controller) {
+  } else if (waits()) {
     const text = last.over === "cut" ? "That is all the time there is" : state.world === "dream" ? "The dream is over" : "It is over";
     overlay(text, `${$("total").textContent} ${$("unit").textContent} · ${how} to start again`, restart);
   } else if (state.paused && last && !watches) {
@@ -298,9 +292,11 @@ function overlay(title, text, act) {
   $("overlay").onkeydown = ({ code }) => { if (code === "Enter") act(); };
 }
 
+const ended = () => Boolean(last && last.over);
+const waits = () => ended() && !state.controller; // until somebody begins again
 const restart = () => say("restart", { seed });
 const enter = (name) => say("world", { name });
-const begin = () => (last && last.over ? restart() : last && !last.step && seed !== null ? restart() : say("pause", { on: false }));
+const begin = () => (ended() ? restart() : last && !last.step && seed !== null ? restart() : say("pause", { on: false }));
 
 function single() {
   watches = true;
@@ -368,7 +364,7 @@ function gamepad() {
 function engage() {
   if (state.controller) say("controller", { on: false });
   state.controller = false;
-  if (state.paused && !(last && last.over)) { state.paused = false; begin(); }
+  if (state.paused && !ended()) { state.paused = false; begin(); }
 }
 
 const toggle = () => { if (hello.kind === "agent" && !hello.missing.controller) say("controller", { on: !state.controller }); };
@@ -377,7 +373,7 @@ function hold(name, on) {
   if (on && !held.has(name)) {
     held.add(name);
     tapped.set(name, performance.now() + PATIENCE);
-    if (last && last.over && !state.controller) return;
+    if (waits()) return;
     engage();
   } else if (!on) held.delete(name);
 }
@@ -394,14 +390,14 @@ addEventListener("keydown", (event) => {
   if (keys[event.code] && !pushes && !(slides && event.code.startsWith("Arrow"))) {
     event.preventDefault();
     if (!event.repeat) {
-      const over = last && last.over && !state.controller;
+      const over = waits();
       hold(keys[event.code], true);
       if (over) restart();
     }
     return;
   }
   if (event.repeat && event.code !== "KeyN") return;
-  const command = { KeyR: restart, KeyC: toggle, KeyN: single, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || (last && last.over) ? begin() : null) }[event.code];
+  const command = { KeyR: restart, KeyC: toggle, KeyN: single, KeyP: () => say("pause", { on: !state.paused }), KeyV: () => $("record").click(), Space: () => (state.paused || ended() ? begin() : null) }[event.code];
   if (command && !pushes) {
     event.preventDefault();
     command();
@@ -411,33 +407,30 @@ addEventListener("keyup", (event) => { if (keys[event.code]) hold(keys[event.cod
 addEventListener("blur", release);
 document.addEventListener("visibilitychange", () => { if (document.hidden) release(); });
 // The gamepad is asked with every frame; while nothing moves no frame comes.
-setInterval(() => { if (hello && (state.paused || (last && last.over))) gamepad(); }, 100);
+setInterval(() => { if (hello && (state.paused || ended())) gamepad(); }, 100);
 
 function pads(sides) {
-  $("touch").replaceChildren(...sides.map((names) => {
-    const side = document.createElement("div");
-    side.append(...names.map((name) => {
-      const button = document.createElement("button"), label = document.createElement("small");
-      label.textContent = name;
-      button.append(CONTROLS[name].face, label);
-      const on = (event) => { event.preventDefault(); button.setPointerCapture(event.pointerId); button.classList.add("held"); hold(name, true); };
-      const off = () => { button.classList.remove("held"); hold(name, false); };
-      button.addEventListener("pointerdown", on);
-      for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) button.addEventListener(end, off);
-      button.addEventListener("contextmenu", (event) => event.preventDefault());
-      return button;
-    }));
-    return side;
-  }));
+  $("touch").replaceChildren(...sides.map((names) => make("div", {}, ...names.map(padButton))));
 }
 
-for (const button of $("world").children) button.onclick = () => { enter(button.dataset.world); button.blur(); };
-for (const button of $("driver").children) button.onclick = () => { say("controller", { on: button.dataset.driver === "controller" }); button.blur(); };
-$("restart").onclick = () => { restart(); $("restart").blur(); };
-$("pause").onclick = () => { if (state.paused) begin(); else say("pause", { on: true }); $("pause").blur(); };
-$("step").onclick = () => { single(); $("step").blur(); };
-$("bend").onclick = () => { press($("bend"), document.body.classList.toggle("bending")); $("bend").blur(); };
-$("record").onclick = () => { say("record", { on: !state.recording }); $("record").blur(); };
+function padButton(name) {
+  const button = make("button", {}, CONTROLS[name].face, make("small", {}, name));
+  const on = (event) => { event.preventDefault(); button.setPointerCapture(event.pointerId); button.classList.add("held"); hold(name, true); };
+  const off = () => { button.classList.remove("held"); hold(name, false); };
+  button.addEventListener("pointerdown", on);
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) button.addEventListener(end, off);
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  return button;
+}
+
+for (const button of $("world").children) button.onclick = () => enter(button.dataset.world);
+for (const button of $("driver").children) button.onclick = () => say("controller", { on: button.dataset.driver === "controller" });
+$("restart").onclick = restart;
+$("pause").onclick = () => (state.paused ? begin() : say("pause", { on: true }));
+$("step").onclick = single;
+$("bend").onclick = () => press($("bend"), document.body.classList.toggle("bending"));
+$("record").onclick = () => say("record", { on: !state.recording });
+document.addEventListener("click", ({ target }) => { if (target.closest("button")) target.closest("button").blur(); }); // the keys drive again
 $("temperature").oninput = () => {
   const value = +$("temperature").value;
   $("degrees").textContent = value.toFixed(2);
@@ -447,9 +440,7 @@ $("temperature").oninput = () => {
 $("temperature").onpointerup = () => $("temperature").blur(); // the arrow keys drive again; who came by keyboard stays
 
 function download(message) {
-  const link = document.createElement("a");
-  link.href = message.url;
-  link.download = "";
+  const link = make("a", { href: message.url, download: "" });
   document.body.append(link);
   link.click();
   link.remove();
