@@ -73,17 +73,13 @@ class AgentModels(Models):
 
     def _think(self, z: Tensor, h: Tensor, c: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         advice = z[:, 0] if self.parameters is None else self.policy.act(self.parameters, z, h, c)
-        return advice, self.vae.picture(z), self._expected(h, temperature)
-
-    def _expected(self, h: Tensor, temperature: Tensor) -> dict[str, Tensor]:
-        """What M, its memory being h (1, H), expected of the moment, for each of the meters."""
-        if self.rnn is None:
-            return {}
-        mixture, _, done_logit = self.rnn.head(h)
-        expected = {"spread": tf.reduce_mean(spread(*at_temperature(mixture, temperature)))}
-        if done_logit is not None:  # endings count more in M's loss than they are
-            expected["ending"] = tf.sigmoid(done_logit - np.log(self.settings.rnn.done_weight))[0]
-        return expected
+        expected = {}  # of the moment, for each of the meters
+        if self.rnn is not None:
+            mixture, _, done_logit = self.rnn.head(h)
+            expected["spread"] = tf.reduce_mean(spread(*at_temperature(mixture, temperature)))
+            if done_logit is not None:  # endings count more in M's loss than they are
+                expected["ending"] = tf.sigmoid(done_logit - np.log(self.settings.rnn.done_weight))[0]
+        return advice, self.vae.picture(z), expected
 
     def think(
         self, z: Tensor, h: Tensor, c: Tensor, temperature: float = 1.0
