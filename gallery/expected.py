@@ -22,13 +22,9 @@ class Expected(NamedTuple):
     weight: np.ndarray  # (T, K, Z), of each Gaussian; they sum to 1 over K
     mean: np.ndarray  # (T, K, Z)
     std: np.ndarray  # (T, K, Z)
+    spread: np.ndarray  # (T, Z), the standard deviation of each whole mixture
     done: np.ndarray | None  # (T,), the probability that the episode ends; None where M does not say
     reward: np.ndarray | None  # (T,)
-
-    @property
-    def spread(self) -> np.ndarray:
-        """The standard deviation of each whole mixture, (T, Z)."""
-        return np.asarray(spread(self.weight, self.mean, self.std))
 
     def density(self, step: int, dimension: int, z: np.ndarray) -> np.ndarray:
         """The mixture's density at values z (n,) of one dimension: (n,)."""
@@ -50,6 +46,7 @@ def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> 
         weight,
         mean,
         std,
+        np.asarray(spread(weight, mean, std)),
         None if predicted.done_logit is None else np.asarray(ops.sigmoid(predicted.done_logit - shift)),
         None if predicted.reward is None else np.asarray(predicted.reward),
     )
