@@ -17,6 +17,7 @@ from experiment.schema import Experiment
 from gallery.exhibit import Exhibit
 from openloop.predictor import Predictor, load_predictor, open_run
 from openloop.windows import Recorded, open_recorded, read_windows
+from play.messages import axes_of
 from viz.frames import to_rgb
 
 MOST = 1000  # steps that one line can ask for
@@ -96,9 +97,7 @@ def describe_actions(world: World) -> str:
     if isinstance(space, gymnasium.spaces.Discrete):
         named = [f"{name} ({number})" for number, name in enumerate(names)] or [f"a number below {space.n}"]
         return f"write {', '.join(named)} or recorded"
-    assert isinstance(space, gymnasium.spaces.Box)
-    limits = zip(names, space.low, space.high, strict=True)
-    return f"write {' '.join(f'{name} ({low:g} to {high:g})' for name, low, high in limits)} or recorded"
+    return f"write {' '.join(f'{axis.name} ({axis.low:g} to {axis.high:g})' for axis in axes_of(world))} or recorded"
 
 
 def from_recording(exhibit: Exhibit, recording: Recording, at: int, *overrides: str) -> Steps:
