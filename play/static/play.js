@@ -114,7 +114,8 @@ function greet(message) {
   const which = make("small", {}, `the ${sliders.length} numbers of z that change the picture most`);
   left.replaceChildren(which, ...sliders.slice(0, half).map((input) => input.parentElement));
   right.replaceChildren(...sliders.slice(half).map((input) => input.parentElement));
-  pads(others.length ? [sides, others] : sides.map((name) => [name]));
+  const pads = others.length ? [sides, others] : sides.map((name) => [name]);
+  $("touch").replaceChildren(...pads.map((names) => make("div", {}, ...names.map(padButton))));
   const key = (shown) => `<kbd>${shown}</kbd>`, steering = hello.axes.some((axis) => axis.name === "steer");
   $("help").innerHTML = [
     ...(sides.length ? [`${key("←")} ${key("→")} ${steering ? "steer" : "move"}`] : []),
@@ -194,14 +195,12 @@ function settle(message) {
   const survived = hello.score.startsWith("survival");
   $("unit").textContent = !state.scored ? `${hello.step}s predicted` : survived ? `${hello.step}s survived` : hello.score;
   $("best").parentElement.hidden = !state.scored;
-  if (other) layout(message.labels);
+  if (other) {
+    last = null;
+    $("pictures").replaceChildren(...message.labels.map((label) => make("figure", {}, make("canvas"), make("figcaption", {}, label))));
+  }
   for (const key of ["world", "paused", "controller", "recording"]) document.body.dataset[key] = state[key];
   cover();
-}
-
-function layout(labels) {
-  last = null;
-  $("pictures").replaceChildren(...labels.map((label) => make("figure", {}, make("canvas"), make("figcaption", {}, label))));
 }
 
 function press(button, on) {
@@ -408,10 +407,6 @@ addEventListener("blur", release);
 document.addEventListener("visibilitychange", () => { if (document.hidden) release(); });
 // The gamepad is asked with every frame; while nothing moves no frame comes.
 setInterval(() => { if (hello && (state.paused || ended())) gamepad(); }, 100);
-
-function pads(sides) {
-  $("touch").replaceChildren(...sides.map((names) => make("div", {}, ...names.map(padButton))));
-}
 
 function padButton(name) {
   const button = make("button", {}, CONTROLS[name].face, make("small", {}, name));
