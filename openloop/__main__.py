@@ -87,7 +87,7 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     for row, name in enumerate(picked):
         save_comparison(run.videos / f"openloop_{name}", steps, row)
     about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "shown": picked}
-    record = {**about, **record_of(evaluation)}
+    record = about | record_of(evaluation)
     if predictor.sees:
         training = rollouts.split(settings.data.val_ratio)[0]
         seen = seen_in_training(rollouts, training, windows, o.context - predictor.sees, o.context + 1)

@@ -33,7 +33,7 @@ def has_colour(picture, colour):
 
 
 def test_strip_shows_every_frame_beside_its_label(tmp_path):
-    save_strip(tmp_path / "strip.png", {"real": plain(RED, 3, 10, 8), "dreamed": plain(BLUE, 2, 6, 8)}, scale=2)
+    save_strip(tmp_path / "strip.png", {"real": plain(RED, 3, 10, 8), "dreamed": plain(BLUE, 2, 6, 8)})
     picture = np.asarray(Image.open(tmp_path / "strip.png"))
     assert (picture == RED).all(axis=-1).sum() == 3 * 20 * 16
     assert (picture == BLUE).all(axis=-1).sum() == 2 * 12 * 16

@@ -47,8 +47,8 @@ def strip(rows: Labelled, columns: Sequence[str] = (), scale: int = 2) -> np.nda
     return picture
 
 
-def save_strip(path: Path | str, rows: Labelled, columns: Sequence[str] = (), scale: int = 2) -> None:
-    """Write `strip(rows, columns, scale)` as PNG."""
-    picture = strip(rows, columns, scale)
+def save_strip(path: Path | str, rows: Labelled, columns: Sequence[str] = ()) -> None:
+    """Write `strip(rows, columns)` as PNG."""
+    picture = strip(rows, columns)
     with atomic(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
