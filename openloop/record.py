@@ -35,7 +35,7 @@ def describe(run: Run, record: dict[str, Any]) -> str:
     if "seen_in_training" in record:
         heading += f"\n{seen_line(record['seen_in_training'])}"
     places = f"bands: {products(run)[0]}\ncurves: {run.plots}/*_vs_horizon.png\nvideos: {run.videos}/openloop_*"
-    return f"{heading}\n{table(record, record['draws'])}\n{places}"
+    return f"{heading}\n{table(record)}\n{places}"
 
 
 def record_in(settings: Experiment, run: Run) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ def products(run: Run) -> list[Any]:
     return tables + plots + [run.videos / f"openloop_{name}{end}" for name in names for end in (".mp4", ".gif")]
 
 
-def table(record: Mapping[str, Any], draws: int) -> str:
+def table(record: Mapping[str, Any]) -> str:
     """The record as text of at most 80 columns: a column for each horizon, a line for each metric and curve."""
     horizons = record["horizons"]
     heading = [["horizon", *horizons], ["windows", *(f"{at['windows']:,}" for at in horizons.values())]]
@@ -79,7 +79,7 @@ def table(record: Mapping[str, Any], draws: int) -> str:
         lines = [[UNITS[metric], *[""] * len(horizons)]]
         for name in next(iter(horizons.values()))[metric]:
             means = [format(at[metric][name][0], form) for at in horizons.values()]
-            lines.append([NAMES[name].format(draws), *means])
+            lines.append([NAMES[name].format(record["draws"]), *means])
         sections.append(lines)
     return ruled(sections, left=1)
 

@@ -764,7 +764,7 @@ def test_small_errors_are_told_apart_in_the_table():
         "psnr": {"open_loop": [49.087], "copy": [19.2]},
         "ssim": {"open_loop": [0.99876], "copy": [0.5]},
     }
-    text = table({"horizons": dict.fromkeys(("1", "5", "10", "32", "64", "100"), figures)}, 1)
+    text = table({"horizons": dict.fromkeys(("1", "5", "10", "32", "64", "100"), figures), "draws": 1})
     lines = [line for line in text.splitlines() if line.split()[-1] not in ("MSE", "58.9)", "SSIM")]
     assert {len(line) for line in lines} == {79}, "not aligned, or wider than 80 columns"
     assert ["open", "loop", *["1.23e-05"] * 6] in [line.split() for line in lines]
