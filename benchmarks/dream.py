@@ -12,10 +12,10 @@ from controller.policy import policy_from
 from experiment.config import load_config
 from experiment.schema import Experiment
 from rnn.dream import Dream, State
-from rnn.environment import Dreams
 from rnn.mixture import sample
 from rnn.model import MDNRNN, build_rnn
 from rnn.starts import Starts
+from rnn.stepping import Dreams
 
 TEMPERATURE = 1.15
 PLAIN_STEPS = 200

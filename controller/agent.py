@@ -19,8 +19,8 @@ from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import in_pairs
-from rnn.environment import Followed
 from rnn.model import build_rnn, load_rnn
+from rnn.stepping import Followed
 from vae.model import VAE, load_vae
 
 Tensor = Any

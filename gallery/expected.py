@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.agent import Recording
-from experiment.backend import ops
 from gallery.exhibit import Exhibit
+from rnn.dream import check_temperature
 from rnn.mixture import at_temperature, spread
+from rnn.model import ending
 from viz.curves import Curves
 
 POINTS = 400  # that a density is drawn with
@@ -33,21 +34,19 @@ class Expected(NamedTuple):
 
 
 def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> Expected:
-    """What M expects at every step of a recording, and z is drawn from at a temperature (paper, section 2.2).
-
-    In training endings count rnn.done_weight times, which shifts M's logit by that number's logarithm; here that is
-    taken back, so that `done` is a probability. The dream ends where the logit as it is exceeds 0.
-    """
-    rnn, shift = exhibit.agent.rnn, np.log(exhibit.settings.rnn.done_weight)
+    """What M expects at every step of a recording, and z is drawn from at a temperature (paper, section 2.2)."""
+    check_temperature(temperature)
+    rnn = exhibit.agent.rnn
     restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
     predicted = rnn.head(rnn.observe(recording.z, recording.raw, restart, recording.h, recording.c)[0])
     weight, mean, std = map(np.asarray, at_temperature(predicted.mixture, temperature))
+    logit, done_weight = predicted.done_logit, exhibit.settings.rnn.done_weight
     return Expected(
         weight,
         mean,
         std,
         np.asarray(spread(weight, mean, std)),
-        None if predicted.done_logit is None else np.asarray(ops.sigmoid(predicted.done_logit - shift)),
+        None if logit is None else np.asarray(ending(logit, done_weight)),
         None if predicted.reward is None else np.asarray(predicted.reward),
     )
 

@@ -77,10 +77,8 @@ class VisionMemory:
         """Of frame number `step`, counted from a window's first; it depends on nothing but the window's number and seed."""
         parts: list[tuple[np.ndarray, ...]] = []
         for window in windows.tolist():
-            random, shape = (
-                np.random.default_rng([self.settings.seed, window, step]),
-                (self.draws, self.rnn.latent_size),
-            )
+            random = np.random.default_rng([self.settings.seed, window, step])
+            shape = self.draws, self.rnn.latent_size
             encoding, normal = random.standard_normal((2, *shape), np.float32)
             parts.append((encoding, random.random(shape, np.float32), normal))
         return Noise(*(np.concatenate(part) for part in zip(*parts, strict=True)))

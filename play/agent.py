@@ -17,10 +17,10 @@ from experiment.schema import Experiment, Hardware
 from play.messages import BENDS, SLIDERS
 from play.scenes import GameScene, Models, Scene
 from rnn.dream import Dream, drawn_weight
-from rnn.environment import Dreams, Followed, make_step
 from rnn.mixture import at_temperature, spread
-from rnn.model import load_rnn
+from rnn.model import ending, load_rnn
 from rnn.starts import load_starts
+from rnn.stepping import Dreams, Followed, make_step
 from vae.model import VAE, load_vae
 
 Tensor = Any
@@ -77,8 +77,8 @@ class AgentModels(Models):
         if self.rnn is not None:
             mixture, _, done_logit = self.rnn.head(h)
             expected["spread"] = tf.reduce_mean(spread(*at_temperature(mixture, temperature)))
-            if done_logit is not None:  # endings count more in M's loss than they are
-                expected["ending"] = tf.sigmoid(done_logit - np.log(self.settings.rnn.done_weight))[0]
+            if done_logit is not None:
+                expected["ending"] = ending(done_logit, self.settings.rnn.done_weight)[0]
         return advice, self.vae.picture(z), expected
 
     def think(

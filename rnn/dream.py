@@ -16,7 +16,6 @@ concatenations are several times slower inside XLA than outside; XLA's own produ
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -28,9 +27,9 @@ from experiment.backend import graph
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import TEMPERATURE, Experiment
 from rnn.mixture import sample
-from rnn.model import MDNRNN, load_rnn, lstm
+from rnn.model import MDNRNN, ending, load_rnn, lstm
 from rnn.starts import Starts, load_starts
 from vae.model import draw
 
@@ -51,6 +50,12 @@ def load_dream(settings: Experiment, run: Run) -> "Dream":
 def drawn_weight(settings: Experiment) -> float | None:
     """The weight that endings had in M's loss where they are drawn; None where they are not."""
     return settings.rnn.done_weight if settings.dream.done == "drawn" else None
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise Problem if no dream can have this temperature."""
+    if not 0 < temperature <= TEMPERATURE:
+        raise Problem(f"the temperature of a dream is {temperature}: expected above 0, at most {TEMPERATURE}")
 
 
 def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
@@ -234,13 +239,10 @@ class Dream:
         return State(imagined.z, h, c), imagined
 
     def ends(self, done_logit: Tensor, luck: Tensor) -> Tensor:
-        """Which of N dreams end, (N,) bool: done_logit (N,); luck (N,), uniform in [0, 1), for endings that are drawn.
-
-        An ending that counts w times in the loss shifts M's logit by log w.
-        """
+        """Which of N dreams end, (N,) bool: done_logit (N,); luck (N,), uniform in [0, 1), for endings that are drawn."""
         if self.drawn is None or not self.model.predict_done:
             return done_logit > 0
-        return luck < tf.sigmoid(done_logit - math.log(self.drawn))
+        return luck < ending(done_logit, self.drawn)
 
     def _signature(self) -> tuple[Any, ...]:
         """The arguments of a block, for any number of rows, candidates, parameters and steps."""
@@ -345,6 +347,7 @@ class Dream:
         self, block: Any, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
     ) -> Iterator[tuple[list[Live], list[tuple[Tensor, ...]]]]:
         """Live through all dreams block by block (see _block): after each, the tiles and, if traced, the Moments of each."""
+        check_temperature(temperature)
         weights, total = self.weights(), len(parameters) * episodes
         # N = P·E, candidate-major
         state = State(*(tf.tile(part, (len(parameters), 1)) for part in self.first(seed, episodes)))

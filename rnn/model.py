@@ -4,6 +4,7 @@ The weights have the layout of the published TensorFlow 1 model (one kernel for 
 the order i, j, f, o, a forget bias of 1 added when used), so that it can be loaded and compared.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -33,6 +34,11 @@ def lstm(gates: Iterable[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
     i, j, f, o = gates
     c = c * ops.sigmoid(f + FORGET_BIAS) + ops.sigmoid(i) * ops.tanh(j)
     return ops.tanh(c) * ops.sigmoid(o), c
+
+
+def ending(done_logit: Tensor, done_weight: float) -> Tensor:
+    """M's probability that the episode ends: endings that count w times in the loss shift M's logit by log w."""
+    return ops.sigmoid(done_logit - math.log(done_weight))
 
 
 class Prediction(NamedTuple):

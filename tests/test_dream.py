@@ -172,6 +172,13 @@ def test_seeds_differ(dream):
     assert np.any(first != second)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_cannot_be_is_a_problem(dream, temperature):
+    for live in (dream.rollout, dream.trace):
+        with pytest.raises(Problem, match="temperature of a dream"):
+            live(linear, population(1), 2, 0, temperature, 3)
+
+
 def test_low_temperature_is_certain_and_high_is_not():
     dream = Dream(small_model(-100), FIRST_FRAMES)
     cold, warm, hot = (

@@ -20,9 +20,9 @@ from experiment.run import Run, find_run
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn
 from rnn.dream import Dream, load_dream
-from rnn.environment import make_step
 from rnn.model import load_rnn
 from rnn.starts import load_starts
+from rnn.stepping import make_step
 from tests.fake import save_untrained
 from vae.model import VAE
 
@@ -41,7 +41,7 @@ def compiled_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnn.environment.load_dream", load)
-        patch.setattr("rnn.environment.make_step", functools.cache(make_step))
+        patch.setattr("rnn.stepping.make_step", functools.cache(make_step))
         yield
 
 
@@ -296,7 +296,7 @@ def test_no_dream_is_dreamed_after_a_fork_with_tensorflow(run, env, monkeypatch)
         os._exit("tensorflow" not in rnn.LOST)
     assert os.waitpid(child, 0)[1] == 0 and not rnn.LOST
     env.reset(seed=0)
-    monkeypatch.setattr("rnn.environment.LOST", {"tensorflow"})
+    monkeypatch.setattr("rnn.stepping.LOST", {"tensorflow"})
     for act in (lambda: make(run), env.reset, lambda: env.step(0)):
         with pytest.raises(Problem, match=r'forked.*"context": "spawn"'):
             act()
