@@ -1,10 +1,6 @@
 """`python -m controller`: evolve C, in the dream or in the real world."""
 
-from typing import Any
-
-from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.stage import Stage, main
+from experiment.stage import Stage, later, main
 
 STAGE = Stage(
     name="controller",
@@ -28,13 +24,7 @@ STAGE = Stage(
     """,
 )
 
-
-def run(settings: Experiment, folder: Run) -> dict[str, Any]:
-    """Evolve what is left to evolve."""
-    from controller.training import evolve_all
-
-    return evolve_all(settings, folder)
-
+run = later("controller.training:evolve_all")
 
 if __name__ == "__main__":
     main(STAGE, run)

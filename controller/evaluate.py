@@ -1,10 +1,6 @@
 """`python -m controller.evaluate`: the reported figures, the table beside the paper's, plots and videos."""
 
-from typing import Any
-
-from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.stage import Stage, main
+from experiment.stage import Stage, later, main
 
 STAGE = Stage(
     name="controller.evaluate",
@@ -26,13 +22,7 @@ STAGE = Stage(
     """,
 )
 
-
-def run(settings: Experiment, folder: Run) -> dict[str, Any]:
-    """Measure, print and draw."""
-    from controller.evaluation import evaluate
-
-    return evaluate(settings, folder)
-
+run = later("controller.evaluation:evaluate")
 
 if __name__ == "__main__":
     main(STAGE, run)

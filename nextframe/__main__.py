@@ -1,10 +1,6 @@
 """`python -m nextframe`: train the offline, action-conditioned next-frame model on recorded rollouts."""
 
-from typing import Any
-
-from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.stage import Stage, main
+from experiment.stage import Stage, later, main
 
 STAGE = Stage(
     name="nextframe",
@@ -24,13 +20,7 @@ STAGE = Stage(
     """,
 )
 
-
-def run(settings: Experiment, run: Run) -> dict[str, Any]:
-    """Train; see nextframe/training.py."""
-    from nextframe.training import train
-
-    return train(settings, run)
-
+run = later("nextframe.training:train")
 
 if __name__ == "__main__":
     main(STAGE, run)

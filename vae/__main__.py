@@ -1,10 +1,6 @@
 """`python -m vae`: train V on recorded rollouts."""
 
-from typing import Any
-
-from experiment.run import Run
-from experiment.schema import Experiment
-from experiment.stage import Stage, main
+from experiment.stage import Stage, later, main
 
 STAGE = Stage(
     name="vae",
@@ -23,13 +19,7 @@ STAGE = Stage(
     """,
 )
 
-
-def run(settings: Experiment, run: Run) -> dict[str, Any]:
-    """Train; see vae/training.py."""
-    from vae.training import train
-
-    return train(settings, run)
-
+run = later("vae.training:train")
 
 if __name__ == "__main__":
     main(STAGE, run)
