@@ -101,8 +101,10 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
             in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
-        drawn = measure_best_of_random(world, run) if settings.evaluate.random_controllers else None
-        for name, panels in Results(run, settings).panels("training", "losses", "returns").items():
+        if settings.evaluate.random_controllers:
+            measure_best_of_random(world, run)
+        results = Results(run, settings)
+        for name, panels in results.panels("training", "losses", "returns").items():
             save_panels(run.plots / f"{name}.png", panels)
         if settings.evaluate.videos:
             save_real_videos(world, in_game)
@@ -111,10 +113,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
-    ours = [Row(name, in_dream, in_game), Row("random policy, measured here", None, random)]
-    if drawn is not None:
-        ours.append(Row(f"best of {drawn['drawn']} random controllers", None, drawn))
-    print(table(ours, settings))
+    print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
     if hits := in_game.get("first_hits"):
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "

@@ -60,11 +60,13 @@ class Results:
         if (generations := self.settings.controller.real_generations) and "game" in self.evaluations:
             name = f"this run, {generations} generations on in the real world"
             rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))
-        if "random" in self.evaluations:
-            rows.append(Row("random policy, measured here", None, self.evaluations["random"]))
-        if drawn := self.evaluations.get("random_controllers"):
-            rows.append(Row(f"best of {drawn['drawn']} random controllers", None, drawn))
-        return table(rows, self.settings)
+        return table([*rows, *self.by_chance()], self.settings)
+
+    def by_chance(self) -> list[Row]:
+        """What players reached who have learnt nothing."""
+        random, drawn = self.evaluations.get("random"), self.evaluations.get("random_controllers")
+        rows = [Row("random policy, measured here", None, random)] if random else []
+        return [*rows, Row(f"best of {drawn['drawn']} random controllers", None, drawn)] if drawn else rows
 
     def panels(self, *names: str) -> dict[str, list[Curves | Histogram]]:
         """The plots of these names, 'training' and so on, as far as there is anything to draw."""
