@@ -20,12 +20,11 @@ from envs import actions
 from envs.pools import PooledGames, keep_freed_memory
 from envs.shrink import BLOCK, Shrink
 from envs.sidebyside import Alone, SideBySide, pixels
-from envs.worlds import Rates, World
+from envs.worlds import FRAME, Rates, World
 from experiment.problem import Problem
 
 SCREEN = (96, 96, 3)
 VIEW_ROWS = 84  # below them is the dashboard
-FRAME = (64, 64, 3)
 MAX_STEPS = 1000
 FPS = 50
 ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))

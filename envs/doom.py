@@ -20,11 +20,10 @@ from envs import actions
 from envs.engine import DIED, Engine
 from envs.shrink import BLOCK, Shrink
 from envs.sidebyside import Alone, SideBySide, pixels
-from envs.worlds import Rates, World
+from envs.worlds import FRAME, Rates, World
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 
-FRAME = (64, 64, 3)
 MAX_STEPS = 2100
 FPS = 35
 START_HEALTH = 100.0

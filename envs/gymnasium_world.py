@@ -22,11 +22,10 @@ import numpy as np
 from envs import actions
 from envs.pools import keep_freed_memory
 from envs.sidebyside import SideBySide, pixels
-from envs.worlds import Rates, World
+from envs.worlds import FRAME, Rates, World
 from experiment.problem import UsageProblem
 from experiment.schema import LONGEST, STEPS, Env
 
-FRAME = (64, 64, 3)
 PICTURE = 32  # an observation with fewer pixels a side is not taken for a picture unless that is asked for
 TRIED, UNKNOWN = 0.2, 200
 """Seconds in which the steps of an unknown world are counted, for estimates, and as many before that, in which they are not;

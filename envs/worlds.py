@@ -18,6 +18,8 @@ from gymnasium.vector import AutoresetMode
 from experiment.problem import UsageProblem
 from experiment.schema import STEPS, Env, Experiment
 
+FRAME = (64, 64, 3)
+"""What V, M and C see: height, width, RGB."""
 Vector = Any
 Speeds = tuple[float, float, float]
 """What the reference machine of each class of processors does a second; see experiment.estimate."""
@@ -71,8 +73,8 @@ class World:
     blind: Callable[..., Any] | None = None
     """blind(`options`): a game for whole episodes of players who do not look (see envs.doom.Game.play), where that is
     faster."""
-    frame: Callable[[Env], tuple[int, int, int]] = lambda env: (64, 64, 3)
-    """The shape of an observation: height, width, channels; 64, 64, 3 where V, M and C learn."""
+    frame: Callable[[Env], tuple[int, int, int]] = lambda env: FRAME
+    """The shape of an observation: height, width, channels."""
     to_env: Callable[[Any], Any] = np.asarray  # executed actions as the environments take them
     from_env: Callable[[Any], Any] = np.asarray  # the other way
     unexecute: Callable[[Any], Any] = np.asarray  # a raw action that is executed as this executed one

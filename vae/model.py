@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from envs.worlds import FRAME
 from experiment import arrays
 from experiment.backend import keras, layers, ops
 from experiment.run import Run
 from experiment.schema import Experiment
 
 Tensor = Any
-FRAME_SHAPE = (64, 64, 3)
 DECODED_AT_ONCE = 500
 
 
@@ -51,7 +51,7 @@ class VAE(keras.Model):
             return layers.Conv2DTranspose(filters, size, strides=2, activation=activation, **kernel())
 
         self.encoder = keras.Sequential(
-            [keras.Input(FRAME_SHAPE), conv(32), conv(64), conv(128), conv(256), layers.Flatten()], name="encoder"
+            [keras.Input(FRAME), conv(32), conv(64), conv(128), conv(256), layers.Flatten()], name="encoder"
         )  # 64 -> 31 -> 14 -> 6 -> 2 pixels a side
         self.mu = layers.Dense(latent_size, dtype="float32", **kernel())
         self.logvar = layers.Dense(latent_size, dtype="float32", **kernel())
@@ -66,7 +66,7 @@ class VAE(keras.Model):
             ],
             name="decoder",
         )  # 1 -> 5 -> 13 -> 30 -> 64 pixels a side
-        self(ops.zeros((1, *FRAME_SHAPE)))  # makes the weights
+        self(ops.zeros((1, *FRAME)))  # makes the weights
 
     def begin_with_colour_of(self, frames: np.ndarray) -> None:
         """Have an untrained decoder draw the mean colour of frames (B, 64, 64, 3) uint8.
@@ -112,7 +112,7 @@ class VAE(keras.Model):
         The floor ('free bits' for the whole vector, as in the original) is taken of each frame's own KL.
         """
         # As of a batch of any size: of one that TensorFlow knows, it rounds the gradients in another way.
-        frames = tf.compat.v1.placeholder_with_default(frames, (None, *FRAME_SHAPE))
+        frames = tf.compat.v1.placeholder_with_default(frames, (None, *FRAME))
         reconstruction, mu, logvar = self(frames)
         squared_error = ops.sum(ops.square(to_unit(frames) - reconstruction), axis=(1, 2, 3))  # (B,)
         kl = ops.sum(kl_divergence(mu, logvar), axis=1)  # (B,)
