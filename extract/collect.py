@@ -15,6 +15,7 @@ import numpy as np
 from envs.episodes import Each, Moment, Player, moments
 from envs.worlds import check as check_world
 from envs.worlds import world_of
+from experiment.beginning import SIZES
 from experiment.config import flatten
 from experiment.files import check_inside
 from experiment.hardware import thread_count
@@ -29,10 +30,7 @@ from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, sha
 SEEDS = 900_000
 """Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
 (rnn.comparison), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
-NETWORKS = (
-    *("vae.z", "rnn.hidden", "rnn.mixtures", "rnn.action", "rnn.predict_done", "rnn.predict_reward"),
-    *("controller.inputs", "controller.bias", "controller.hidden"),
-)
+NETWORKS = (*SIZES["vae"], *SIZES["rnn"], "controller.inputs", "controller.bias", "controller.hidden")
 """What random networks are made of."""
 AHEAD = 64  # actions drawn at a time by who does not look
 

@@ -18,13 +18,14 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.tables import aligned
+from extract.collect import SEEDS
 from extract.policies import describe_policy, make_policy
 from rnn.dream import Dream, drawn_weight
 from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
 
-SEED = 900_000  # the first of the real episodes: extraction uses those below, trials and evaluation those far above
+SEED = SEEDS  # the first of the real episodes
 # Dream and world are far apart where the means differ by more than this factor, and by more than this part of the spread.
 FAR_OFF, NOTABLE = 2.0, 0.5
 Fared = dict[str, np.ndarray]  # policy -> returns (n,)
