@@ -1,8 +1,6 @@
 """Who plays while rollouts are recorded, where networks do: random ones, or the last iteration's agent with noise."""
 
-import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
-from extract.collect import MakePlayer, ShardTask
+from extract.collect import ShardTask
 from extract.policies import brownian
 from rnn.model import build_rnn
 from vae.model import VAE
@@ -22,17 +20,12 @@ NOISE_MEMORY = 10.0  # steps for which the noise on an agent's actions is rememb
 RANDOM_SCALE = 0.01  # each random network has a standard deviation of its own, uniform up to this, as in the original
 
 
-def with_networks(run: Run) -> MakePlayer:
-    """The players of the policies 'networks' and 'agent' for a run."""
-    return functools.partial(make_player, run.path)
-
-
-def make_player(path: Path, task: ShardTask, games: int) -> Player:
-    """The player of one shard, in whatever process records it."""
+def make_player(run: Run, task: ShardTask, games: int) -> Player:
+    """The player of the policies 'networks' and 'agent' for a shard of a run, in whatever process records it."""
     prepare(task.settings.hardware)
     if task.settings.extract.policy == "networks":
         return RandomNetworks(task.settings, games, task.index)
-    previous = Run(path).previous
+    previous = run.previous
     if previous is None:
         raise Problem(
             "extract.policy=agent plays with the last iteration's controller, and the first iteration has none: "

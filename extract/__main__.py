@@ -1,5 +1,6 @@
 """`python -m extract`: record rollouts of a random policy. `python -m extract --show RUN`: say what is recorded."""
 
+import functools
 import sys
 from typing import Any
 
@@ -32,11 +33,11 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     from extract.collect import collect
 
     if settings.extract.policy in SEEING:
-        from controller.collect import with_networks  # this command is where the rooms are put together
+        from controller.collect import make_player  # this command is where the rooms are put together
         from controller.real import for_workers
 
         prepare(settings.hardware, run)
-        return collect(for_workers(settings), run, with_networks(run))
+        return collect(for_workers(settings), run, functools.partial(make_player, run))
     return collect(settings, run)
 
 

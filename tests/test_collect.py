@@ -1,12 +1,13 @@
 """Rollouts that networks play: random ones, and the last iteration's agent with noise."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
 from controller.agent import AgentPlayer, load_agent
-from controller.collect import NoisyAgent, RandomNetworks, make_player, with_networks
+from controller.collect import NoisyAgent, RandomNetworks, make_player
 from envs.episodes import Moment, moments
 from envs.worlds import WORLDS
 from experiment.problem import Problem
@@ -133,7 +134,7 @@ def test_an_agents_noise_is_of_the_size_that_is_asked_for(agent):
 def test_networks_record_what_they_played(run, monkeypatch, tmp_path):
     monkeypatch.setitem(WORLDS, "carracing", WORLD)
     other = Run(tmp_path)
-    collect(SETTINGS, other, with_networks(other))
+    collect(SETTINGS, other, partial(make_player, other))
     rollouts = Rollouts(other.rollouts)
     episode = rollouts.episode(1)
     expected = played(RandomNetworks(SETTINGS, 2, seed=0), 2, [episode.seed, 13])
@@ -145,7 +146,7 @@ def test_a_later_iteration_records_what_the_last_ones_agent_does(run, agent, mon
     monkeypatch.setitem(WORLDS, "carracing", WORLD)
     settings = dataclasses.replace(SETTINGS, extract=dataclasses.replace(SETTINGS.extract, policy="agent", noise=0.4))
     later = run.at(2)
-    collect(settings, later, with_networks(later))
+    collect(settings, later, partial(make_player, later))
     episode = Rollouts(later.rollouts).episode(4)
     parameters = np.random.default_rng(0).normal(size=agent.policy.size)
     expected = played(NoisyAgent(agent, 2, parameters, noise=0.4), 2, [episode.seed, 13])
@@ -154,6 +155,6 @@ def test_a_later_iteration_records_what_the_last_ones_agent_does(run, agent, mon
 
 def test_the_first_iteration_has_no_agent_to_play_with(run):
     settings = dataclasses.replace(SETTINGS, extract=dataclasses.replace(SETTINGS.extract, policy="agent"))
-    (task, _) = plan(settings, run.rollouts, with_networks(run))
+    (task, _) = plan(settings, run.rollouts, partial(make_player, run))
     with pytest.raises(Problem, match=r"extract\.policy=agent.*iterations=2"):
-        make_player(run.path, task, 2)
+        make_player(run, task, 2)
