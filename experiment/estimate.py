@@ -162,10 +162,10 @@ def processor_class(settings: Experiment) -> int:
 
 
 @functools.cache
-def matmul_flops(size: int = 2048) -> float:
+def matmul_flops() -> float:
     """FLOP/s of numpy's float32 matrix product, the best of a few."""
-    matrix = np.ones((size, size), np.float32)
-    return 2 * size**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=4))
+    matrix = np.ones((2048, 2048), np.float32)
+    return 2 * 2048**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=4))
 
 
 @functools.cache
