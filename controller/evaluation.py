@@ -148,8 +148,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
             if not have:
                 print(f"evolving a controller at temperature {temperature:g}", flush=True)
                 start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
-                generations = settings.controller.generations
-                evolve(here, folder, InDream(here, dream, policy), policy, generations, start=start)
+                evolve(folder, InDream(here, dream, policy), start=start)
             controller = load_controller(folder.controller, policy)
             in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
             in_game = measure_real(game, controller, run, *keys, "game")

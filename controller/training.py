@@ -2,8 +2,9 @@
 there and then here; the CMA-ES mean is tried in the real world now and then.
 
 Where a generation is tried is an arena, called with P candidates (P, D), the generation's number, and the steps that an
-episode of the generation before lasted on average. All candidates meet the same E episodes. An arena has a name, the
-population that it is given, and the cap at which episodes are cut.
+episode of the generation before lasted on average. All candidates meet the same E episodes. An arena says whose settings
+and policy it is of, how large a population and how many generations it is given, CMA-ES's first step size where C comes
+from elsewhere, and the cap at which episodes are cut.
 """
 
 import time
@@ -35,7 +36,8 @@ class InDream:
 
     def __init__(self, settings: Experiment, dream: Dream, policy: Policy):
         self.settings, self.dream, self.policy = settings, dream, policy
-        self.population = settings.controller.population
+        wanted = settings.controller
+        self.population, self.generations, self.sigma = wanted.population, wanted.generations, wanted.sigma
 
     def cap(self, last_length: float | None) -> int:
         """Steps after which the dreams of a generation are cut.
@@ -60,13 +62,14 @@ class InReal:
     name = "real"
 
     def __init__(self, world: RealWorld):
-        self.world, wanted = world, world.settings.controller
+        self.world, self.settings, self.policy = world, world.settings, world.agent.policy
+        wanted = world.settings.controller
         self.population, self.episodes, self.seed = wanted.real_population, wanted.real_episodes, wanted.seed
-        self.patience = wanted.patience
+        self.generations, self.sigma, self.patience = wanted.real_generations, wanted.real_sigma, wanted.patience
 
     def cap(self, last_length: float | None) -> int:
         """Steps after which episodes are cut, those of the real world."""
-        return self.world.settings.env.max_steps
+        return self.settings.env.max_steps
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Outcome:
         seeds = np.random.default_rng([self.seed, generation]).choice(SEEDS, self.episodes, replace=False)
@@ -94,15 +97,12 @@ def saved(folder: Run, name: str) -> Path:
 
 
 def evolve(
-    settings: Experiment,
     folder: Run,
     arena: Arena,
-    policy: Policy,
-    generations: int,
     trial: Callable[[np.ndarray], np.ndarray] | None = None,
     start: Evolution | np.ndarray | None = None,
 ) -> Evolution:
-    """Evolve C for some generations, and write controller.h5.
+    """Evolve C for as many generations as the arena is given, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
     is made by looking at the real world. trial: from a controller (D,) to its returns in some real episodes;
@@ -110,12 +110,12 @@ def evolve(
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
-    wanted, world = settings.controller, world_of(settings)
-    state = saved(folder, arena.name)
+    settings, policy, wanted = arena.settings, arena.policy, arena.settings.controller
+    world, state = world_of(settings), saved(folder, arena.name)
     if state.exists():
         evolution = Evolution.load(state)
     else:
-        sigma = wanted.sigma if arena.name == "dream" or start is None else wanted.real_sigma
+        sigma = wanted.sigma if start is None else arena.sigma
         x0 = start.mean if isinstance(start, Evolution) else start
         options = wanted.seed, wanted.weight_decay, x0, wanted.diagonal
         evolution = Evolution(policy.size, sigma, arena.population, *options)
@@ -130,9 +130,9 @@ def evolve(
     with (
         Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", done) as metrics,
         Metrics(folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", done) as trials,
-        Progress(f"evolving C, {arena.name}", generations, "generations", evolution.generation) as bar,
+        Progress(f"evolving C, {arena.name}", arena.generations, "generations", evolution.generation) as bar,
     ):
-        while evolution.generation < generations:
+        while evolution.generation < arena.generations:
             generation = before + evolution.generation + 1
             began = time.monotonic()
             if reasons := evolution.restart_if_degenerate():
@@ -150,7 +150,8 @@ def evolve(
                 f"generation {generation}: {world.score} {mean:{digits}}, {arena.name} ({low:{digits}} to {high:{digits}}, "
                 f"cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
             )
-            due = wanted.trial_every and (generation % wanted.trial_every == 0 or evolution.generation == generations)
+            last = evolution.generation == arena.generations
+            due = wanted.trial_every and (generation % wanted.trial_every == 0 or last)
             real = trial(evolution.mean) if trial is not None and due else None
             evolution.seconds += time.monotonic() - began
             if real is not None:
@@ -204,11 +205,9 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     gone_on = saved(folder, "real").exists()
     with RealWorld(settings, folder) as world:
         if wanted.generations and not gone_on:
-            dream = load_dream(settings, folder)
-            in_dream = InDream(settings, dream, policy)
-            start = evolve(settings, folder, in_dream, policy, wanted.generations, world.trial, start)
+            start = evolve(folder, InDream(settings, load_dream(settings, folder), policy), world.trial, start)
         if wanted.real_generations:
-            evolve(settings, folder, InReal(world), policy, wanted.real_generations, world.trial, start)
+            evolve(folder, InReal(world), world.trial, start)
     return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
 
 

@@ -141,15 +141,15 @@ def test_a_generation_is_dreamt_with_its_own_seed(dream, arena):
 
 def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     straight, broken = Run(tmp_path / "straight"), Run(tmp_path / "broken")
-    evolve(SETTINGS, straight, arena, POLICY, 5, trial)
+    evolve(straight, arena, trial)
 
     def killed(parameters):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):  # at the first trial, in generation 2
-        evolve(SETTINGS, broken, arena, POLICY, 5, killed)
+        evolve(broken, arena, killed)
     assert Evolution.load(broken.checkpoints / "evolution.npz").generation == 1
-    evolve(SETTINGS, broken, arena, POLICY, 5, trial)
+    evolve(broken, arena, trial)
     ends = [load_controller(run.controller, POLICY) for run in (straight, broken)]
     np.testing.assert_array_equal(ends[0].mean, ends[1].mean)
     assert straight.controller.read_bytes() == broken.controller.read_bytes()
@@ -160,14 +160,15 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
         assert list(tables[0]["step"]) == generations
         for column in set(tables[0]) - {"seconds", "elapsed", "steps_per_second"}:
             np.testing.assert_array_equal(tables[0][column], tables[1][column])
-    assert evolve(SETTINGS, straight, arena, POLICY, 5, killed).generation == 5  # nothing is left to do
+    assert evolve(straight, arena, killed).generation == 5  # nothing is left to do
 
 
-def test_evolving_goes_on_from_a_controller(arena, tmp_path):
+def test_evolving_goes_on_from_a_controller(dream, tmp_path):
     start = np.linspace(-1, 1, POLICY.size, dtype="float32")
-    careful = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, sigma=1e-6))
-    assert evolve(careful, Run(tmp_path / "a"), arena, POLICY, 1).mean == pytest.approx(0, abs=1e-4)
-    assert evolve(careful, Run(tmp_path / "b"), arena, POLICY, 1, start=start).mean == pytest.approx(start, abs=1e-4)
+    careful = dataclasses.replace(SETTINGS.controller, sigma=1e-6, generations=1)
+    arena = InDream(dataclasses.replace(SETTINGS, controller=careful), dream, POLICY)
+    assert evolve(Run(tmp_path / "a"), arena).mean == pytest.approx(0, abs=1e-4)
+    assert evolve(Run(tmp_path / "b"), arena, start=start).mean == pytest.approx(start, abs=1e-4)
 
 
 def test_the_cap_grows_with_what_was_reached(dream, arena):
@@ -182,6 +183,11 @@ class Slope:
     """An arena where C gets better without end, so that CMA-ES's steps grow until it cannot go on."""
 
     name, population = "real", 8
+    settings = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, weight_decay=0.0))
+    policy = Policy(("z",), bias=False, latent_size=3, memory=1)
+
+    def __init__(self, generations=50):
+        self.generations = generations
 
     def cap(self, last_length):
         return 1
@@ -191,9 +197,8 @@ class Slope:
 
 
 def test_where_cma_es_cannot_go_on_it_says_so_and_begins_anew_around_its_mean(tmp_path, capsys):
-    policy, straight = Policy(("z",), bias=False, latent_size=3, memory=1), Run(tmp_path / "straight")
-    settings = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, weight_decay=0.0))
-    evolution = evolve(settings, straight, Slope(), policy, 50)
+    straight = Run(tmp_path / "straight")
+    evolution = evolve(straight, Slope())
     said = [line for line in capsys.readouterr().out.splitlines() if "could not go on" in line]
     sigma = table_of(straight)["sigma"]
     assert len(said) == sum(after < before / 10 for before, after in itertools.pairwise(sigma)) >= 2
@@ -201,8 +206,8 @@ def test_where_cma_es_cannot_go_on_it_says_so_and_begins_anew_around_its_mean(tm
     assert 0 < evolution.restarted < evolution.generation == 50 and evolution.mean[0] > 1000
     for further in (0, 1, 5):  # killed right before it begins anew, and later
         broken = Run(tmp_path / str(further))
-        evolve(settings, broken, Slope(), policy, evolution.restarted + further)
-        resumed = evolve(settings, broken, Slope(), policy, 50)
+        evolve(broken, Slope(evolution.restarted + further))
+        resumed = evolve(broken, Slope())
         np.testing.assert_array_equal(resumed.mean, evolution.mean)
         assert (resumed.sigma, resumed.restarted) == (evolution.sigma, evolution.restarted)
 
