@@ -3,7 +3,7 @@
 import functools
 import sys
 
-from experiment.stage import Stage, guard, later, new_parser, run_stage
+from experiment.stage import Stage, guard, later, new_parser, run_alone
 
 STAGE = Stage(
     name="controller.sweep",
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--evaluate-only", action="store_true", help=only)
     arguments = parser.parse_intermixed_args()
     sweep = later("controller.evaluation:sweep")
-    run_stage(STAGE, functools.partial(sweep, evolve_each=not arguments.evaluate_only), arguments)
+    run_alone(STAGE, functools.partial(sweep, evolve_each=not arguments.evaluate_only), arguments)
 
 
 if __name__ == "__main__":

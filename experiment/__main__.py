@@ -77,7 +77,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     for run in runs:
         for name in stages(settings, run, runs):
             print(f"── {name}" + (f", iteration {run.iteration}" if len(runs) > 1 else ""), flush=True)
-            run_stage(MODULES[name].STAGE, MODULES[name].run, arguments, run)
+            run_stage(MODULES[name].STAGE, MODULES[name].run, settings, run)
     if settings.begin:
         print(f"\n{what_was_made(settings, runs)}")
     print(f"\n{where_everything_is(settings, runs[-1])}")

@@ -1,7 +1,6 @@
 """Where V and M, or the next-frame model, have their first weights from: the setting `begin`, or the last iteration."""
 
 import dataclasses
-import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -46,7 +45,8 @@ def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Exp
                 f"cannot begin with {found.path} (begin={settings.begin}): it was made with {key}={made}, not {wanted}; give "
                 "another, or the same setting, or begin= for random weights"
             )
-        tell_of_random_weights(f"{key}={wanted} is asked for, and {found.path} was made with {made}")
+        why = f"{key}={wanted} is asked for, and {found.path} was made with {made}"
+        print(f"beginning with random weights: {why}", flush=True)
         return dataclasses.replace(settings, begin="")
     check(settings, found)
     folder = found.path / ITERATIONS / "1" if found.one and found.iteration == 1 else found.path
@@ -59,12 +59,6 @@ def trained(settings: Experiment) -> tuple[str, ...]:
     if settings.env.name in OFFLINE:
         return ("nextframe",)
     return ("vae", "rnn") if settings.rnn.train else ("vae",)
-
-
-@functools.cache
-def tell_of_random_weights(why: str) -> None:
-    """Say once that a run does not begin as its preset would have it."""
-    print(f"beginning with random weights: {why}", flush=True)
 
 
 def other_size(settings: Experiment, found: Run) -> tuple[str, Any, Any] | None:

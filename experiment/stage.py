@@ -74,7 +74,7 @@ def later(name: str) -> Callable[..., Any]:
 
 def main(stage: Stage, function: StageFunction) -> NoReturn:
     """Run a stage as a command and exit: 0 when done, 2 for a mistake in the command, 1 for a fault, 130 for Ctrl-C."""
-    sys.exit(guard(lambda: run_stage(stage, function, parse(stage))))
+    sys.exit(guard(lambda: run_alone(stage, function, parse(stage))))
 
 
 def guard(action: Callable[[], None]) -> int:
@@ -125,15 +125,19 @@ def interrupted_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before if last == -math.inf else signal.SIG_IGN)
 
 
-def run_stage(stage: Stage, function: StageFunction, arguments: argparse.Namespace, run: Run | None = None) -> None:
-    """Check, run and record one stage, in the run folder that the arguments name if no other is given."""
-    if run is None:
-        named = run_folder(arguments)
-        run = named.latest(stage.name) if stage.of_last else named
+def run_alone(stage: Stage, function: StageFunction, arguments: argparse.Namespace) -> None:
+    """Run one stage as a command's arguments say."""
+    named = run_folder(arguments)
+    run = named.latest(stage.name) if stage.of_last else named
     experiment = load_config(arguments.config, arguments.preset, arguments.overrides)
     check_world(stage, experiment)
     if "begin" in stage.sections:
         experiment = settle(experiment, run, arguments.overrides)
+    run_stage(stage, function, experiment, run)
+
+
+def run_stage(stage: Stage, function: StageFunction, experiment: Experiment, run: Run) -> None:
+    """Check, run and record one stage. experiment: the settings of the whole, `begin` as `settle` left it."""
     settings = for_iteration(experiment, run.iteration)
     with run.lock():
         record = run.read_record(stage.name)

@@ -6,12 +6,12 @@ from pathlib import Path
 import h5py
 import pytest
 
-from experiment.beginning import beginning, settle, tell_of_random_weights
+from experiment.beginning import beginning, settle
 from experiment.config import load_config
 from experiment.files import write_json
 from experiment.problem import UsageProblem
 from experiment.run import PRETRAINED, Run
-from experiment.stage import Stage, parse, run_stage
+from experiment.stage import Stage, parse, run_alone
 from tests.test_config import DOOM
 
 CONFIGS = DOOM.parent
@@ -140,10 +140,9 @@ def test_sizes_that_are_asked_for_outweigh_where_a_preset_begins(tmp_path, capsy
     arguments = [str(DOOM), "--preset", "quick", "--run", str(tmp_path), "vae.z=3"]
     records = Stage("records", "", sections=("env", "extract"))
     learns = Stage("learns", "", sections=("env", "extract", "begin", "vae"), needs=("records",))
-    run_stage(records, lambda settings, run: None, parse(records, [*arguments, "begin=doom"]))
+    run_alone(records, lambda settings, run: None, parse(records, [*arguments, "begin=doom"]))
     with pytest.raises(UsageProblem, match=r"cannot begin with .*made with vae\.z=64, not 3"):
-        run_stage(learns, lambda settings, run: None, parse(learns, [*arguments, "begin=doom"]))
-    tell_of_random_weights.cache_clear()
-    run_stage(learns, lambda settings, run: None, parse(learns, arguments))
+        run_alone(learns, lambda settings, run: None, parse(learns, [*arguments, "begin=doom"]))
+    run_alone(learns, lambda settings, run: None, parse(learns, arguments))
     assert "beginning with random weights: vae.z=3 is asked for, and " in capsys.readouterr().out
     assert Run(tmp_path).read_record("learns")["settings"]["begin"] == ""

@@ -8,7 +8,7 @@ from experiment.config import flatten, load_config
 from experiment.files import read_json
 from experiment.run import PRETRAINED, Run
 from experiment.schema import for_iteration
-from experiment.stage import Stage, parse, run_stage
+from experiment.stage import Stage, parse, run_alone
 from tests.commands import command_here
 from tests.test_config import DOOM
 
@@ -92,7 +92,7 @@ def test_a_stage_in_an_iterations_folder_has_its_settings(tmp_path):
         seen.append((run.iteration, settings.extract.policy, settings.rnn.steps))
 
     for folder in (tmp_path, tmp_path / "iterations" / "2"):
-        run_stage(stage, work, parse(stage, [str(DOOM), "--run", str(folder), "iterations=2", "repeat.rnn_steps=11"]))
+        run_alone(stage, work, parse(stage, [str(DOOM), "--run", str(folder), "iterations=2", "repeat.rnn_steps=11"]))
     assert seen == [(1, "held", 6000), (2, "agent", 11)]
     assert read_json(tmp_path / "iterations" / "2" / "stages" / "second.json")["settings"]["rnn.steps"] == 11
 

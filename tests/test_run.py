@@ -21,7 +21,7 @@ from experiment.metrics import Metrics, read_events, read_metrics
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Hardware
-from experiment.stage import Stage, guard, parse, run_stage
+from experiment.stage import Stage, guard, parse, run_alone
 from tests.test_config import DOOM
 
 FIRST = Stage("first", "The first.", sections=("env", "extract"), makes=("vae_weights",))
@@ -91,8 +91,8 @@ def test_run_stage_records_skips_and_locks(tmp_path, capsys):
 
     arguments = parse(SECOND, [str(DOOM), "--run", str(tmp_path / "r"), "vae.steps=4"])
     stage = Stage("second", "", sections=("vae",))
-    run_stage(stage, work, arguments)
-    run_stage(stage, work, arguments)
+    run_alone(stage, work, arguments)
+    run_alone(stage, work, arguments)
     assert calls == [4]
     assert "nothing to do" in capsys.readouterr().out
     results = json.loads((tmp_path / "r" / "results.json").read_text())
@@ -106,7 +106,7 @@ def test_opened_again_a_complete_stage_keeps_its_figures(tmp_path):
 
     def figures(generations):
         arguments = parse(stage, [str(DOOM), "--run", str(tmp_path), f"controller.generations={generations}"])
-        run_stage(stage, lambda settings, run: {"generations": settings.controller.generations}, arguments)
+        run_alone(stage, lambda settings, run: {"generations": settings.controller.generations}, arguments)
         return Run(tmp_path).read_results()["stages"]["second"]
 
     first = figures(3)
@@ -137,10 +137,10 @@ def test_failed_stage_is_not_complete(tmp_path):
 
     arguments = parse(FIRST, [str(DOOM), "--run", str(tmp_path)])
     with pytest.raises(Problem):
-        run_stage(FIRST, work, arguments)
+        run_alone(FIRST, work, arguments)
     assert json.loads((tmp_path / "stages" / "first.json").read_text())["complete"] is False
     with pytest.raises(Problem, match=r"made with extract\.seed=0, not 1"):
-        run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
+        run_alone(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
 
 
 def test_a_stage_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
@@ -148,11 +148,11 @@ def test_a_stage_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
     second = Stage("second", "", ("vae",), needs=("first",))
     arguments = parse(second, [str(DOOM), "--run", "runs/new"])
     with pytest.raises(Problem, match="no complete 'first'"):
-        run_stage(second, lambda settings, run: None, arguments)
+        run_alone(second, lambda settings, run: None, arguments)
     assert not list(tmp_path.iterdir())
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     with pytest.raises(Problem, match="no complete 'first'"):
-        run_stage(second, lambda settings, run: None, arguments)
+        run_alone(second, lambda settings, run: None, arguments)
     assert [path.name for path in tmp_path.rglob("*")] == ["runs", "mine"]
 
 
@@ -163,14 +163,14 @@ def test_what_was_refused_before_anything_was_made_may_be_asked_for_otherwise(tm
             raise Problem("try another seed")
 
     with pytest.raises(Problem, match="another seed"):
-        run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path)]))
-    run_stage(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
+        run_alone(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path)]))
+    run_alone(FIRST, work, parse(FIRST, [str(DOOM), "--run", str(tmp_path), "extract.seed=1"]))
     assert load_config(tmp_path / "config.yaml").extract.seed == 1
 
 
 def test_a_stage_writes_its_own_part_of_the_config(tmp_path):
     def stage(stage, *overrides):
-        run_stage(stage, lambda settings, run: None, parse(stage, [str(DOOM), "--run", str(tmp_path), *overrides]))
+        run_alone(stage, lambda settings, run: None, parse(stage, [str(DOOM), "--run", str(tmp_path), *overrides]))
 
     def written():
         settings = load_config(tmp_path / "config.yaml")
@@ -189,7 +189,7 @@ def test_the_config_of_an_iteration_is_that_of_the_whole_experiment(tmp_path):
     overrides = ["iterations=3", "controller.real_generations=4"]
     wanted = load_config(DOOM, None, overrides)
     for folder in (tmp_path, tmp_path / "iterations" / "2"):
-        run_stage(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(folder), *overrides]))
+        run_alone(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(folder), *overrides]))
         assert load_config(folder / "config.yaml") == wanted
 
 
@@ -362,7 +362,7 @@ def test_a_full_disk_while_training_is_one_line(tmp_path, where):
 def test_what_cannot_be_a_run_folder_is_refused_in_one_line(tmp_path, folder, words):
     (tmp_path / "file").touch()
     with pytest.raises(UsageProblem) as caught:
-        run_stage(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(tmp_path / folder)]))
+        run_alone(FIRST, lambda settings, run: None, parse(FIRST, [str(DOOM), "--run", str(tmp_path / folder)]))
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in [folder, *words]), caught.value
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
@@ -378,7 +378,7 @@ def test_what_cannot_be_a_run_folder_is_refused_in_one_line(tmp_path, folder, wo
 def test_a_stage_of_another_world_is_refused(tmp_path, stage, config, words):
     path = DOOM.with_name(f"{config}.yaml")
     with pytest.raises(UsageProblem, match=words):
-        run_stage(stage.STAGE, stage.run, parse(stage.STAGE, [str(path), "--run", str(tmp_path / "run")]))
+        run_alone(stage.STAGE, stage.run, parse(stage.STAGE, [str(path), "--run", str(tmp_path / "run")]))
     assert not [*tmp_path.iterdir()]
 
 
