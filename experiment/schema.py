@@ -302,12 +302,8 @@ class Workers:
     """Who does the tasks of extraction and evaluation; does not change any result."""
 
     backend: Literal["local", "ray"] = setting("local", "local: processes of this machine; ray: tasks on a Ray cluster")
-    processes: int = setting(
-        0,
-        "worker processes, or 0 for one per core where that is faster; ray: 0 for one per core of the cluster",
-        0,
-        4096,
-    )
+    processes: int = setting(0, "worker processes, or 0 for one per core where that is faster; ray: 0 for one per core "
+        "of the cluster", 0, 4096)
     address: str = setting("", "ray: 'auto' or host:port of a running cluster; empty starts one on this machine")
 
 
