@@ -8,13 +8,14 @@ of 16: functions of that many numbers at once are rounded differently from funct
 may differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from controller.policy import Policy, policy_from
+from envs.episodes import Moment
 from experiment.backend import graph
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -94,20 +95,17 @@ class Recording(NamedTuple):
 class AgentPlayer:
     """The agent in as many games as there are (see envs.episodes.Player).
 
-    parameters: (D,), one controller for all episodes, or (n, D), one for each. record: the numbers of episodes to keep
-    whole, for `recording`.
+    parameters: (D,), one controller for all episodes, or (n, D), one for each.
     """
 
-    def __init__(self, agent: Agent, games: int, parameters: np.ndarray, record: Sequence[int] = ()):
+    def __init__(self, agent: Agent, games: int, parameters: np.ndarray):
         self.agent, self.controllers = agent, np.asarray(parameters, "float32")
-        self.episode = np.zeros(games, "int64")
         self.parameters = np.zeros((games, agent.policy.size), "float32")  # of each game
         self.nudge = np.zeros((games, agent.policy.actions), "float32")
         self.followed = Followed(games, agent.policy.latent_size, agent.rnn.hidden)
-        self.tapes: dict[int, list[tuple[np.ndarray, ...]]] = {episode: [] for episode in record}
+        self.seen: tuple[np.ndarray, ...] = ()  # z (N, Z), h and c (N, H) that C saw last, in the N games then running
 
     def begin(self, games: np.ndarray, episodes: np.ndarray, seeds: np.ndarray) -> None:
-        self.episode[games] = episodes
         self.parameters[games] = self.controllers[episodes] if self.controllers.ndim == 2 else self.controllers
         self.followed.begin(games, seeds)
 
@@ -116,13 +114,15 @@ class AgentPlayer:
         before = [part[games] for part in (self.parameters, self.nudge, self.followed.restart, h, c)]
         raw, *state = self.agent.step(frames, self.followed.noise(games), *before)
         self.followed.keep(games, *state)
-        for row, episode in enumerate(self.episode[games]) if self.tapes else ():
-            if episode in self.tapes:
-                memory = (part[row] for part in before[-2:])
-                self.tapes[episode].append((frames[row].copy(), state[0][row], *memory, raw[row]))
+        self.seen = state[0], *before[-2:]
         return raw
 
-    def recording(self, episode: int, rewards: np.ndarray) -> Recording:
-        """An episode that was to be recorded, with what its steps brought, (T,), which a player is not told."""
-        frames, z, h, c, raw = (np.stack(part) for part in zip(*self.tapes[episode], strict=True))
-        return Recording(frames, z, h, c, raw, rewards)
+
+def recorded(played: Iterable[Moment], player: AgentPlayer, episodes: int) -> list[Recording]:
+    """All episodes of what a player plays."""
+    tapes: list[list[tuple[Any, ...]]] = [[] for _ in range(episodes)]
+    for moment in played:
+        steps = zip(moment.frames, *player.seen, moment.raw, moment.rewards, strict=True)
+        for episode, step in zip(moment.episodes, steps, strict=True):
+            tapes[episode].append(step)
+    return [Recording(*map(np.stack, zip(*tape, strict=True))) for tape in tapes]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent
+from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent, recorded
 from controller.policy import Controller, load_controller, policy_from
 from envs.episodes import Each, Played, moments, play
 from envs.worlds import Vector, world_of
@@ -68,14 +68,12 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def record(self, parameters: np.ndarray, seeds: Sequence[int], steps: int | None = None) -> list[Recording]:
         """One whole episode per seed, side by side; or what happens in the first steps."""
         vector = self.games(len(seeds))
-        player = AgentPlayer(self.agent, vector.num_envs, parameters, record=range(len(seeds)))
-        rewards: list[list[float]] = [[] for _ in seeds]
-        for moment in itertools.islice(moments(self.world, vector, player, iter(seeds)), steps):
-            for episode, reward in zip(moment.episodes, moment.rewards, strict=True):
-                rewards[episode].append(reward)
+        player = AgentPlayer(self.agent, vector.num_envs, parameters)
+        played = itertools.islice(moments(self.world, vector, player, iter(seeds)), steps)
+        recordings = recorded(played, player, len(seeds))
         if steps is not None:  # the episodes may be going on still
             self.close()
-        return [player.recording(episode, np.array(each)) for episode, each in enumerate(rewards)]
+        return recordings
 
     def play_slice(self, task: Slice, progress: Progressed | None = None) -> Played:
         """What `play` is asked for, in this process."""

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from controller.agent import Agent, AgentPlayer
+from controller.agent import Agent, AgentPlayer, recorded
 from controller.policy import Policy
 from envs.actions import move
 from envs.doom import DoomEnv
-from envs.episodes import Each, play
+from envs.episodes import Each, moments, play
 from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.schema import Env, Experiment, Rnn
@@ -19,8 +19,6 @@ DOOM = WORLDS["doom"]
 POLICY = Policy(("z", "c", "h"), bias=False, latent_size=8, memory=16)
 SEEDS = [1_000_003, 1_000_001, 1_000_002, 1_000_007]
 MAX_STEPS = 160
-ALIVE = np.ones(MAX_STEPS)
-"""Rewards."""
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +38,19 @@ def controllers():
 
 @pytest.fixture(scope="module")
 def played(agent, controllers):
-    """All four episodes, each with its own controller, side by side in two games; the first is recorded."""
+    """All four episodes, each with its own controller, side by side in two games; and recorded."""
     games = DOOM.open(Env(max_steps=MAX_STEPS), 2)
-    player = AgentPlayer(agent, 2, controllers, record=[0])
     ended = []
-    result = play(DOOM, games, player, SEEDS, ended.append)
+    result = play(DOOM, games, AgentPlayer(agent, 2, controllers), SEEDS, ended.append)
     assert sum(ended) == len(SEEDS)
-    yield games, player, result
+    yield games, lived(agent, games, controllers, SEEDS), result
     games.close()
+
+
+def lived(agent, games, controllers, seeds):
+    """The recordings of these episodes."""
+    player = AgentPlayer(agent, 2, controllers)
+    return recorded(moments(DOOM, games, player, iter(seeds)), player, len(seeds))
 
 
 def plain_episode(agent, parameters, seed):
@@ -76,10 +79,9 @@ def plain_episode(agent, parameters, seed):
 
 
 def test_the_batch_plays_as_a_plain_loop_does(agent, controllers, played):
-    _, player, result = played
-    recording = player.recording(0, ALIVE)
+    _, (recording, *_), result = played
     total, raws, h, c = plain_episode(agent, controllers[0].astype("float64"), SEEDS[0])
-    assert result.returns[0] == total == len(recording.raw)
+    assert result.returns[0] == total == len(recording.raw) == recording.rewards.sum()
     np.testing.assert_allclose(recording.raw, raws, atol=1e-4)
     np.testing.assert_allclose(recording.h, h, atol=1e-3)
     np.testing.assert_allclose(recording.c, c, atol=1e-3)
@@ -90,15 +92,13 @@ def test_the_batch_plays_as_a_plain_loop_does(agent, controllers, played):
 
 def test_returns_do_not_depend_on_what_is_played_beside(agent, controllers, played):
     """Other games, in another order, and alone: the same, but for rounding on processors without AVX-512."""
-    games, player, result = played
+    games, (first, *_), result = played
     order = [3, 0]
-    again = AgentPlayer(agent, 2, controllers[order], record=[1])
-    returns = play(DOOM, games, again, [SEEDS[i] for i in order]).returns
-    np.testing.assert_array_equal(returns, result.returns[order])
-    np.testing.assert_allclose(again.recording(1, ALIVE).z, player.recording(0, ALIVE).z, atol=1e-5)
-    alone = AgentPlayer(agent, 2, controllers[0], record=[0])
-    play(DOOM, games, alone, SEEDS[:1])
-    np.testing.assert_allclose(alone.recording(0, ALIVE).raw, player.recording(0, ALIVE).raw, atol=1e-5)
+    again = lived(agent, games, controllers[order], [SEEDS[i] for i in order])
+    np.testing.assert_array_equal([each.rewards.sum() for each in again], result.returns[order])
+    np.testing.assert_allclose(again[1].z, first.z, atol=1e-5)
+    (alone,) = lived(agent, games, controllers[0], SEEDS[:1])
+    np.testing.assert_allclose(alone.raw, first.raw, atol=1e-5)
 
 
 def test_lengths_are_the_games(played):
