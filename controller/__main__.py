@@ -1,6 +1,10 @@
 """`python -m controller`: evolve C, in the dream or in the real world."""
 
-from experiment.stage import Stage, later, main
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="controller",
@@ -24,7 +28,13 @@ STAGE = Stage(
     """,
 )
 
-run = later("controller.training:evolve_all")
+
+def run(settings: Experiment, folder: Run) -> dict[str, Any]:
+    """Evolve what is left to evolve."""
+    from controller.training import evolve_all
+
+    return evolve_all(settings, folder)
+
 
 if __name__ == "__main__":
     main(STAGE, run)

@@ -1,6 +1,10 @@
 """`python -m controller.evaluate`: the reported figures, the table beside the paper's, plots and videos."""
 
-from experiment.stage import Stage, later, main
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="controller.evaluate",
@@ -22,7 +26,13 @@ STAGE = Stage(
     """,
 )
 
-run = later("controller.evaluation:evaluate")
+
+def run(settings: Experiment, folder: Run) -> dict[str, Any]:
+    """Measure, print and draw."""
+    from controller.evaluation import evaluate
+
+    return evaluate(settings, folder)
+
 
 if __name__ == "__main__":
     main(STAGE, run)

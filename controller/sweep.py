@@ -2,8 +2,11 @@
 
 import functools
 import sys
+from typing import Any
 
-from experiment.stage import Stage, guard, later, new_parser, run_alone
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, guard, new_parser, run_alone
 
 STAGE = Stage(
     name="controller.sweep",
@@ -24,14 +27,20 @@ STAGE = Stage(
 )
 
 
+def run(settings: Experiment, folder: Run, evolve_each: bool) -> dict[str, Any]:
+    """Evolve, measure and print."""
+    from controller.evaluation import sweep
+
+    return sweep(settings, folder, evolve_each)
+
+
 def main() -> None:
     """The command line: that of every stage, and --evaluate-only."""
     parser = new_parser(STAGE.name, STAGE.text, STAGE.sections)
     only = "evolve nothing: only the run's own controller, in the dreams of all temperatures"
     parser.add_argument("--evaluate-only", action="store_true", help=only)
     arguments = parser.parse_intermixed_args()
-    sweep = later("controller.evaluation:sweep")
-    run_alone(STAGE, functools.partial(sweep, evolve_each=not arguments.evaluate_only), arguments)
+    run_alone(STAGE, functools.partial(run, evolve_each=not arguments.evaluate_only), arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import io
 import math
-import pkgutil
 import signal
 import sys
 import textwrap
@@ -65,11 +64,6 @@ class Stage:
 
 
 StageFunction = Callable[[Experiment, Run], dict[str, Any] | None]
-
-
-def later(name: str) -> Callable[..., Any]:
-    """The function "module:name", imported when it is called: --help, or a mistake, does not wait for TensorFlow."""
-    return lambda *arguments, **options: pkgutil.resolve_name(name)(*arguments, **options)
 
 
 def main(stage: Stage, function: StageFunction) -> NoReturn:

@@ -1,6 +1,10 @@
 """`python -m nextframe`: train the offline, action-conditioned next-frame model on recorded rollouts."""
 
-from experiment.stage import Stage, later, main
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="nextframe",
@@ -20,7 +24,13 @@ STAGE = Stage(
     """,
 )
 
-run = later("nextframe.training:train")
+
+def run(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train; see nextframe/training.py."""
+    from nextframe.training import train
+
+    return train(settings, run)
+
 
 if __name__ == "__main__":
     main(STAGE, run)

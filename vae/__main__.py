@@ -1,6 +1,10 @@
 """`python -m vae`: train V on recorded rollouts."""
 
-from experiment.stage import Stage, later, main
+from typing import Any
+
+from experiment.run import Run
+from experiment.schema import Experiment
+from experiment.stage import Stage, main
 
 STAGE = Stage(
     name="vae",
@@ -19,7 +23,13 @@ STAGE = Stage(
     """,
 )
 
-run = later("vae.training:train")
+
+def run(settings: Experiment, run: Run) -> dict[str, Any]:
+    """Train; see vae/training.py."""
+    from vae.training import train
+
+    return train(settings, run)
+
 
 if __name__ == "__main__":
     main(STAGE, run)
