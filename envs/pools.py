@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,12 +107,21 @@ def join(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def import_envpool(title: str) -> Callable[..., Any]:
-    """EnvPool's way to make a pool. title: of the game that needs it, for the message."""
+    """EnvPool's way to make a pool. title: of the game that needs it, for the message.
+
+    Imported, EnvPool has matplotlib draw without a screen, in this process and those that it starts: not here.
+    """
     keep_freed_memory()
+    import viz  # noqa: F401 (matplotlib, as the user has it)
+
+    before = dict(os.environ)
     try:
         from envpool import make_gymnasium
     except ImportError as fault:
         raise Problem(f"{title} needs EnvPool: pip install 'envpool>=1.2.5' ({fault})") from fault
+    finally:
+        for name in [name for name in os.environ if name not in before]:  # MPLBACKEND and MPLCONFIGDIR
+            del os.environ[name]
     return make_gymnasium
 
 

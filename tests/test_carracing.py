@@ -14,7 +14,6 @@ from functools import partial
 from typing import NamedTuple
 
 import cv2
-import envpool
 import gymnasium
 import numpy as np
 import pygame
@@ -24,7 +23,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the environments)
 from envs.carracing import CarRacingEnv, CarRacingOwnVector, CarRacingVector
-from envs.pools import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+from envs.pools import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, import_envpool
 from envs.shrink import Shrink
 from envs.sidebyside import SEEDS, SideBySide
 from experiment.problem import Problem
@@ -326,7 +325,7 @@ def drive(seed: int, driver: Callable[[Blind], np.ndarray], most: int = 1000) ->
 
 def pool(seeds: list[int]):
     """EnvPool itself."""
-    return envpool.make_gymnasium("CarRacing-v3", num_envs=len(seeds), seed=seeds, num_threads=1)
+    return import_envpool("CarRacing")("CarRacing-v3", num_envs=len(seeds), seed=seeds, num_threads=1)
 
 
 def share_visited(rewards: np.ndarray) -> float:

@@ -634,12 +634,14 @@ def test_command_leaves_tables_plots_videos_and_a_record(made, evaluated):
     )  # fmt: skip
     assert record["horizons"]["5"]["windows_better_than_copy"] == better
     for metric in ("mse", "psnr", "ssim"):
-        assert min(Image.open(made.plots / f"{metric}_vs_horizon.png").size) > 300
+        with Image.open(made.plots / f"{metric}_vs_horizon.png") as picture:
+            assert min(picture.size) > 300
     lasting = {int(row["window"]): int(row["horizon"]) for row in single}
     for name, number in record["shown"].items():
         frames, _ = imageio_ffmpeg.count_frames_and_secs(str(made.videos / f"openloop_{name}.mp4"))
         assert frames == lasting[number] == max(lasting.values())
-        assert Image.open(made.videos / f"openloop_{name}.gif").is_animated
+        with Image.open(made.videos / f"openloop_{name}.gif") as film:
+            assert film.is_animated
     table = [line.split() for line in evaluated.stdout.splitlines()]
     assert ["horizon", "1", "5", "6"] in table and ["windows", "7"] in [line[:2] for line in table]
 

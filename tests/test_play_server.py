@@ -67,10 +67,10 @@ def freed(request):
 
 def get(server, path, **headers):
     """Status, headers and body of a page."""
-    connection = http.client.HTTPConnection(server.address, timeout=30)
-    connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    return answer.status, answer.headers, answer.read()
+    with contextlib.closing(http.client.HTTPConnection(server.address, timeout=30)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
 
 
 def same(first, second):
@@ -672,10 +672,10 @@ def test_a_page_that_cannot_connect_learns_why(doom, capsys):
         ("https://play.example.org", 403, "--allow-host play.example.org"),
         (f"http://{doom.address}", 204, ""),
     ):
-        connection = http.client.HTTPConnection(doom.address, timeout=30)
-        connection.request("POST", "/socket", headers={"Origin": origin})
-        answer = connection.getresponse()
-        assert answer.status == status and why in answer.read().decode()
+        with contextlib.closing(http.client.HTTPConnection(doom.address, timeout=30)) as connection:
+            connection.request("POST", "/socket", headers={"Origin": origin})
+            answer = connection.getresponse()
+            assert answer.status == status and why in answer.read().decode()
     assert "a page came without its WebSocket: a proxy must pass the headers" in capsys.readouterr().out
 
 

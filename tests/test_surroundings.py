@@ -233,3 +233,19 @@ def test_a_rate_can_be_read_however_slow_or_fast(done, seconds, words, monkeypat
     bar.update(done)
     monkeypatch.setattr("time.monotonic", lambda: bar.began + seconds)
     assert bar.rate() == words
+
+
+SCREEN = """
+import os
+before = {name for name in os.environ if name.startswith("MPL")}
+from envs.pools import import_envpool
+import_envpool("a game")
+import matplotlib
+print({name for name in os.environ if name.startswith("MPL")} == before, matplotlib.get_backend(auto_select=False))
+"""
+
+
+def test_matplotlib_can_still_open_a_window_beside_envpool(monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    done = python(SCREEN)
+    assert done.stdout == "True None\n", done.stderr

@@ -28,13 +28,19 @@ def read_video(path):
     return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
 
 
+def read_picture(path):
+    """(h, w, 3)."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
 def has_colour(picture, colour):
     return bool((np.abs(picture.astype(int) - colour).max(axis=-1) < 12).any())
 
 
 def test_strip_shows_every_frame_beside_its_label(tmp_path):
     save_strip(tmp_path / "strip.png", {"real": plain(RED, 3, 10, 8), "dreamed": plain(BLUE, 2, 6, 8)})
-    picture = np.asarray(Image.open(tmp_path / "strip.png"))
+    picture = read_picture(tmp_path / "strip.png")
     assert (picture == RED).all(axis=-1).sum() == 3 * 20 * 16
     assert (picture == BLUE).all(axis=-1).sum() == 2 * 12 * 16
     frames_begin = (picture == RED).all(axis=-1).any(axis=0).argmax()
@@ -70,7 +76,7 @@ def test_curves_leave_out_nan_and_change_nothing_global(tmp_path):
     series = {"dream": (x, 2 * x, 0 * x + 3), "game": (x, y, (y - 1, y + 2)), "not begun": ([], [])}
     levels = {"solved": 30, "close": 31}
     save_panels(tmp_path / "curves.png", [Curves(series, "generation", "tics", "Survival", logx=True, hlines=levels)])
-    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    picture = read_picture(tmp_path / "curves.png")
     assert has_colour(picture, (0x00, 0x72, 0xB2)) and has_colour(picture, (0xD5, 0x5E, 0x00))
     assert dict(matplotlib.rcParams) == before
 
@@ -110,7 +116,7 @@ def test_histogram_states_its_figures(tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ["random: 2.50 ± 1.29 (n = 4)"]
     save_panels(tmp_path / "histogram.png", [Histogram(samples, "tics", "Survival")])
     save_panels(tmp_path / "panels.png", [panel, panel, Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")])
-    one, three = (Image.open(tmp_path / name).size for name in ("histogram.png", "panels.png"))
+    one, three = (read_picture(tmp_path / name).shape[:2] for name in ("histogram.png", "panels.png"))
     assert three == (2 * one[0], 2 * one[1])
 
 
