@@ -48,12 +48,9 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
         for key in keys:
             present = present.get(key, {})
         kept: list[Record] = [*([present] if present else []), *results.get("earlier", {}).get(name, {}).values()]
-        for record in kept:
-            if difference(record, of, unsaid={}) is None:
-                np.isfinite([*(record[key] for key in ("mean", "std", "standard_error", "n")), *record["returns"]])
-                break
-        else:
-            record = {}
+        record = next((record for record in kept if difference(record, of, unsaid={}) is None), {})
+        if record:
+            np.isfinite([*(record[key] for key in ("mean", "std", "standard_error", "n")), *record["returns"]])
     record = record or {**of, **measure()}
     if record is not present:
         others = [other for other in kept if other is not record]

@@ -25,7 +25,6 @@ from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
 
-SEED = SEEDS  # the first of the real episodes
 # Dream and world are far apart where the means differ by more than this factor, and by more than this part of the spread.
 FAR_OFF, NOTABLE = 2.0, 0.5
 Fared = dict[str, np.ndarray]  # policy -> returns (n,)
@@ -56,7 +55,7 @@ def compare(settings: Experiment, run: Run) -> None:
         return {place: {"mean": float(returns.mean()), "returns": returns.tolist()} for place, returns in each.items()}
 
     figures = {"policies": {name: returns_of(name) for name in scripts}}
-    of = {"temperature": settings.dream.temperature, "first_seed": SEED, "max_steps": longest}
+    of = {"temperature": settings.dream.temperature, "first_seed": SEEDS, "max_steps": longest}
     run.update_results("survival", of | figures)
 
 
@@ -68,7 +67,7 @@ def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
         extract = replace(extract, policy="brownian" if world.actions > 1 else "held")
     random = np.zeros((episodes, steps, world.actions), np.float32)
     for episode, script in enumerate(random):
-        policy = make_policy(world.actions, extract)(np.random.default_rng([SEED, episode]))
+        policy = make_policy(world.actions, extract)(np.random.default_rng([SEEDS, episode]))
         script[:] = list(itertools.islice(policy, steps))
     scripts = {describe_policy(extract): random}
     scripts |= {name: np.full(random.shape, raw, np.float32) for name, raw in world.fixed.items()}
@@ -84,7 +83,7 @@ def dream_returns(dream: Dream, scripts: Fared, temperature: float) -> Fared:
         return tf.gather_nd(actions, tf.stack([tf.fill(tf.shape(policy), step), policy, episode], axis=1))
 
     policies = np.arange(len(scripts), dtype=np.float32)[:, None]  # (P, 1): a candidate's only parameter is its number
-    outcome = dream.rollout(act, policies, actions.shape[2], SEED, temperature, actions.shape[0])
+    outcome = dream.rollout(act, policies, actions.shape[2], SEEDS, temperature, actions.shape[0])
     return dict(zip(scripts, outcome.returns, strict=True))
 
 
@@ -95,7 +94,7 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
     """
     total = sum(len(script) for script in scripts.values())
     games = min(settings.env.games, total)
-    seeds = [SEED + episode for script in scripts.values() for episode in range(len(script))]
+    seeds = [SEEDS + episode for script in scripts.values() for episode in range(len(script))]
     every = np.concatenate(list(scripts.values()))
     with (
         contextlib.closing(world.open(settings.env, games, 0)) as vector,
