@@ -44,7 +44,10 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
         said = [describe("stated", stated, min(stated["seeds"]))] if stated else []
         played = set(seeds).intersection(stated.get("seeds", ()))
     if not stated:
-        raise UsageProblem(f"{run.path} states no score: is it an agent's, and has it been evaluated?")
+        raise UsageProblem(
+            f"{run.path} states no score: is it an agent's, and has it been evaluated? "
+            "(`python -m openloop.again` does this for a next-frame model.)"
+        )
     if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()

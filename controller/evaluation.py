@@ -38,8 +38,12 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     def measure() -> Record:
         with Progress("real episodes" if controller else "random policy", count, "episodes") as bar:
             played = world.play(controller.mean if controller else None, seeds, bar.update)
-        hits = played.first_hits
-        return summary(played.returns) | ({"first_hits": summary(hits)} if (hits < played.lengths).any() else {})
+        hits, dreamt = played.first_hits, dream_steps(world.settings)
+        return {
+            **summary(played.returns),
+            **({"first_hits": summary(hits)} if (hits < played.lengths).any() else {}),
+            **({"early": {"steps": dreamt, **summary(played.early)}} if dreamt < played.lengths.max() else {}),
+        }
 
     return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
 
@@ -118,6 +122,11 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         print(
             f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
             f"{hits['standard_error']:,.0f}); compare this with the dream, which ends at a hit"
+        )
+    if in_dream is not None and (early := in_game.get("early")):
+        print(
+            f"in the first {early['steps']:,} {about.step}s of the game {early['mean']:,.{about.digits}f} ± "
+            f"{early['std']:,.{about.digits}f} (mean ± {early['standard_error']:,.{about.digits}f}); compare this with the dream"
         )
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")

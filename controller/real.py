@@ -12,7 +12,7 @@ import numpy as np
 from controller.agent import Agent, AgentPlayer, Recording, Weights, agent_with, load_agent, recorded
 from controller.policy import Controller, load_controller, policy_from
 from envs.episodes import Each, Played, moments, play
-from envs.worlds import Vector, world_of
+from envs.worlds import Vector, dream_steps, world_of
 from experiment.hardware import prepare, thread_count
 from experiment.run import Run
 from experiment.schema import Experiment
@@ -85,7 +85,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
             player: Any = Each(lambda _, seed: held(np.random.default_rng((0, seed)), actions, hold_max=1), games)
         else:
             player = AgentPlayer(self.agent, games, parameters)
-        return play(self.world, vector, player, seeds, progress)
+        return play(self.world, vector, player, seeds, progress, dream_steps(self.settings))
 
     def parts(self, episodes: int) -> int:
         """How many slices so many episodes are played in, at least; where it is one, this process plays it.
@@ -129,10 +129,10 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
                 progress(len(result.returns))
         return Played(*(np.concatenate(parts) for parts in zip(*(results[i] for i in range(len(slices))), strict=True)))
 
-    def trial(self, parameters: np.ndarray) -> np.ndarray:
-        """The returns of one controller on the trial seeds: always the same ones, just below the held-out ones."""
+    def trial(self, parameters: np.ndarray) -> Played:
+        """What one controller's episodes give on the trial seeds: always the same ones, just below the held-out ones."""
         first = self.settings.evaluate.seed
-        return self.play(parameters, range(first - self.settings.controller.trial_episodes, first)).returns
+        return self.play(parameters, range(first - self.settings.controller.trial_episodes, first))
 
     def close(self) -> None:
         """Close the games."""

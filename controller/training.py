@@ -17,6 +17,8 @@ import numpy as np
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
+from controller.scores import summary
+from envs.episodes import Played
 from envs.worlds import dream_steps, world_of
 from experiment.arrays import written
 from experiment.hardware import prepare
@@ -54,6 +56,14 @@ class InDream:
         wanted, longest = self.settings.controller, self.cap(last_length)
         seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
         return self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
+
+    def trial(self, controller: np.ndarray) -> np.ndarray:
+        """The returns of one controller (D,) in evaluate.dreams whole dreams, always the same ones, that are not evolved in."""
+        wanted, temperature = self.settings.evaluate, self.settings.dream.temperature
+        seed, longest = generation_seed(wanted.seed - 1, 0), dream_steps(self.settings)
+        return self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest).returns[
+            0
+        ]
 
 
 class InReal:
@@ -99,14 +109,15 @@ def saved(folder: Run, name: str) -> Path:
 def evolve(
     folder: Run,
     arena: Arena,
-    trial: Callable[[np.ndarray], np.ndarray] | None = None,
+    trial: Callable[[np.ndarray], Played] | None = None,
     start: Evolution | np.ndarray | None = None,
 ) -> Evolution:
     """Evolve C for as many generations as the arena is given, and write controller.h5.
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
-    is made by looking at the real world. trial: from a controller (D,) to its returns in some real episodes;
-    called every controller.trial_every generations, so that dream and reality can be compared while C learns.
+    is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
+    called every controller.trial_every generations, so that dream and reality can be compared while C learns: over as
+    many steps in both, in controller_both.csv.
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
@@ -130,6 +141,7 @@ def evolve(
     with (
         Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", done) as metrics,
         Metrics(folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", done) as trials,
+        Metrics(folder.metrics / "controller_both.csv", folder.tensorboard / "controller_both", done) as both,
         Progress(f"evolving C, {arena.name}", arena.generations, "generations", evolution.generation) as bar,
     ):
         while evolution.generation < arena.generations:
@@ -155,12 +167,19 @@ def evolve(
             real = trial(evolution.mean) if trial is not None and due else None
             evolution.seconds += time.monotonic() - began
             if real is not None:
-                deviation = real.std(ddof=1) if len(real) > 1 else 0.0
+                played = summary(real.returns)
                 trials.write(
-                    generation, mean=real.mean(), std=deviation, episodes=len(real),
+                    generation, mean=played["mean"], std=played["std"], episodes=played["n"],
                     elapsed=evolution.seconds, steps=evolution.steps,
                 )  # fmt: skip
-                line += f"; the CMA-ES mean in {len(real)} real episodes: {real.mean():{digits}} ± {deviation:{digits}}"
+                line += f"; the CMA-ES mean in {played['n']} real episodes: {played['mean']:{digits}} ± {played['std']:{digits}}"
+                if isinstance(arena, InDream):
+                    dreamt, early = summary(arena.trial(evolution.mean)), summary(real.early)
+                    both.write(
+                        generation, dream=dreamt["mean"], dream_error=dreamt["standard_error"],
+                        real=early["mean"], real_error=early["standard_error"],
+                    )  # fmt: skip
+                    line += f", in {dreamt['n']} dreams: {dreamt['mean']:{digits}} ± {dreamt['std']:{digits}}"
             metrics.write(
                 generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
                 mean=mean, min=low, max=high, std=returns.std(), sigma=evolution.sigma, cap=longest,

@@ -32,11 +32,12 @@ class Moment(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What n episodes gave: returns (n,) float64, lengths (n,) in steps, and the steps after which they were first hit, (n,)."""
+    """What n episodes gave."""
 
-    returns: np.ndarray
-    lengths: np.ndarray
-    first_hits: np.ndarray  # the length where there was none
+    returns: np.ndarray  # (n,) float64
+    lengths: np.ndarray  # (n,) int64, steps
+    first_hits: np.ndarray  # (n,) int64, steps after which they were first hit: the length where they were not
+    early: np.ndarray  # (n,) float64, what their first steps brought: as many as a dream has
 
 
 def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:
@@ -76,23 +77,30 @@ def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) 
 
 
 def play(
-    world: World, vector: Vector, player: Player, seeds: Sequence[int], progress: Callable[[int], Any] | None = None
+    world: World,
+    vector: Vector,
+    player: Player,
+    seeds: Sequence[int],
+    progress: Callable[[int], Any] | None = None,
+    first: float = np.inf,
 ) -> Played:
-    """Play one episode per seed. progress: called with the number of episodes that just ended.
+    """Play one episode per seed. progress: called with the number of episodes that just ended. first: steps of `early`.
 
     vector: with at most as many games as seeds, unless all of its games were begun before.
     """
-    returns, hurt = np.zeros(len(seeds)), np.zeros(len(seeds), bool)
+    returns, early = np.zeros((2, len(seeds)))
+    hurt = np.zeros(len(seeds), bool)
     lengths, first_hits = np.zeros((2, len(seeds)), np.int64)
     for moment in moments(world, vector, player, iter(seeds)):
         returns[moment.episodes] += moment.rewards
+        early[moment.episodes] += moment.rewards * (lengths[moment.episodes] < first)
         lengths[moment.episodes] += 1
         first_hits[moment.episodes] += ~hurt[moment.episodes]
         hurt[moment.episodes] |= moment.hit
         ended = int((moment.terminated | moment.truncated).sum())
         if progress is not None and ended:
             progress(ended)
-    return Played(returns, lengths, first_hits)
+    return Played(returns, lengths, first_hits, early)
 
 
 def start(vector: Vector, games: np.ndarray, seeds: Sequence[int]) -> np.ndarray:

@@ -197,7 +197,7 @@ class Controller:
         "while learning")
     cap_min: int = setting(400, "the lowest adaptive cap", 1, 1_000_000)
     trial_every: int = setting(5, "generations between real trials of the CMA mean (0: never)", 0, 1_000_000)
-    trial_episodes: int = setting(20, "real episodes of such a trial", 1, 50_000)
+    trial_episodes: int = setting(20, "real episodes of such a trial", 2, 50_000)
     seed: int = setting(0, "seed of CMA-ES and of the dreams", 0, SEED)
 
 

@@ -35,7 +35,7 @@ from openloop.windows import Window, open_recorded
 SECTIONS = ("env", "extract", "data", "vae", "rnn", "dream", "controller", "evaluate", "model", "openloop")
 STARTS = 1000  # moments that dreams can begin at, at most
 WINDOWS = 16  # held-out windows that a player of a next-frame model begins with, at most
-CONTROLLER = ("controller", "controller_real")  # metrics of C, those of several iterations as one
+CONTROLLER = ("controller", "controller_real", "controller_both")  # metrics of C, those of several iterations as one
 METRICS = ("vae", "vae_heldout", "rnn", "rnn_losses", "openloop")  # others that are kept, some kilobytes each
 RESULTS = ("machine", "stages", "evaluations", "survival", "openloop")
 COMPRESSION = hdf5plugin.Zstd(clevel=19)  # written once, read by everyone

@@ -6,6 +6,7 @@ windows.py      the fixed windows of held-out episodes that predictions are comp
 evaluation.py   the curves of every window: open loop, teacher-forced, copy, floor; means with bands
 report.py       what is recorded, CSV files, plots and videos
 record.py       whether that is there already, and its figures as text
+again.py        whether a next-frame model does as well on fresh episodes
 
 Start reading at predictor.py and evaluation.py.
 """

@@ -1,4 +1,6 @@
-"""An agent that plays again on fresh seeds, and what is stated of it."""
+"""An agent that plays again on fresh seeds, a next-frame model that predicts again, and what is stated of them."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from controller import again as module
 from controller.again import again
 from controller.scores import summary
 from experiment.problem import Problem, UsageProblem
-from experiment.run import Run
+from experiment.run import PRETRAINED, Run
+from openloop.again import again as again_openloop
+from openloop.again import compare
 
 
 @pytest.fixture
@@ -59,3 +63,45 @@ def test_a_run_without_a_score_or_with_a_damaged_one_is_told_in_one_line(run, tm
     run.update_results("evaluations", "game", {"mean": 1.0})
     with pytest.raises(Problem, match=r"results\.json is not what was written there"):
         again(run, 20, 1000)
+
+
+def horizons(mean: float, half: float) -> dict:
+    """An error with its band, at two horizons."""
+    return {k: {"mse": {"open_loop": [mean, mean - half, mean + half]}} for k in ("1", "10")}
+
+
+def test_errors_of_a_next_frame_model_agree_within_their_bands(capsys):
+    """Bands of 95 % are 1.96 standard errors to each side: 0.03 and 0.04 make a difference's standard error 0.05 / 1.96."""
+    compare(horizons(0.2, 0.03), horizons(0.25, 0.04), 0.95)
+    heading, columns, *rows, verdict = capsys.readouterr().out.splitlines()
+    assert heading == "open-loop MSE" and columns.split() == ["horizon", "stated", "now", "standard", "errors", "apart"]
+    assert [row.split() for row in rows] == [["1", "0.200", "0.250", "2.0"], ["10", "0.200", "0.250", "2.0"]]
+    assert verdict == "they agree (up to 4 standard errors count as chance)"
+    with pytest.raises(Problem, match="more than chance explains: the model"):
+        compare(horizons(0.2, 0.03), horizons(0.31, 0.04), 0.95)
+    with pytest.raises(Problem, match="more than chance explains"):
+        compare(horizons(0.2, 0.0), horizons(0.3, 0.0), 0.95)
+    compare(horizons(0.2, 0.0), horizons(0.2, 0.0), 0.95)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "said"),
+    [
+        ("doom", 1, r"has V and M, whose agent `python -m controller\.again`"),
+        ("breakout", 0, "other than the run's own 0"),
+    ],
+)
+def test_models_that_cannot_be_compared_again(name, seed, said):
+    with pytest.raises(UsageProblem, match=said):
+        again_openloop(name, seed)
+
+
+def test_a_next_frame_model_without_figures_or_with_damaged_ones(tmp_path):
+    shutil.copytree(PRETRAINED / "breakout", tmp_path / "run")
+    run = Run(tmp_path / "run")
+    run.update_results("openloop", {"of": 1})
+    with pytest.raises(Problem, match=r"results\.json is not what was written there"):
+        again_openloop(run.path, 1)
+    run.results.unlink()
+    with pytest.raises(UsageProblem, match="states no open-loop error"):
+        again_openloop(run.path, 1)

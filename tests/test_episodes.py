@@ -35,18 +35,19 @@ class Witness:
         return raw
 
 
-def expected_return(seed: int) -> float:
-    """Of the Witness in the episode of a seed: Doom's left is action 1, right is 2."""
-    return sum(seed % 10 + (2 if step % 2 else 1) for step in range(length(seed)))
+def expected_return(seed: int, first: int = 7) -> float:
+    """Of the Witness in the first steps of the episode of a seed: Doom's left is action 1, right is 2."""
+    return sum(seed % 10 + (2 if step % 2 else 1) for step in range(min(length(seed), first)))
 
 
 @pytest.mark.parametrize("games", [1, 2, 5])
 def test_every_seed_is_played_to_its_end_as_if_alone(games):
     seeds = [13, 3, 4, 20, 7, 6, 100]
     vector, player, ended = FakeGames(games), Witness(games), []
-    played = play(WORLD, vector, player, seeds, ended.append)
+    played = play(WORLD, vector, player, seeds, ended.append, first=3)
     assert played.lengths.tolist() == [length(seed) for seed in seeds]
     assert played.returns.tolist() == [expected_return(seed) for seed in seeds]
+    assert played.early.tolist() == [expected_return(seed, first=3) for seed in seeds] != played.returns.tolist()
     assert played.first_hits.tolist() == [first_hit(seed) for seed in seeds] != played.lengths.tolist()
     assert sum(ended) == len(seeds) and 0 not in ended
     assert vector.seeds == seeds

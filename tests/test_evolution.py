@@ -9,7 +9,9 @@ import pytest
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
+from controller.scores import summary
 from controller.training import InDream, InReal, evolve, evolve_all, save_controller, saved
+from envs.episodes import Played
 from envs.worlds import WORLDS
 from experiment.files import write_json
 from experiment.metrics import read_metrics
@@ -117,7 +119,8 @@ SETTINGS = dataclasses.replace(
 
 def trial(parameters):
     """Something to call in place of the real game."""
-    return np.array([parameters[0], parameters[1]])
+    returns = parameters[:2].astype(float)
+    return Played(returns, np.full(2, 90), np.full(2, 90), returns / 2)
 
 
 def test_the_batched_fitness_is_that_of_single_dreams(dream):
@@ -155,7 +158,15 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     assert straight.controller.read_bytes() == broken.controller.read_bytes()
     assert ends[0].generation == 5
     assert np.any(ends[0].mean != 0)
-    for name, generations in (("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4, 5])):
+    both = read_metrics(straight.metrics / "controller_both.csv")
+    dreamt, early = summary(arena.trial(ends[0].mean)), summary(trial(ends[0].mean).early)
+    assert len(set(dreamt["returns"])) > 10 and dreamt["max"] <= 90
+    for place, record in (("dream", dreamt), ("real", early)):  # in the last row, of the controller that is saved
+        assert both[place][-1] == pytest.approx(record["mean"], rel=1e-4)
+        assert both[f"{place}_error"][-1] == pytest.approx(record["standard_error"], rel=1e-4)
+    for name, generations in (
+        ("controller.csv", [1, 2, 3, 4, 5]), ("controller_real.csv", [2, 4, 5]), ("controller_both.csv", [2, 4, 5]),
+    ):  # fmt: skip
         tables = [read_metrics(run.metrics / name) for run in (straight, broken)]
         assert list(tables[0]["step"]) == generations
         for column in set(tables[0]) - {"seconds", "elapsed", "steps_per_second"}:
@@ -283,6 +294,7 @@ def test_first_the_dream_then_the_real_world(fake, tmp_path):
     rows, trials = read_metrics(run.metrics / "controller.csv"), read_metrics(run.metrics / "controller_real.csv")
     assert rows["step"].tolist() == [1, 2, 3, 4, 5, 6] and rows["real"].tolist() == [0, 0, 0, 1, 1, 1]
     assert trials["step"].tolist() == [2, 3, 4, 6]  # every second, and what each world ends with
+    assert read_metrics(run.metrics / "controller_both.csv")["step"].tolist() == [2, 3]  # in the dream
     for table, column in itertools.product((rows, trials), ("elapsed", "steps")):
         assert np.all(np.diff(table[column]) > 0), "counted on from the dream"
     dreamt = Evolution.load(saved(run, "dream"))

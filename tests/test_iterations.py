@@ -115,6 +115,7 @@ def twice(tmp_path) -> Run:
         ("controller.sweep", [DOOM, "--run", "RUN"]),
         ("controller.again", ["RUN"]),
         ("openloop", ["RUN"]),
+        ("openloop.again", ["RUN"]),
         ("gallery", ["--out", "OUT", "RUN"]),
         ("gallery.export", ["--rollouts", "ALL", "RUN"]),
         ("play", ["--port", "0", "RUN"]),
