@@ -82,11 +82,15 @@ def compare(stated: Record, now: Record, confidence: float) -> None:
     width = 2 * NormalDist().inv_cdf((1 + confidence) / 2)  # of a band, in standard errors
     rows, apart = [["horizon", "stated", "now", "standard errors apart"]], []
     for horizon in sorted(stated.keys() & now.keys(), key=int):
-        (before, *old), (after, *new) = (record[horizon]["mse"]["open_loop"] for record in (stated, now))
+        errors = [record[horizon]["mse"] for record in (stated, now)]
+        (before, *old), (after, *new) = (each["open_loop"] for each in errors)
         error = math.hypot(*(high - low for low, high in (old, new))) / width
         apart.append(abs(after - before) / (error or sys.float_info.min))
-        rows.append([horizon, *(format(value, FORMS["mse"]) for value in (before, after)), f"{apart[-1]:.1f}"])
-    print("\n".join(["open-loop MSE", *aligned(rows, left=0)]))
+        shares = [
+            f"{each['open_loop'][0]:{FORMS['mse']}} ({each['open_loop'][0] / each['copy'][0]:.0%})" for each in errors
+        ]
+        rows.append([horizon, *shares, f"{apart[-1]:.1f}"])
+    print("\n".join(["open-loop MSE (as a share of the copy's)", *aligned(rows, left=0)]))
     if max(apart) > CHANCE:
         raise Problem("this is more than chance explains: the model, the game or a library is not what it was")
     print(f"they agree (up to {CHANCE:g} standard errors count as chance)")

@@ -67,15 +67,22 @@ def test_a_run_without_a_score_or_with_a_damaged_one_is_told_in_one_line(run, tm
 
 def horizons(mean: float, half: float) -> dict:
     """An error with its band, at two horizons."""
-    return {k: {"mse": {"open_loop": [mean, mean - half, mean + half]}} for k in ("1", "10")}
+    return {k: {"mse": {"open_loop": [mean, mean - half, mean + half], "copy": [1.0, 0.9, 1.1]}} for k in ("1", "10")}
 
 
 def test_errors_of_a_next_frame_model_agree_within_their_bands(capsys):
     """Bands of 95 % are 1.96 standard errors to each side: 0.03 and 0.04 make a difference's standard error 0.05 / 1.96."""
     compare(horizons(0.2, 0.03), horizons(0.25, 0.04), 0.95)
     heading, columns, *rows, verdict = capsys.readouterr().out.splitlines()
-    assert heading == "open-loop MSE" and columns.split() == ["horizon", "stated", "now", "standard", "errors", "apart"]
-    assert [row.split() for row in rows] == [["1", "0.200", "0.250", "2.0"], ["10", "0.200", "0.250", "2.0"]]
+    assert heading == "open-loop MSE (as a share of the copy's)" and columns.split() == [
+        "horizon",
+        "stated",
+        "now",
+        "standard",
+        "errors",
+        "apart",
+    ]
+    assert [row.split() for row in rows] == [[k, "0.200", "(20%)", "0.250", "(25%)", "2.0"] for k in ("1", "10")]
     assert verdict == "they agree (up to 4 standard errors count as chance)"
     with pytest.raises(Problem, match="more than chance explains: the model"):
         compare(horizons(0.2, 0.03), horizons(0.31, 0.04), 0.95)

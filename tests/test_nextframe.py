@@ -650,5 +650,5 @@ def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert command_here("openloop.again", str(tmp_path / "run")) in (0, 1)  # two windows are too few to agree for sure
     stated = results["openloop"]["horizons"]["1"]["mse"]["open_loop"][0]
-    assert f"      1  {stated:#.3g}  " in capsys.readouterr().out
+    assert f"      1  {stated:#.3g} (" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
