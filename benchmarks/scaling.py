@@ -76,7 +76,7 @@ def evolution_cost() -> float:
 def pretend(task: tuple[np.ndarray, Sequence[int], int]) -> Played:
     """What a slice sends back, without playing it."""
     nothing = np.zeros(len(task[1]))
-    return Played(nothing, nothing.astype(np.int64), nothing)
+    return Played(nothing, nothing.astype(np.int64), nothing.astype(np.int64), nothing)
 
 
 def slices(episodes: int, size: int) -> list[tuple[np.ndarray, list[int], int]]:

@@ -38,8 +38,12 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     def measure() -> Record:
         with Progress("real episodes" if controller else "random policy", count, "episodes") as bar:
             played = world.play(controller.mean if controller else None, seeds, bar.update)
-        others = (played.as_dreamt != played.returns).any()
-        return summary(played.returns) | ({"as_dreamt": summary(played.as_dreamt)} if others else {})
+        hits, dreamt = played.first_hits, dream_steps(world.settings)
+        return {
+            **summary(played.returns),
+            **({"first_hits": summary(hits)} if (hits < played.lengths).any() else {}),
+            **({"early": {"steps": dreamt, **summary(played.early)}} if dreamt < played.lengths.max() else {}),
+        }
 
     return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
 
@@ -114,11 +118,15 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
-    if in_dream is not None and (as_dreamt := in_game.get("as_dreamt")):
-        mean, std, error = (f"{as_dreamt[name]:,.{about.digits}f}" for name in ("mean", "std", "standard_error"))
+    if hits := in_game.get("first_hits"):
         print(
-            f"in the game as a dream counts, until the first hit and for at most {dream_steps(settings):,} {about.step}s: "
-            f"{mean} ± {std} ({error})"
+            f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
+            f"{hits['standard_error']:,.0f}); compare this with the dream, which ends at a hit"
+        )
+    if in_dream is not None and (early := in_game.get("early")):
+        print(
+            f"in the first {early['steps']:,} {about.step}s of the game {early['mean']:,.{about.digits}f} ± "
+            f"{early['std']:,.{about.digits}f} (mean ± {early['standard_error']:,.{about.digits}f}); compare this with the dream"
         )
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")

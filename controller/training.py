@@ -61,8 +61,9 @@ class InDream:
         """The returns of one controller (D,) in evaluate.dreams whole dreams, always the same ones, that are not evolved in."""
         wanted, temperature = self.settings.evaluate, self.settings.dream.temperature
         seed, longest = generation_seed(wanted.seed - 1, 0), dream_steps(self.settings)
-        outcome = self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest)
-        return outcome.returns[0]
+        return self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest).returns[
+            0
+        ]
 
 
 class InReal:
@@ -115,8 +116,8 @@ def evolve(
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
     is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
-    called every controller.trial_every generations, so that dream and reality can be compared while C learns, in
-    controller_both.csv counted alike (see envs.episodes.Played).
+    called every controller.trial_every generations, so that dream and reality can be compared while C learns: over as
+    many steps in both, in controller_both.csv.
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
@@ -173,10 +174,10 @@ def evolve(
                 )  # fmt: skip
                 line += f"; the CMA-ES mean in {played['n']} real episodes: {played['mean']:{digits}} ± {played['std']:{digits}}"
                 if isinstance(arena, InDream):
-                    dreamt, as_dreamt = summary(arena.trial(evolution.mean)), summary(real.as_dreamt)
+                    dreamt, early = summary(arena.trial(evolution.mean)), summary(real.early)
                     both.write(
                         generation, dream=dreamt["mean"], dream_error=dreamt["standard_error"],
-                        real=as_dreamt["mean"], real_error=as_dreamt["standard_error"],
+                        real=early["mean"], real_error=early["standard_error"],
                     )  # fmt: skip
                     line += f", in {dreamt['n']} dreams: {dreamt['mean']:{digits}} ± {dreamt['std']:{digits}}"
             metrics.write(

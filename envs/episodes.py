@@ -32,15 +32,12 @@ class Moment(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What n episodes gave: returns (n,) float64 and lengths (n,) in steps.
+    """What n episodes gave."""
 
-    as_dreamt: the returns as a dream counts them: until the first hit, where a world tells of hits, since M is not shown how
-    many the player can bear; and in no more steps than a dream has, (n,) float64.
-    """
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    as_dreamt: np.ndarray
+    returns: np.ndarray  # (n,) float64
+    lengths: np.ndarray  # (n,) int64, steps
+    first_hits: np.ndarray  # (n,) int64, steps after which they were first hit: the length where they were not
+    early: np.ndarray  # (n,) float64, what their first steps brought: as many as a dream has
 
 
 def moments(world: World, vector: Vector, player: Player, seeds: Iterator[int]) -> Iterator[Moment]:
@@ -85,23 +82,25 @@ def play(
     player: Player,
     seeds: Sequence[int],
     progress: Callable[[int], Any] | None = None,
-    dream: float = np.inf,
+    first: float = np.inf,
 ) -> Played:
-    """Play one episode per seed. progress: called with the number of episodes that just ended. dream: its steps.
+    """Play one episode per seed. progress: called with the number of episodes that just ended. first: steps of `early`.
 
     vector: with at most as many games as seeds, unless all of its games were begun before.
     """
-    returns, as_dreamt = np.zeros((2, len(seeds)))
-    lengths, dreaming = np.zeros(len(seeds), np.int64), np.ones(len(seeds), bool)
+    returns, early = np.zeros((2, len(seeds)))
+    hurt = np.zeros(len(seeds), bool)
+    lengths, first_hits = np.zeros((2, len(seeds)), np.int64)
     for moment in moments(world, vector, player, iter(seeds)):
         returns[moment.episodes] += moment.rewards
-        as_dreamt[moment.episodes] += moment.rewards * dreaming[moment.episodes]
+        early[moment.episodes] += moment.rewards * (lengths[moment.episodes] < first)
         lengths[moment.episodes] += 1
-        dreaming[moment.episodes] &= ~moment.hit & (lengths[moment.episodes] < dream)
+        first_hits[moment.episodes] += ~hurt[moment.episodes]
+        hurt[moment.episodes] |= moment.hit
         ended = int((moment.terminated | moment.truncated).sum())
         if progress is not None and ended:
             progress(ended)
-    return Played(returns, lengths, as_dreamt)
+    return Played(returns, lengths, first_hits, early)
 
 
 def start(vector: Vector, games: np.ndarray, seeds: Sequence[int]) -> np.ndarray:

@@ -46,8 +46,8 @@ def compare(settings: Experiment, run: Run) -> None:
     starts = first_frames(Latents.load(run.latents), model.hidden)
     dream = Dream(model, starts, drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
-    in_world, until_hit = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
-    places = {"dream": in_dream, "game": in_world} | ({"first hits": until_hit} if until_hit else {})
+    in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
+    places = {"dream": in_dream, "game": in_world} | ({"first hits": first_hits} if first_hits else {})
     print("\n".join(table(places, settings.dream.temperature, world.score, world.digits)), flush=True)
 
     def returns_of(name: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def dream_returns(dream: Dream, scripts: Fared, temperature: float) -> Fared:
 def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fared, Fared]:
     """Returns of as many real episodes as there are scripts of each policy, the same seeds for each policy.
 
-    And what they had when they were first hit; nothing where none was, or a world does not tell.
+    And the steps after which they were first hit; nothing where a world does not tell.
     """
     total = sum(len(script) for script in scripts.values())
     games = min(settings.env.games, total)
@@ -101,9 +101,9 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
         Progress("fixed policies", total, "episodes") as bar,
     ):
         played = play(world, vector, Each(lambda episode, _: iter(every[episode]), games), seeds, bar.update)
-    parts = (np.split(part, len(scripts)) for part in (played.returns, played.as_dreamt))
-    returns, until_hit = (dict(zip(scripts, part, strict=True)) for part in parts)
-    return returns, until_hit if (played.as_dreamt != played.returns).any() else {}
+    parts = (np.split(part, len(scripts)) for part in (played.returns, played.first_hits))
+    returns, hits = (dict(zip(scripts, part, strict=True)) for part in parts)
+    return returns, hits if (played.first_hits < played.lengths).any() else {}
 
 
 def table(places: dict[str, Fared], temperature: float, score: str, digits: int = 0) -> list[str]:

@@ -74,14 +74,13 @@ def test_world_plays_every_script_in_its_episode(games):
     settings = Experiment(env=Env(games=games))
     scripts = {name: np.full((4, 7), raw, "f") for name, raw in (("left", -1), ("stay", 0), ("right", 1))}
     scripts["right"][2] = -1
-    returns, until_hit = comparison.in_the_world(settings, fake_world(), scripts)
-    assert list(returns) == list(until_hit) == list(scripts)
+    returns, hits = comparison.in_the_world(settings, fake_world(), scripts)
+    assert list(returns) == list(hits) == list(scripts)
     for name, script in scripts.items():
         for episode, raw in enumerate(script[:, 0]):
             seed = comparison.SEEDS + episode
-            reward = seed % 10 + to_discrete(move(raw))
-            assert returns[name][episode] == length(seed) * reward
-            assert until_hit[name][episode] == first_hit(seed) * reward
+            assert returns[name][episode] == length(seed) * (seed % 10 + to_discrete(move(raw)))
+            assert hits[name][episode] == first_hit(seed)
 
 
 def test_comparison_warns_and_is_recorded(

@@ -44,13 +44,11 @@ def expected_return(seed: int, first: int = 7) -> float:
 def test_every_seed_is_played_to_its_end_as_if_alone(games):
     seeds = [13, 3, 4, 20, 7, 6, 100]
     vector, player, ended = FakeGames(games), Witness(games), []
-    played = play(WORLD, vector, player, seeds, ended.append, dream=5)
+    played = play(WORLD, vector, player, seeds, ended.append, first=3)
     assert played.lengths.tolist() == [length(seed) for seed in seeds]
     assert played.returns.tolist() == [expected_return(seed) for seed in seeds]
-    assert played.as_dreamt.tolist() == [expected_return(seed, min(first_hit(seed), 5)) for seed in seeds]
-    assert [min(first_hit(seed), 5) - length(seed) for seed in seeds] == [-2, -1, 0, -2, 0, -4, 0], (
-        "cut, hit, or neither"
-    )
+    assert played.early.tolist() == [expected_return(seed, first=3) for seed in seeds] != played.returns.tolist()
+    assert played.first_hits.tolist() == [first_hit(seed) for seed in seeds] != played.lengths.tolist()
     assert sum(ended) == len(seeds) and 0 not in ended
     assert vector.seeds == seeds
     assert [(episode, seed) for _, episode, seed in player.begun] == list(enumerate(seeds))

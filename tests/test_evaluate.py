@@ -142,7 +142,8 @@ def test_evaluation_records_everything(evaluated):
     assert evaluated["random"]["seeds"] == [1_000_000, 1_000_001]
     assert (evaluated["dream"]["n"], evaluated["dream"]["temperature"]) == (5, 1.15)
     assert all(part["max"] <= limit for part, limit in ((evaluated["game"], 300), (evaluated["dream"], 30)))
-    assert evaluated["game"]["as_dreamt"]["returns"] == [30.0, 30.0, 30.0], "a tic is worth 1, a dream has 30"
+    early = evaluated["game"]["early"]
+    assert (early["steps"], early["returns"]) == (30, [30.0, 30.0, 30.0]), "a tic survived is worth 1"
 
 
 def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
@@ -158,7 +159,7 @@ def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
         def play(self, parameters, seeds, patience=0):
             self.played.append((parameters, list(seeds)))
             returns = np.broadcast_to(np.atleast_2d(parameters).sum(axis=1), len(seeds))
-            return Played(returns, np.ones(len(seeds), int), returns)
+            return Played(returns, np.ones(len(seeds), int), np.ones(len(seeds), int), returns)
 
     record = measure_best_of_random(Stub(), Run(tmp_path))
     (candidates, tried), (chosen, tested) = Stub.played
@@ -380,7 +381,7 @@ def test_episodes_or_their_first_steps_are_recorded(tmp_path, monkeypatch):
 def test_trials_are_on_the_seeds_below_the_held_out_ones(tmp_path, monkeypatch):
     played = []
     monkeypatch.setattr(
-        RealWorld, "play", lambda self, parameters, seeds: played.append(list(seeds)) or Played(*np.ones((3, 2)))
+        RealWorld, "play", lambda self, parameters, seeds: played.append(list(seeds)) or Played(*np.ones((4, 2)))
     )
     settings = dataclasses.replace(CARRACING, controller=dataclasses.replace(CARRACING.controller, trial_episodes=2))
     RealWorld(settings, Run(tmp_path)).trial(np.zeros(3))

@@ -120,7 +120,7 @@ SETTINGS = dataclasses.replace(
 def trial(parameters):
     """Something to call in place of the real game."""
     returns = parameters[:2].astype(float)
-    return Played(returns, np.full(2, 90), returns / 2)
+    return Played(returns, np.full(2, 90), np.full(2, 90), returns / 2)
 
 
 def test_the_batched_fitness_is_that_of_single_dreams(dream):
@@ -159,9 +159,9 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     assert ends[0].generation == 5
     assert np.any(ends[0].mean != 0)
     both = read_metrics(straight.metrics / "controller_both.csv")
-    dreamt, as_dreamt = summary(arena.trial(ends[0].mean)), summary(trial(ends[0].mean).as_dreamt)
+    dreamt, early = summary(arena.trial(ends[0].mean)), summary(trial(ends[0].mean).early)
     assert len(set(dreamt["returns"])) > 10 and dreamt["max"] <= 90
-    for place, record in (("dream", dreamt), ("real", as_dreamt)):  # in the last row, of the controller that is saved
+    for place, record in (("dream", dreamt), ("real", early)):  # in the last row, of the controller that is saved
         assert both[place][-1] == pytest.approx(record["mean"], rel=1e-4)
         assert both[f"{place}_error"][-1] == pytest.approx(record["standard_error"], rel=1e-4)
     for name, generations in (
