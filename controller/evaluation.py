@@ -42,7 +42,7 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
         return {
             **summary(played.returns),
             **({"first_hits": summary(hits)} if (hits < played.lengths).any() else {}),
-            **({"early": {"steps": dreamt, **summary(played.early)}} if dreamt < played.lengths.max() else {}),
+            **({"early": summary(played.early)} if dreamt < played.lengths.max() else {}),
         }
 
     return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
@@ -118,16 +118,13 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
-    if hits := in_game.get("first_hits"):
-        print(
-            f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} {about.step}s (mean ± "
-            f"{hits['standard_error']:,.0f}); compare this with the dream, which ends at a hit"
-        )
-    if in_dream is not None and (early := in_game.get("early")):
-        print(
-            f"in the first {early['steps']:,} {about.step}s of the game {early['mean']:,.{about.digits}f} ± "
-            f"{early['std']:,.{about.digits}f} (mean ± {early['standard_error']:,.{about.digits}f}); compare this with the dream"
-        )
+    for part, what, dreamt in (
+        ("first_hits", "until the first hit in the game", settings.dream.done == "threshold"),
+        ("early", f"in the first {dream_steps(settings):,} {about.step}s of the game", True),
+    ):
+        if in_dream is not None and (record := in_game.get(part)):
+            mean, std, error = (f"{record[name]:,.{about.digits}f}" for name in ("mean", "std", "standard_error"))
+            print(f"{what} {mean} ± {std} ({error})" + (", which is what the dream counts" if dreamt else ""))
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)

@@ -65,6 +65,14 @@ class InDream:
             0
         ]
 
+    def counted(self, played: Played) -> np.ndarray:
+        """Real returns (n,) as a dream counts: in no more steps than it has, and until the first hit where it ends at each.
+
+        That is where an ending that is rather unlikely ends it; where endings are drawn, they are those of episodes.
+        """
+        hits = self.settings.dream.done == "threshold" and (played.first_hits < played.lengths).any()
+        return played.first_hits if hits else played.early
+
 
 class InReal:
     """The real world, with the same seeds (tracks) for all candidates, of those that extraction uses too."""
@@ -116,8 +124,8 @@ def evolve(
 
     The number of generations is fixed in advance, and the mean of the last one is what is reported: no choice
     is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
-    called every controller.trial_every generations, so that dream and reality can be compared while C learns: over as
-    many steps in both, in controller_both.csv.
+    called every controller.trial_every generations, so that dream and reality can be compared while C learns, in
+    controller_both.csv counted alike.
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
@@ -174,10 +182,10 @@ def evolve(
                 )  # fmt: skip
                 line += f"; the CMA-ES mean in {played['n']} real episodes: {played['mean']:{digits}} ± {played['std']:{digits}}"
                 if isinstance(arena, InDream):
-                    dreamt, early = summary(arena.trial(evolution.mean)), summary(real.early)
+                    dreamt, counted = summary(arena.trial(evolution.mean)), summary(arena.counted(real))
                     both.write(
                         generation, dream=dreamt["mean"], dream_error=dreamt["standard_error"],
-                        real=early["mean"], real_error=early["standard_error"],
+                        real=counted["mean"], real_error=counted["standard_error"],
                     )  # fmt: skip
                     line += f", in {dreamt['n']} dreams: {dreamt['mean']:{digits}} ± {dreamt['std']:{digits}}"
             metrics.write(

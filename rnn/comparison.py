@@ -47,7 +47,10 @@ def compare(settings: Experiment, run: Run) -> None:
     dream = Dream(model, starts, drawn_weight(settings))
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
-    places = {"dream": in_dream, "game": in_world} | ({"first hits": first_hits} if first_hits else {})
+    places = {"game": in_world} | ({"first hits": first_hits} if first_hits else {})
+    if settings.dream.done == "drawn":
+        places = dict(reversed(places.items()))
+    places = {"dream": in_dream, **places}
     print("\n".join(table(places, settings.dream.temperature, world.score, world.digits)), flush=True)
 
     def returns_of(name: str) -> dict[str, Any]:
@@ -109,8 +112,8 @@ def in_the_world(settings: Experiment, world: World, scripts: Fared) -> tuple[Fa
 def table(places: dict[str, Fared], temperature: float, score: str, digits: int = 0) -> list[str]:
     """Mean returns of every policy in dream and world, line by line, and a warning for each that is far off.
 
-    The dream is the first of the places, and compared with the last: the first hits where these are known, since it ends at
-    a hit, because M is not shown how much the player can still bear.
+    The dream is the first of the places, and compared with the last: the first hits where these are known and it ends at
+    each, because M is not shown how much the player can still bear; the game where it ends with the probability of a death.
     """
     rows, far_off = [["", *places]], []
     for name in next(iter(places.values())):

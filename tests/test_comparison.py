@@ -102,6 +102,22 @@ def test_comparison_warns_and_is_recorded(
 
 
 @pytest.mark.parametrize(
+    ("done", "places"), [("threshold", ["dream", "game", "first hits"]), ("drawn", ["dream", "first hits", "game"])]
+)
+def test_a_dream_whose_endings_are_drawn_is_compared_with_the_game_itself(done, places, tmp_path, monkeypatch):
+    settings = load_config("configs/doom.yaml", overrides=["vae.z=2", "rnn.hidden=4", f"dream.done={done}"])
+    run, shown = Run(tmp_path), []
+    save_untrained(run, settings, done_bias=100)
+    fared = {"always stay": np.array([1.0, 2.0])}
+    monkeypatch.setattr(comparison, "in_the_world", lambda *_: (fared, fared))
+    monkeypatch.setattr(comparison, "dream_returns", lambda *_: fared)
+    monkeypatch.setattr(comparison, "fixed_scripts", lambda *_: fared)
+    monkeypatch.setattr(comparison, "table", lambda compared, *_: shown.extend(compared) or [])
+    comparison.compare(settings, run)
+    assert shown == places
+
+
+@pytest.mark.parametrize(
     ("dream", "world", "warned"),
     [
         ([100, 120], [110, 130], False),

@@ -159,9 +159,9 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     assert ends[0].generation == 5
     assert np.any(ends[0].mean != 0)
     both = read_metrics(straight.metrics / "controller_both.csv")
-    dreamt, early = summary(arena.trial(ends[0].mean)), summary(trial(ends[0].mean).early)
+    dreamt, counted = summary(arena.trial(ends[0].mean)), summary(trial(ends[0].mean).early)
     assert len(set(dreamt["returns"])) > 10 and dreamt["max"] <= 90
-    for place, record in (("dream", dreamt), ("real", early)):  # in the last row, of the controller that is saved
+    for place, record in (("dream", dreamt), ("real", counted)):  # in the last row, of the controller that is saved
         assert both[place][-1] == pytest.approx(record["mean"], rel=1e-4)
         assert both[f"{place}_error"][-1] == pytest.approx(record["standard_error"], rel=1e-4)
     for name, generations in (
@@ -172,6 +172,15 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
         for column in set(tables[0]) - {"seconds", "elapsed", "steps_per_second"}:
             np.testing.assert_array_equal(tables[0][column], tables[1][column])
     assert evolve(straight, arena, killed).generation == 5  # nothing is left to do
+
+
+def test_real_episodes_are_counted_as_far_as_a_dream_goes(dream, arena):
+    """Until the first hit only where the dream ends at each, and a world tells."""
+    played = Played(np.array([7.0, 8.0]), np.array([7, 8]), np.array([3, 8]), np.array([5.0, 5.0]))
+    drawn = dataclasses.replace(SETTINGS, dream=dataclasses.replace(SETTINGS.dream, done="drawn"))
+    assert arena.counted(played).tolist() == [3, 8]
+    assert InDream(drawn, dream, POLICY).counted(played).tolist() == [5, 5]
+    assert arena.counted(played._replace(first_hits=played.lengths)).tolist() == [5, 5]
 
 
 def test_evolving_goes_on_from_a_controller(dream, tmp_path):
