@@ -39,7 +39,7 @@ class Rates:
     alone: float | Speeds = 0  # steps there of a few games, to be filmed
     rnn: Speeds = (0, 0, 0)  # frames
     dream: Speeds = (0, 0, 0)  # steps
-    vae: Speeds = (1_300, 919, 250)  # frames, as many in every world
+    vae: Speeds = (1_300, 919, 300)  # frames, as many in every world
     encode: Speeds = (24_000, 10_701, 4_000)  # frames, likewise
 
 
