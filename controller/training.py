@@ -61,9 +61,8 @@ class InDream:
         """The returns of one controller (D,) in evaluate.dreams whole dreams, always the same ones, that are not evolved in."""
         wanted, temperature = self.settings.evaluate, self.settings.dream.temperature
         seed, longest = generation_seed(wanted.seed - 1, 0), dream_steps(self.settings)
-        return self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest).returns[
-            0
-        ]
+        dreamt = self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest)
+        return dreamt.returns[0]
 
     def counted(self, played: Played) -> np.ndarray:
         """Real returns (n,) as a dream counts: in no more steps than it has, and until the first hit where it ends at each.
