@@ -236,11 +236,11 @@ def test_drawing_takes_no_new_memory_from_the_system_every_step(kind):
         library.mallopt(threshold, 2**17)  # everything is given back at once, and its pages are made anew: 600 a step
     with closing(kind(4)) as vector:
         vector.reset(seed=0)
-        vector.step(ACTIONS[0, :1].repeat(4, axis=0))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for action in ACTIONS[:10, :1]:
+        faults = []
+        for action in ACTIONS[:11, :1]:
             vector.step(action.repeat(4, axis=0))
-        assert (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 40 < 100
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    assert np.median(np.diff(faults)) / 4 < 100  # the median: another thread of the process may take memory just then
 
 
 def test_a_simulator_that_is_missing_is_a_problem(monkeypatch):
