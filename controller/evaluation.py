@@ -73,19 +73,15 @@ def measure_best_of_random(world: RealWorld, run: Run) -> Record:
     )
 
 
-def measure_dream(
-    settings: Experiment, dream: Dream, controller: Controller, temperature: float, run: Run, *keys: str
-) -> Record:
-    """The CMA-ES mean in evaluate.dreams dreams at a temperature, on a seed that no generation was dreamed with."""
-    dreams, longest, policy = settings.evaluate.dreams, dream_steps(settings), policy_from(settings)
+def measure_dream(arena: InDream, controller: Controller, run: Run, *keys: str) -> Record:
+    """The CMA-ES mean in evaluate.dreams dreams, on a seed that no generation was dreamed with."""
+    settings = arena.settings
     seed = generation_seed(settings.evaluate.seed, 0)
-    of = {**controller.described, "temperature": temperature, "max_steps": longest, "seed": seed, "n": dreams}
-
-    def measure() -> Record:
-        outcome = dream.rollout(policy.act, controller.mean[None], dreams, seed, temperature, longest)
-        return summary(outcome.returns[0])
-
-    return once(run, keys, of, measure)
+    of = {
+        **controller.described, "temperature": settings.dream.temperature, "max_steps": dream_steps(settings),
+        "seed": seed, "n": settings.evaluate.dreams,
+    }  # fmt: skip
+    return once(run, keys, of, lambda: summary(arena.dreams(controller.mean, seed)))
 
 
 def can_dream(settings: Experiment) -> bool:
@@ -102,7 +98,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
         controller = world.controller
         if can_dream(settings):
             dream = load_dream(settings, run)
-            in_dream = measure_dream(settings, dream, controller, temperature, run, "dream")
+            in_dream = measure_dream(InDream(settings, dream, world.agent.policy), controller, run, "dream")
         in_game = measure_real(world, controller, run, "game")
         random = measure_real(world, None, run, "random")
         if settings.evaluate.random_controllers:
@@ -143,27 +139,31 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     prepare(settings.hardware, run)
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature
+
+    def arena(temperature: float) -> InDream:
+        at = dataclasses.replace(settings.dream, temperature=temperature)
+        return InDream(dataclasses.replace(settings, dream=at), dream, policy)
+
     rows: list[Row] = []
     reached: dict[float, tuple[Record, Record]] = {}
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
-            here = dataclasses.replace(settings, dream=dataclasses.replace(settings.dream, temperature=temperature))
             name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
             keys = [] if have else ["sweep", name]
             folder = run if have else Run(run.path / "sweep" / name)
             if not have:
                 print(f"evolving a controller at temperature {temperature:g}", flush=True)
                 start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
-                evolve(folder, InDream(here, dream, policy), start=start)
+                evolve(folder, arena(temperature), start=start)
             controller = load_controller(folder.controller, policy)
-            in_dream = measure_dream(here, dream, controller, temperature, run, *keys, "dream")
+            in_dream = measure_dream(arena(temperature), controller, run, *keys, "dream")
             in_game = measure_real(game, controller, run, *keys, "game")
             reached[temperature] = in_dream, in_game
             rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
-        record = measure_dream(settings, dream, controller, temperature, run, *keys)
+        record = measure_dream(arena(temperature), controller, run, *keys)
         rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
     if reached:
         save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(reached)])

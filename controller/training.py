@@ -7,6 +7,7 @@ and policy it is of, how large a population and how many generations it is given
 from elsewhere, and the cap at which episodes are cut.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,12 +58,17 @@ class InDream:
         seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
         return self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
 
+    def dreams(self, controller: np.ndarray, seed: int) -> np.ndarray:
+        """The returns (n,) of one controller (D,) in evaluate.dreams whole dreams, which begin and go on by the seed."""
+        of, longest = self.settings, dream_steps(self.settings)
+        tried = self.dream.rollout(
+            self.policy.act, controller[None], of.evaluate.dreams, seed, of.dream.temperature, longest
+        )
+        return tried.returns[0]
+
     def trial(self, controller: np.ndarray) -> np.ndarray:
-        """The returns of one controller (D,) in evaluate.dreams whole dreams, always the same ones, that are not evolved in."""
-        wanted, temperature = self.settings.evaluate, self.settings.dream.temperature
-        seed, longest = generation_seed(wanted.seed - 1, 0), dream_steps(self.settings)
-        dreamt = self.dream.rollout(self.policy.act, controller[None], wanted.dreams, seed, temperature, longest)
-        return dreamt.returns[0]
+        """The same in dreams that no generation is tried in, nor what is reported."""
+        return self.dreams(controller, generation_seed(self.settings.evaluate.seed - 1, 0))
 
     def counted(self, played: Played) -> np.ndarray:
         """Real returns (n,) as a dream counts: in no more steps than it has, and until the first hit where it ends at each.
@@ -113,6 +119,40 @@ def saved(folder: Run, name: str) -> Path:
     return path
 
 
+def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None) -> Evolution:
+    """The evolution that is saved in that file, or a new one from `start` on: see evolve."""
+    size, wanted = arena.policy.size, arena.settings.controller
+    if state.exists():
+        evolution = Evolution.load(state)
+    else:
+        sigma = wanted.sigma if start is None else arena.sigma
+        x0 = start.mean if isinstance(start, Evolution) else start
+        evolution = Evolution(size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal)
+        if isinstance(start, Evolution):
+            evolution.follow(start)
+    if evolution.mean.shape != (size,):
+        raise Problem(
+            f"{state} evolves {len(evolution.mean)} parameters, but the settings make {size}: use another folder (--run)"
+        )
+    return evolution
+
+
+def try_generation(arena: Arena, evolution: Evolution) -> tuple[Outcome, dict[str, float]]:
+    """Let the next population play in the arena, and CMA-ES learn from it: what was played, and numbers of it."""
+    began, cap = time.monotonic(), arena.cap(evolution.last_length)
+    tried = arena(evolution.ask(), evolution.before + evolution.generation + 1, evolution.last_length)
+    returns, steps = tried.returns.mean(axis=1), int(tried.lengths.sum())  # (P,)
+    evolution.tell(returns)
+    evolution.last_length = float(tried.lengths.mean())
+    evolution.steps += steps
+    seconds = time.monotonic() - began
+    return tried, {
+        "seconds": seconds, "steps": evolution.steps, "steps_per_second": steps / seconds, "mean": returns.mean(),
+        "min": returns.min(), "max": returns.max(), "std": returns.std(), "sigma": evolution.sigma, "cap": cap,
+        "real": float(arena.name == "real"),
+    }  # fmt: skip
+
+
 def evolve(
     folder: Run,
     arena: Arena,
@@ -128,51 +168,31 @@ def evolve(
     start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
-    settings, policy, wanted = arena.settings, arena.policy, arena.settings.controller
-    world, state = world_of(settings), saved(folder, arena.name)
-    if state.exists():
-        evolution = Evolution.load(state)
-    else:
-        sigma = wanted.sigma if start is None else arena.sigma
-        x0 = start.mean if isinstance(start, Evolution) else start
-        options = wanted.seed, wanted.weight_decay, x0, wanted.diagonal
-        evolution = Evolution(policy.size, sigma, arena.population, *options)
-        if isinstance(start, Evolution):
-            evolution.follow(start)
-    if evolution.mean.shape != (policy.size,):
-        raise Problem(
-            f"{state} evolves {len(evolution.mean)} parameters, but the settings make {policy.size}: use another folder (--run)"
+    settings, world, state = arena.settings, world_of(arena.settings), saved(folder, arena.name)
+    every, digits = settings.controller.trial_every, f",.{world.digits}f"
+    evolution = begun(state, arena, start)
+    done = evolution.before + evolution.generation
+    with contextlib.ExitStack() as opened:
+        metrics, trials, both = (
+            opened.enter_context(Metrics(folder.metrics / f"{name}.csv", folder.tensorboard / name, done))
+            for name in ("controller", "controller_real", "controller_both")
         )
-    before = evolution.before
-    done = before + evolution.generation
-    with (
-        Metrics(folder.metrics / "controller.csv", folder.tensorboard / "controller", done) as metrics,
-        Metrics(folder.metrics / "controller_real.csv", folder.tensorboard / "controller_real", done) as trials,
-        Metrics(folder.metrics / "controller_both.csv", folder.tensorboard / "controller_both", done) as both,
-        Progress(f"evolving C, {arena.name}", arena.generations, "generations", evolution.generation) as bar,
-    ):
+        title, units = f"evolving C, {arena.name}", "generations"
+        bar = opened.enter_context(Progress(title, arena.generations, units, evolution.generation))
         while evolution.generation < arena.generations:
-            generation = before + evolution.generation + 1
             began = time.monotonic()
             if reasons := evolution.restart_if_degenerate():
                 sigma = evolution.sigma
                 bar.say(f"CMA-ES could not go on ({reasons}): it begins anew around its mean, sigma {sigma:.3f}")
-            longest = arena.cap(evolution.last_length)
-            tried = arena(evolution.ask(), generation, evolution.last_length)
-            returns = tried.returns.mean(axis=1)  # (P,)
-            evolution.tell(returns)
-            evolution.last_length = float(tried.lengths.mean())
-            spent, steps = time.monotonic() - began, int(tried.lengths.sum())
-            evolution.steps += steps
-            digits, mean, low, high = f",.{world.digits}f", returns.mean(), returns.min(), returns.max()
-            line = (
-                f"generation {generation}: {world.score} {mean:{digits}}, {arena.name} ({low:{digits}} to {high:{digits}}, "
-                f"cut at {longest:,}), sigma {evolution.sigma:.3f}, {steps / spent:,.0f} steps/s"
-            )
-            last = evolution.generation == arena.generations
-            due = wanted.trial_every and (generation % wanted.trial_every == 0 or last)
+            tried, row = try_generation(arena, evolution)
+            generation, last = evolution.before + evolution.generation, evolution.generation == arena.generations
+            due = every and (generation % every == 0 or last)
             real = trial(evolution.mean) if trial is not None and due else None
             evolution.seconds += time.monotonic() - began
+            line = (
+                f"generation {generation}: {world.score} {row['mean']:{digits}}, {arena.name} ({row['min']:{digits}} to "
+                f"{row['max']:{digits}}, cut at {row['cap']:,}), sigma {row['sigma']:.3f}, {row['steps_per_second']:,.0f} steps/s"
+            )
             if real is not None:
                 played = summary(real.returns)
                 trials.write(
@@ -187,13 +207,9 @@ def evolve(
                         real=counted["mean"], real_error=counted["standard_error"],
                     )  # fmt: skip
                     line += f", in {dreamt['n']} dreams: {dreamt['mean']:{digits}} ± {dreamt['std']:{digits}}"
-            metrics.write(
-                generation, seconds=spent, elapsed=evolution.seconds, steps=evolution.steps, steps_per_second=steps / spent,
-                mean=mean, min=low, max=high, std=returns.std(), sigma=evolution.sigma, cap=longest,
-                real=float(arena.name == "real"),
-            )  # fmt: skip
+            metrics.write(generation, elapsed=evolution.seconds, **row)
             evolution.save(state)
-            save_controller(folder.controller, policy, evolution)
+            save_controller(folder.controller, arena.policy, evolution)
             bar.say(line)
             bar.update(1)
             survive = arena.name == "dream" and settings.rnn.predict_done and not settings.rnn.predict_reward
@@ -201,7 +217,7 @@ def evolve(
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"
                 )
-    save_controller(folder.controller, policy, evolution)  # also where the last process died between two files
+    save_controller(folder.controller, arena.policy, evolution)  # also where the last process died between two files
     return evolution
 
 

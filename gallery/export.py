@@ -143,11 +143,13 @@ def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any
     from controller.evaluation import can_dream, measure_dream, measure_real
     from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
+    from controller.training import InDream
     from rnn.dream import load_dream
     from rnn.model import load_rnn
     from rnn.starts import Starts, load_starts, made_with, write_starts
 
-    controller = load_controller(shipped.controller, policy_from(settings))
+    policy = policy_from(settings)
+    controller = load_controller(shipped.controller, policy)
     figures = {}
     shipped.results.unlink(missing_ok=True)
     if can_dream(settings):
@@ -155,9 +157,8 @@ def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any
         chosen = np.linspace(0, len(starts.mu) - 1, min(STARTS, len(starts.mu))).astype(int)
         fewer = Starts(*(part[chosen].astype("float16") for part in starts))
         write_starts(shipped.starts, fewer, made_with(settings, shipped))
-        dream = load_dream(settings, shipped)
-        temperature = settings.dream.temperature
-        figures["dream"] = measure_dream(settings, dream, controller, temperature, shipped, "dream")
+        arena = InDream(settings, load_dream(settings, shipped), policy)
+        figures["dream"] = measure_dream(arena, controller, shipped, "dream")
     with RealWorld(settings, shipped, final=True) as world:
         figures["game"] = measure_real(world, controller, shipped, "game")
     return figures
