@@ -29,7 +29,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import TEMPERATURE, Experiment
 from rnn.mixture import sample
-from rnn.model import MDNRNN, ending, load_rnn, lstm
+from rnn.model import MDNRNN, ending, load_rnn, lstm, unaligned
 from rnn.starts import Starts, load_starts
 from vae.model import draw
 
@@ -69,7 +69,7 @@ def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
 class PaddedWeights(NamedTuple):
     """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad`, biases in float32."""
 
-    kernels: tuple[Tensor, ...]  # of the gates i, j, f, o, each (I+H+padding, H)
+    kernels: tuple[Tensor, ...]  # of the gates i, j, f, o, each (I+H+padding, H+padding)
     bias: Tensor  # (4H)
     output_kernel: Tensor  # (H, 3KZ+1+padding)
     output_bias: Tensor
@@ -183,8 +183,10 @@ class Dream:
         """M's weights as they are now."""
         m, dtype = self.model, self.model.compute_dtype
         kernel, output_kernel = tf.cast(m.kernel, dtype), tf.cast(m.output_kernel, dtype)
-        gates = tuple(tf.split(pad(kernel, axis=0), 4, axis=1))
-        return PaddedWeights(gates, tf.identity(m.bias), pad(output_kernel, axis=1), pad(m.output_bias, axis=0))
+        gates = tuple(unaligned(gate) for gate in tf.split(pad(kernel, axis=0), 4, axis=1))
+        head = unaligned(pad(output_kernel, axis=1))
+        bias = tf.pad(m.output_bias, [[0, head.shape[1] - m.output_bias.shape[0]]])
+        return PaddedWeights(gates, tf.identity(m.bias), head, bias)
 
     def first(self, seed: Tensor, episodes: int) -> State:
         """How E dreams begin: at real moments drawn by the seed, z from their (mu, logvar)."""
@@ -201,9 +203,9 @@ class Dream:
         return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
 
     def remember(self, products: list[Tensor], bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the gates' products, four of (N, H), to the next h and c (N, H), and h as the head's product takes it."""
-        biases = tf.split(bias, 4)
-        h, c = lstm((tf.cast(product, tf.float32) + b for product, b in zip(products, biases, strict=True)), c)
+        """From the gates' products, four of (N, H or more), to the next h and c (N, H), and h as the head's product takes it."""
+        gates = (tf.cast(product[:, : c.shape[1]], tf.float32) for product in products)
+        h, c = lstm((gate + b for gate, b in zip(gates, tf.split(bias, 4), strict=True)), c)
         return h, c, tf.cast(h, self.model.compute_dtype)
 
     def imagine(self, product: Tensor, bias: Tensor, temperature: Tensor, uniform: Tensor, normal: Tensor) -> Imagined:

@@ -17,6 +17,7 @@ from rnn.mixture import Mixture, split_mixture
 
 Tensor = Any
 FORGET_BIAS = 1.0
+ALIGNED = 256  # float32 numbers in a kilobyte: see unaligned
 
 
 def told_by(settings: Experiment) -> Callable[..., Tensor]:
@@ -34,6 +35,17 @@ def lstm(gates: Iterable[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
     i, j, f, o = gates
     c = c * ops.sigmoid(f + FORGET_BIAS) + ops.sigmoid(i) * ops.tanh(j)
     return ops.tanh(c) * ops.sigmoid(o), c
+
+
+def unaligned(kernel: Tensor) -> Tensor:
+    """A kernel (M, N) as a product is fastest with it: in float32 (M, N + 16), zeros behind it, where N is a multiple of 256.
+
+    Rows that are whole kilobytes apart share few places of the cache. On AVX2 that took up to half of the time of a product
+    of few rows: 100 x 578 by 578 x 2,048 takes 2.9 ms, and 1.6 ms with 2,064 columns.
+    """
+    if kernel.dtype != "float32" or kernel.shape[1] % ALIGNED:
+        return kernel
+    return ops.pad(kernel, [[0, 0], [0, 16]])
 
 
 def ending(done_logit: Tensor, done_weight: float) -> Tensor:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from experiment.backend import graph
 from rnn.mixture import log_likelihood
-from rnn.model import MDNRNN, lstm
+from rnn.model import MDNRNN, lstm, unaligned
 from rnn.series import Batch
 
 Tensor = Any
@@ -40,7 +40,8 @@ class Losses(NamedTuple):
 
 @graph(jit_compile=True)
 def remember(product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The gates' product (B, 4H) and c (B, H) to the next h, in the product's dtype, and c."""
+    """The gates' product (B, 4H or more) and c (B, H) to the next h, in the product's dtype, and c."""
+    product = product[:, : bias.shape[0]]
     h, c = lstm(tf.split(tf.cast(product, tf.float32) + bias, 4, axis=1), c)
     return tf.cast(h, product.dtype), c
 
@@ -50,7 +51,8 @@ def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: 
     """The gradients by `product` and `c`, from those by the next h and c. Computes the gates again: cheaper than to store them."""
     with tf.GradientTape() as tape:
         tape.watch([product, c])
-        following = lstm(tf.split(tf.cast(product, tf.float32) + bias, 4, axis=1), c)
+        gates = tf.cast(product[:, : bias.shape[0]], tf.float32) + bias
+        following = lstm(tf.split(gates, 4, axis=1), c)
     return tape.gradient(following, [product, c], output_gradients=[tf.cast(dh, tf.float32), dc])
 
 
@@ -66,29 +68,30 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState) 
 
     @tf.custom_gradient
     def unrolled(kernel: Tensor, bias: Tensor) -> Any:
-        kernel = tf.cast(kernel, dtype)
+        width = kernel.shape[1]  # 4H
+        kernel = unaligned(tf.cast(kernel, dtype))  # (I+H, W)
         seen, products, memories, hidden = [], [], [], []
         h, c = tf.cast(state.h, dtype), state.c
         for t in range(steps):
             seen.append(tf.concat([inputs[t], h * keep_low[t]], axis=1))  # (B, I+H)
             memories.append(c * keep[t])
-            products.append(tf.matmul(seen[t], kernel))  # (B, 4H)
+            products.append(tf.matmul(seen[t], kernel))  # (B, W)
             h, c = remember(products[t], bias, memories[t])
             hidden.append(h)
 
         def gradient(*upstream: Tensor) -> tuple[Tensor, Tensor]:
             from_output = tf.unstack(upstream[0])  # T of (B, H)
             dh, dc = tf.zeros_like(from_output[0]), tf.zeros_like(state.c)
-            recurrent = kernel[model.input_size :]  # (H, 4H)
+            recurrent = kernel[model.input_size :]  # (H, W)
             gates: list[Tensor] = [None] * steps
             for t in reversed(range(steps)):
                 gates[t], dc = remember_gradient(products[t], bias, memories[t], from_output[t] + dh, dc)
                 dh = tf.matmul(gates[t], recurrent, transpose_b=True) * keep_low[t]
                 dc *= keep[t]
-            gate, before = tf.concat(gates, axis=0), tf.concat(seen, axis=0)  # (T·B, 4H), (T·B, I+H)
-            by_kernel = tf.matmul(before, gate, transpose_a=True)  # (I+H, 4H)
-            by_bias = tf.matmul(tf.ones((1, gate.shape[0]), dtype), gate)[0]  # (4H,): a sum over rows, but in threads
-            return tf.cast(by_kernel, tf.float32), tf.cast(by_bias, tf.float32)
+            gate, before = tf.concat(gates, axis=0), tf.concat(seen, axis=0)  # (T·B, W), (T·B, I+H)
+            by_kernel = tf.matmul(before, gate, transpose_a=True)  # (I+H, W)
+            by_bias = tf.matmul(tf.ones((1, gate.shape[0]), dtype), gate)[0]  # (W,): a sum over rows, but in threads
+            return tf.cast(by_kernel[:, :width], tf.float32), tf.cast(by_bias[:width], tf.float32)
 
         return (tf.stack(hidden), tf.cast(h, tf.float32), c), gradient
 

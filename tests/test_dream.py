@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import rnn.dream
+import rnn.model
 from envs.actions import drive, move
 from envs.worlds import WORLDS
 from experiment.backend import keras
@@ -98,7 +99,8 @@ def dream() -> Dream:
 
 @pytest.fixture
 def tiny_tiles(monkeypatch):
-    """Tiles and blocks so small that a dozen dreams fill several and are packed anew several times."""
+    """Tiles and blocks so small that a dozen dreams fill several and are packed anew several times; kernels are padded."""
+    monkeypatch.setattr(rnn.model, "ALIGNED", H)
     monkeypatch.setattr(rnn.dream, "TILES", (8, 4))
     monkeypatch.setattr(rnn.dream, "BLOCK", 8)
 

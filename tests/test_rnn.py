@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import rnn.model
 from envs.worlds import WORLDS
 from experiment.config import load_config
 from experiment.files import read_json
@@ -141,13 +142,25 @@ def test_published_model_unrolled():
 # The fast path
 
 
-HEADS = [("float32", 1e-5, True, False), ("mixed_bfloat16", 3e-2, True, False), ("float32", 1e-5, True, True)]
-HEADS += [("mixed_bfloat16", 3e-2, False, True), ("float32", 1e-5, False, False)]
+HEADS = [
+    ("float32", 1e-5, True, False, 32),
+    ("mixed_bfloat16", 3e-2, True, False, 32),
+    ("float32", 1e-5, True, True, 256),
+]
+HEADS += [("mixed_bfloat16", 3e-2, False, True, 32), ("float32", 1e-5, False, False, 32)]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward"), HEADS)
-def test_unrolled_is_the_plain_loop(dtype: str, tolerance: float, predict_done: bool, predict_reward: bool):
+@pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward", "aligned"), HEADS)
+def test_unrolled_is_the_plain_loop(
+    dtype: str,
+    tolerance: float,
+    predict_done: bool,
+    predict_reward: bool,
+    aligned: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
     """Loss, state and gradients, with restarts and every mask; relative to the largest gradient of each weight."""
+    monkeypatch.setattr(rnn.model, "ALIGNED", aligned)  # of float32's four gates of 8, padded or not
     steps, streams, random = 7, 3, np.random.default_rng(0)
     heads = {"predict_done": predict_done, "predict_reward": predict_reward}
     model = MDNRNN(4, 1, 8, 2, **heads, dtype=dtype)
