@@ -245,6 +245,6 @@ DOOM = World(
     fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
     rates=Rates(
         episode=330, random=210, agent_episode=850, extract=7_900, blind=3_000, agent=2_700,
-        final=(2_700, 1_700, 860), alone=(350, 250, 127), rnn=(36_000, 24_763, 7_400), dream=(160_000, 78_528, 21_000),
+        final=(2_700, 1_700, 860), alone=(350, 250, 127), rnn=(36_000, 24_763, 11_000), dream=(160_000, 78_528, 28_000),
     ),
 )  # fmt: skip
