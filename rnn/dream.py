@@ -67,11 +67,11 @@ def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
 
 
 class PaddedWeights(NamedTuple):
-    """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad`, biases in float32."""
+    """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad` and `unaligned`, biases in float32."""
 
     kernels: tuple[Tensor, ...]  # of the gates i, j, f, o, each (I+H+padding, H+padding)
     bias: Tensor  # (4H)
-    output_kernel: Tensor  # (H, 3KZ+1+padding)
+    output_kernel: Tensor  # (H, 3KZ[+1][+1]+padding)
     output_bias: Tensor
 
 

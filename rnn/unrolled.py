@@ -38,11 +38,15 @@ class Losses(NamedTuple):
     reward_error: Tensor
 
 
+def gates_of(product: Tensor, bias: Tensor) -> list[Tensor]:
+    """The four gates, (B, H) float32 each, of their product (B, 4H or more)."""
+    return tf.split(tf.cast(product[:, : bias.shape[0]], tf.float32) + bias, 4, axis=1)  # type: ignore[no-any-return]
+
+
 @graph(jit_compile=True)
 def remember(product: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The gates' product (B, 4H or more) and c (B, H) to the next h, in the product's dtype, and c."""
-    product = product[:, : bias.shape[0]]
-    h, c = lstm(tf.split(tf.cast(product, tf.float32) + bias, 4, axis=1), c)
+    h, c = lstm(gates_of(product, bias), c)
     return tf.cast(h, product.dtype), c
 
 
@@ -51,8 +55,7 @@ def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: 
     """The gradients by `product` and `c`, from those by the next h and c. Computes the gates again: cheaper than to store them."""
     with tf.GradientTape() as tape:
         tape.watch([product, c])
-        gates = tf.cast(product[:, : bias.shape[0]], tf.float32) + bias
-        following = lstm(tf.split(gates, 4, axis=1), c)
+        following = lstm(gates_of(product, bias), c)
     return tape.gradient(following, [product, c], output_gradients=[tf.cast(dh, tf.float32), dc])
 
 

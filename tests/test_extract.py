@@ -178,7 +178,7 @@ def test_nothing_goes_on_after_ctrl_c(tmp_path):
     os.killpg(command.pid, signal.SIGINT)
     assert command.stderr is not None and "interrupted" in command.stderr.readline() + command.stderr.readline()
     shards = len(list(run.rollouts.glob("shard-*")))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while processes_of_session(command.pid) or list(temporary.iterdir()):  # a game has a folder there while it runs
         assert time.monotonic() < deadline, "workers or games go on"
         time.sleep(0.02)

@@ -146,8 +146,9 @@ HEADS = [
     ("float32", 1e-5, True, False, 32),
     ("mixed_bfloat16", 3e-2, True, False, 32),
     ("float32", 1e-5, True, True, 256),
+    ("mixed_bfloat16", 3e-2, False, True, 32),
+    ("float32", 1e-5, False, False, 32),
 ]
-HEADS += [("mixed_bfloat16", 3e-2, False, True, 32), ("float32", 1e-5, False, False, 32)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward", "aligned"), HEADS)

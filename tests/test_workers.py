@@ -93,7 +93,7 @@ def fail_beside_another(task: tuple[bool, Path]) -> None:
 
 def await_end(folder: Path) -> None:
     """Wait until the processes that `linger` has noted are gone."""
-    processes, deadline = [int(path.name) for path in folder.iterdir()], time.monotonic() + 30
+    processes, deadline = [int(path.name) for path in folder.iterdir()], time.monotonic() + 5
     while any(alive(process) for process in processes):
         assert time.monotonic() < deadline, "a task goes on"
         time.sleep(0.02)
