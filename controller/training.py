@@ -46,7 +46,8 @@ class InDream:
         """Steps after which the dreams of a generation are cut.
 
         With adaptive_cap, in dreams that end, twice what the last generation lasted on average (but at least cap_min,
-        also in the first): early candidates die young, and a few that happen to survive would cost most of the time.
+        also in the first, where C begins at zero): early candidates die young, and a few that happen to survive would
+        cost most of the time.
         """
         wanted, longest = self.settings.controller, dream_steps(self.settings)
         if not wanted.adaptive_cap or not self.settings.rnn.predict_done:
@@ -128,6 +129,8 @@ def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None) -> Ev
         sigma = wanted.sigma if start is None else arena.sigma
         x0 = start.mean if isinstance(start, Evolution) else start
         evolution = Evolution(size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal)
+        if start is not None:
+            evolution.last_length = float("inf")  # C has learnt already: its first generation is not cut
         if isinstance(start, Evolution):
             evolution.follow(start)
     if evolution.mean.shape != (size,):

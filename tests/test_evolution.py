@@ -189,6 +189,8 @@ def test_evolving_goes_on_from_a_controller(dream, tmp_path):
     arena = InDream(dataclasses.replace(SETTINGS, controller=careful), dream, POLICY)
     assert evolve(Run(tmp_path / "a"), arena).mean == pytest.approx(0, abs=1e-4)
     assert evolve(Run(tmp_path / "b"), arena, start=start).mean == pytest.approx(start, abs=1e-4)
+    caps = [read_metrics(tmp_path / name / "metrics" / "controller.csv")["cap"].tolist() for name in "ab"]
+    assert caps == [[20], [90]]  # what has learnt already is not cut short
 
 
 def test_the_cap_grows_with_what_was_reached(dream, arena):
