@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.agent import Agent, AgentPlayer
@@ -13,6 +12,7 @@ from envs.actions import move, to_discrete
 from envs.doom import DoomEnv
 from envs.episodes import play
 from envs.worlds import world_of
+from experiment.backend import tf
 from experiment.config import load_config
 from rnn.model import MDNRNN, build_rnn
 from vae.model import VAE

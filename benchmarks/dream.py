@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
 from controller.policy import policy_from
+from experiment.backend import tf
 from experiment.config import load_config
 from experiment.schema import Experiment
 from rnn.dream import Dream, State

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
-from experiment.backend import keras, layers
+from experiment.backend import keras, layers, tf
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Experiment, Vae

@@ -8,10 +8,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate, in_float32
-from experiment.backend import keras
+from experiment.backend import keras, tf
 from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Experiment

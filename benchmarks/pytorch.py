@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.measure import Measurement, best_rate
 from benchmarks.networks import M_FRAME, V_ENCODED, V_FRAME, m_rate, random_batch, repeat, v_rate
+from experiment.backend import tf
 from experiment.config import load_config
 from experiment.hardware import thread_count
 from experiment.schema import Experiment

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from controller.policy import Policy, policy_from
 from envs.episodes import Moment
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import in_pairs

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from envs.worlds import world_of
 from experiment.arrays import open_hdf5
+from experiment.backend import tf
 from experiment.problem import Problem
 from experiment.schema import Experiment
 

@@ -1,7 +1,8 @@
-"""Keras as this project needs it, whatever the user's variables and files say: imported here, and nowhere else.
+"""TensorFlow and Keras as this project needs them, whatever the user's variables and files say: imported here, and nowhere else.
 
-Keras has one backend and one number format for a whole process, and reads them when it is imported: from KERAS_*
-variables, and from keras.json in KERAS_HOME or the home folder. A choice of another backend belongs here too.
+Keras has one backend and one number format for a whole process, and reads them when it is imported, which TensorFlow does
+too: from KERAS_* variables, and from keras.json in KERAS_HOME or the home folder. A choice of another backend belongs here
+too.
 """
 
 import functools
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import tensorflow as tf
 
 from experiment.files import atomic
 from experiment.problem import Problem
@@ -19,11 +19,12 @@ from experiment.problem import Problem
 NEEDED = {"backend": "tensorflow", "floatx": "float32", "image_data_format": "channels_last"}
 
 
-# Keras is imported on our backend, with its own defaults; then the variables are the user's again.
+# They are imported on our backend, with its own defaults; then the variables are the user's again.
 users = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("KERAS_")}
 os.environ.update(KERAS_BACKEND=NEEDED["backend"], KERAS_HOME=os.devnull)  # no folder: keras.json is not read
 try:
     import keras
+    import tensorflow as tf
     from keras import layers as layers
     from keras import ops as ops
 finally:

@@ -30,7 +30,7 @@ def import_tensorflow() -> None:
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        import tensorflow  # noqa: F401
+        import experiment.backend  # noqa: F401
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
@@ -42,9 +42,7 @@ def prepare(settings: Hardware, run: Run | None = None) -> str:
     Returns the precision, 'float32' or 'bfloat16': of matrix products and convolutions; variables and sums stay float32.
     run: whose stage this is. What `auto` comes to is decided once for all its stages and iterations, and recorded there.
     """
-    import tensorflow as tf
-
-    from experiment.backend import keras
+    from experiment.backend import keras, tf
 
     use_threads(settings)
     with contextlib.suppress(RuntimeError):  # has TensorFlow computed in this process already, its threads stay
@@ -62,7 +60,7 @@ def prepare(settings: Hardware, run: Run | None = None) -> str:
 
 def faster_precision() -> str:
     """The precision that this machine multiplies faster."""
-    import tensorflow as tf
+    from experiment.backend import tf
 
     plain = platform.machine() in ("x86_64", "AMD64") and not any(name in processor_name() for name in ("BF16", "AMX"))
     if plain and not tf.config.list_physical_devices("GPU"):
@@ -125,7 +123,7 @@ def group_quota(group: Path) -> float:
 
 def matmul_peak(dtype: str, size: int = 4096, seconds: float = 0.2) -> float:
     """FLOP/s of the fastest of several products of two (size, size) matrices, on TensorFlow's default device."""
-    import tensorflow as tf
+    from experiment.backend import tf
 
     left = tf.cast(tf.random.stateless_normal((size, size), (0, 0)), dtype)
     multiply = tf.function(lambda matrix: tf.reduce_sum(tf.matmul(matrix, matrix)))
@@ -156,7 +154,7 @@ def describe_machine() -> dict[str, Any]:
 
 def gpus() -> list[str]:
     """The names of the GPUs that TensorFlow sees."""
-    import tensorflow as tf
+    from experiment.backend import tf
 
     details = tf.config.experimental.get_device_details
     return [details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU")]

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from experiment.backend import graph, keras, ops
+from experiment.backend import graph, keras, ops, tf
 from experiment.problem import Problem
 from experiment.schema import Rnn, Train, Vae
 

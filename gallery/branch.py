@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from controller.agent import Recording
+from experiment.backend import tf
 from experiment.problem import Problem
 from gallery.exhibit import Exhibit
 from rnn.dream import Act, Dream, drawn_weight

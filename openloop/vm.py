@@ -9,9 +9,8 @@ M's done is not asked: what is compared are the steps for which the recorded epi
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.schema import Openloop
 from rnn.dream import State
 from rnn.mixture import sample

@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from controller.policy import load_controller, policy_from
 from envs.worlds import dream_steps, world_of
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.run import Run

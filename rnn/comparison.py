@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from envs.episodes import Each, play
 from envs.worlds import World, dream_steps, world_of
+from experiment.backend import tf
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment

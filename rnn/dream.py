@@ -21,9 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 from experiment.run import Run

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from experiment.arrays import open_hdf5, written
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.files import checksum
 from experiment.problem import Problem
 from experiment.run import Run, difference

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from envs.checks import SPAWN
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.problem import Problem
 from rnn import LOST
 from rnn.dream import Dream, State, check_temperature

@@ -9,10 +9,9 @@ import math
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from experiment.arrays import load_weights
-from experiment.backend import keras, save_weights
+from experiment.backend import keras, save_weights, tf
 from experiment.beginning import beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics

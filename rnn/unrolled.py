@@ -13,9 +13,7 @@ Only the order of the products is written by hand; every derivative is TensorFlo
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, lstm, unaligned
 from rnn.series import Batch

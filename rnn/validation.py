@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from experiment.progress import percent
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import rnn.dream
 import rnn.model
 from envs.actions import drive, move
 from envs.worlds import WORLDS
-from experiment.backend import keras
+from experiment.backend import keras, tf
 from experiment.problem import Problem
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn, Vae

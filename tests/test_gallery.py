@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from controller.report import Results
 from controller.scores import summary
+from experiment.backend import tf
 from experiment.config import to_yaml
 from experiment.files import read_json, write_json
 from experiment.metrics import write_metrics

@@ -16,12 +16,11 @@ import h5py
 import imageio_ffmpeg
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 from PIL import Image
 
 from envs.worlds import WORLDS
-from experiment.backend import keras
+from experiment.backend import keras, tf
 from experiment.config import to_yaml
 from experiment.files import read_json, write_json
 from experiment.problem import Problem, UsageProblem

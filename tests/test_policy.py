@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from controller.policy import Policy, policy_from
+from experiment.backend import tf
 from experiment.config import load_config
 from experiment.schema import Controller, Env, Experiment, Rnn, Vae
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import rnn.model
 from envs.worlds import WORLDS
+from experiment.backend import tf
 from experiment.config import load_config
 from experiment.files import read_json
 from experiment.metrics import read_metrics

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from envs.worlds import WORLDS
+from experiment.backend import tf
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Rnn

@@ -37,18 +37,19 @@ def python(code: str, *arguments: str, shell: str = "", **variables: str) -> sub
 
 KERAS = """
 import os
-import rnn.model
+import rnn.dream
 from experiment.backend import keras
 print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
 print(os.environ["KERAS_BACKEND"])
 """
 
 
-def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_path):
-    theirs = {"backend": "jax", "floatx": "float64", "epsilon": 0.5, "image_data_format": "channels_first"}
+@pytest.mark.parametrize("backend", ["torch", "numpy"])  # numpy is always installed
+def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_path, backend):
+    theirs = {"backend": backend, "floatx": "float64", "epsilon": 0.5, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(theirs))
-    done = python(KERAS, KERAS_BACKEND="torch", KERAS_HOME=str(tmp_path))
-    assert done.stdout.splitlines() == ["tensorflow float32 1e-07 channels_last", "torch"], done.stderr
+    done = python(KERAS, KERAS_BACKEND=backend, KERAS_HOME=str(tmp_path))
+    assert done.stdout.splitlines() == ["tensorflow float32 1e-07 channels_last", backend], done.stderr
     assert json.loads((tmp_path / "keras.json").read_text()) == theirs
 
 
@@ -58,7 +59,7 @@ for package in sys.argv[1:]:
     sys.modules.pop("experiment", None)
     importlib.import_module(package)
     assert "experiment" in sys.modules, package
-import tensorflow as tf
+from experiment.backend import tf
 print(hasattr(ctypes.CDLL(None), "TF_Version"), tf.function(lambda x: x + 1, jit_compile=True)(1).numpy())
 """
 

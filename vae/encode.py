@@ -44,9 +44,7 @@ STAGE = Stage(
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """Encode all shards of a run and write its latents.h5. Returns throughput, of this process."""
-    import tensorflow as tf
-
-    from experiment.backend import graph
+    from experiment.backend import graph, tf
     from vae.model import load_vae
 
     prepare(settings.hardware, run)

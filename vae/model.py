@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from envs.worlds import FRAME
 from experiment import arrays
-from experiment.backend import keras, layers, ops
+from experiment.backend import keras, layers, ops, tf
 from experiment.run import Run
 from experiment.schema import Experiment
 

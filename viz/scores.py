@@ -3,9 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from experiment.backend import graph
+from experiment.backend import graph, tf
 from viz.frames import to_unit
 
 ROUNDING = 1 / 12 / 255**2
