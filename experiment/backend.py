@@ -1,8 +1,8 @@
-"""TensorFlow and Keras as this project needs them, whatever the user's variables and files say: imported here, and nowhere else.
+"""TensorFlow and Keras as this project needs them, whatever the user's variables and files say: imported here alone.
 
-Keras has one backend and one number format for a whole process, and reads them when it is imported, which TensorFlow does
-too: from KERAS_* variables, and from keras.json in KERAS_HOME or the home folder. A choice of another backend belongs here
-too.
+Keras has one backend and one number format for a whole process, and reads them when it is imported, which TensorFlow
+does too: from KERAS_* variables, and from keras.json in KERAS_HOME or the home folder. A choice of another backend
+belongs here too.
 """
 
 import functools

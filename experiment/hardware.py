@@ -19,7 +19,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "gymnasium", "envpool", "vizdoom", "
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its start-up messages, which it writes to the terminal past every setting of its own.
+    """Import TensorFlow and Keras without TensorFlow's start-up messages, written past every setting of its own.
 
     On a GPU it then takes memory as it needs it, since worker processes share one, and not all at once.
     """

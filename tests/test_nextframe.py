@@ -15,7 +15,7 @@ import pytest
 
 from envs.actions import unchoose
 from envs.worlds import WORLDS
-from experiment.backend import keras
+from experiment.backend import keras, tf
 from experiment.config import load_config
 from experiment.estimate import flop_of_a_frame
 from experiment.metrics import read_metrics_rows
@@ -281,8 +281,6 @@ def test_the_unrolled_loss_is_that_of_a_plain_loop():
 
 def test_the_gradient_goes_back_through_the_models_own_predictions():
     """The first action changes the second prediction, and so the loss there alone."""
-    from experiment.backend import tf
-
     model = new_model(train=Train(unroll=2))
     frames = tf.constant(np.random.default_rng(0).uniform(0.3, 0.7, (1, 4, SIZE, SIZE, 1)).astype(np.float32))
     first = tf.Variable(frames[:, :2])

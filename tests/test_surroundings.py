@@ -59,7 +59,7 @@ for package in sys.argv[1:]:
     sys.modules.pop("experiment", None)
     importlib.import_module(package)
     assert "experiment" in sys.modules, package
-from experiment.backend import tf
+import tensorflow as tf
 print(hasattr(ctypes.CDLL(None), "TF_Version"), tf.function(lambda x: x + 1, jit_compile=True)(1).numpy())
 """
 
