@@ -9,9 +9,9 @@ from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
-from controller.scores import Record, Row, once, summary, table
+from controller.scores import Record, Row, once, summary, table, together
 from controller.training import InDream, InReal, evolve
-from envs.worlds import dream_steps, world_of
+from envs.worlds import dream_steps
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -92,7 +92,7 @@ def can_dream(settings: Experiment) -> bool:
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware, run)
-    about, temperature = world_of(settings), settings.dream.temperature
+    temperature = settings.dream.temperature
     dream, in_dream = None, None
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
         controller = world.controller
@@ -114,13 +114,6 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
     name += ", bulk simulator" if "simulator" in in_game else ""
     print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
-    for part, what, dreamt in (
-        ("first_hits", "until the first hit in the game", settings.dream.done == "threshold"),
-        ("early", f"in the first {dream_steps(settings):,} {about.step}s of the game", True),
-    ):
-        if in_dream is not None and (record := in_game.get(part)):
-            mean, std, error = (f"{record[name]:,.{about.digits}f}" for name in ("mean", "std", "standard_error"))
-            print(f"{what} {mean} ± {std} ({error})" + (", which is what the dream counts" if dreamt else ""))
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
@@ -140,26 +133,36 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     policy, dream = policy_from(settings), load_dream(settings, run)
     own = settings.dream.temperature
 
-    def arena(temperature: float) -> InDream:
+    def arena(temperature: float, number: int = 0) -> InDream:
         at = dataclasses.replace(settings.dream, temperature=temperature)
-        return InDream(dataclasses.replace(settings, dream=at), dream, policy)
+        of = dataclasses.replace(settings.controller, seed=settings.controller.seed + number)
+        return InDream(dataclasses.replace(settings, dream=at, controller=of), dream, policy)
+
+    def reach(game: RealWorld, temperature: float, number: int) -> tuple[Record, Record]:
+        name, have = (
+            f"tau-{temperature:g}",
+            not number and temperature == own and not settings.controller.real_generations,
+        )
+        name += f"-{number + 1}" if number else ""
+        keys = [] if have else ["sweep", name]
+        folder = run if have else Run(run.path / "sweep" / name)
+        if not have:
+            print(f"evolving controller {number + 1} at temperature {temperature:g}", flush=True)
+            start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
+            evolve(folder, arena(temperature, number), start=start)
+        controller = load_controller(folder.controller, policy)
+        in_dream = measure_dream(arena(temperature), controller, run, *keys, "dream")
+        return in_dream, measure_real(game, controller, run, *keys, "game")
 
     rows: list[Row] = []
     reached: dict[float, tuple[Record, Record]] = {}
+    count = settings.evaluate.controllers
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
-            name, have = f"tau-{temperature:g}", temperature == own and not settings.controller.real_generations
-            keys = [] if have else ["sweep", name]
-            folder = run if have else Run(run.path / "sweep" / name)
-            if not have:
-                print(f"evolving a controller at temperature {temperature:g}", flush=True)
-                start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
-                evolve(folder, arena(temperature), start=start)
-            controller = load_controller(folder.controller, policy)
-            in_dream = measure_dream(arena(temperature), controller, run, *keys, "dream")
-            in_game = measure_real(game, controller, run, *keys, "game")
+            places = zip(*[reach(game, temperature, number) for number in range(count)], strict=True)
+            in_dream, in_game = map(together, places)
             reached[temperature] = in_dream, in_game
-            rows.append(Row(f"ours, evolved at τ {temperature:.2f}", in_dream, in_game))
+            rows.append(Row(f"ours, evolved at τ {temperature:.2f}" + f", {count} C" * (count > 1), in_dream, in_game))
     controller = load_controller(run.controller, policy)
     for temperature in settings.evaluate.temperatures:
         keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
@@ -168,6 +171,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     if reached:
         save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(reached)])
     print(table(rows, settings), flush=True)
+    if count > 1:
+        print(f"of {count} C: the standard error is over controllers, not over episodes")
     return {"temperatures": settings.evaluate.temperatures}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from controller.scores import Record, Row, published_curve, published_episodes, published_rows, table
+from controller.scores import Record, Row, published_curve, published_episodes, published_rows, table, together
 from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
@@ -48,11 +48,17 @@ class Results:
     @property
     def swept(self) -> dict[float, tuple[Record, Record]]:
         """The temperature that C was evolved at -> (in its dream, in the real world), the run's own C included, unless it
-        went on in the real world."""
+        went on in the real world; of several controllers, see `together`."""
         own = [] if self.settings.controller.real_generations else [self.evaluations]
         records = [*self.evaluations.get("sweep", {}).values(), *own]
         pairs = [(record["dream"], record["game"]) for record in records if "dream" in record and "game" in record]
-        return {dream["temperature"]: (dream, game) for dream, game in sorted(pairs, key=lambda p: p[0]["temperature"])}
+        at: dict[float, list[tuple[Record, Record]]] = {}
+        for dream, game in sorted(pairs, key=lambda pair: float(pair[0]["temperature"])):
+            at.setdefault(dream["temperature"], []).append((dream, game))
+        return {
+            temperature: (together([dream for dream, _ in of]), together([game for _, game in of]))
+            for temperature, of in at.items()
+        }
 
     def table(self) -> str:
         """The scores beside the published ones."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.worlds import world_of
+from envs.worlds import dream_steps, world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run, difference
 from experiment.schema import Experiment
@@ -36,6 +36,21 @@ def summary(returns: np.ndarray) -> Record:
     }
 
 
+def together(records: Sequence[Record]) -> Record:
+    """The records of several controllers as one, with all their returns; its standard error is over controllers, not episodes."""
+    if len(records) == 1:
+        return records[0]
+    parts = [part for part in ("first_hits", "early") if all(part in record for record in records)]
+    means = [record["mean"] for record in records]
+    return {
+        **{key: value for key, value in records[0].items() if key in ("temperature", "max_steps")},
+        **summary(np.concatenate([record["returns"] for record in records])),
+        **{part: together([record[part] for record in records]) for part in parts},
+        "standard_error": float(np.std(means, ddof=1)) / len(means) ** 0.5,
+        "controllers": len(records),
+    }
+
+
 def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record]) -> Record:
     """The record at results["evaluations"][keys...], measured only if there is none of exactly the same thing.
 
@@ -58,6 +73,13 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
             run.update_results("earlier", name, {str(number): other for number, other in enumerate(others, start=1)})
         run.update_results("evaluations", *keys, record)
     return record
+
+
+def as_dreams_count(settings: Experiment, games: Sequence[Record]) -> tuple[str, str]:
+    """Which part of these records is as dreams count (see controller.training.InDream.counted), and what to call it."""
+    if settings.dream.done == "threshold" and any("first_hits" in game for game in games):
+        return "first_hits", "until a hit"
+    return "early", f"its first {dream_steps(settings):,} {world_of(settings).step}s"
 
 
 class Row(NamedTuple):
@@ -108,7 +130,7 @@ def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
 def table(ours: Sequence[Row], settings: Experiment) -> str:
     """The rows as text of WIDTH columns, ours above those published of this world; NOT_MEASURED without any.
 
-    A place where nobody has been has no column.
+    A place where nobody has been has no column. Beside whole games there is what of them a dream counts, if that is less.
     """
     world, published = world_of(settings), published_rows(settings.env.name)
     if not ours and not published:
@@ -125,6 +147,9 @@ def table(ours: Sequence[Row], settings: Experiment) -> str:
 
     rows = [*ours, *published]
     columns = {"in the dream": [cell(row.dream) for row in rows], "in the game": [cell(row.game) for row in rows]}
+    if any(columns["in the dream"]):
+        part, counted = as_dreams_count(settings, [row.game or {} for row in ours])
+        columns[counted] = [cell((row.game or {}).get(part)) for row in rows]
     columns = {place: cells for place, cells in columns.items() if any(cells)}
     room = WIDTH - sum(2 + max(map(len, [place, *cells])) for place, cells in columns.items())
     lines = []

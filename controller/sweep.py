@@ -1,4 +1,4 @@
-"""`python -m controller.sweep`: the paper's table of temperatures, with a controller evolved at each."""
+"""`python -m controller.sweep`: the paper's table of temperatures, with a controller or several evolved at each."""
 
 import functools
 import sys
@@ -17,7 +17,8 @@ STAGE = Stage(
     text="""
     For every temperature in evaluate.temperatures, evolve a controller in the dream at that temperature (the one
     that the run has is used for its own), and measure it there and in the real game; then measure the run's own
-    controller in the dreams of all temperatures. Prints the paper's table beside ours.
+    controller in the dreams of all temperatures. Prints the paper's table beside ours. With evaluate.controllers=3,
+    three are evolved at each, and the standard error is over them.
 
     Where C goes on in the real world (controller.real_generations), that is left out here.
 

@@ -214,6 +214,8 @@ class Evaluate:
         "here on", 1_000_000, 2_000_000_000)
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures that controller.sweep tries", above=0, most=TEMPERATURE)
+    controllers: int = setting(1, "controllers that controller.sweep evolves at each temperature, with "
+        "controller.seed and the seeds after it", 1, 1000)
     videos: bool = setting(True, "whether to record videos")
     extremes: bool = setting(True, "whether to film the best and worst real episodes as well as the median")
 

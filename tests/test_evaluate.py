@@ -10,6 +10,7 @@ import pytest
 
 from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
+from controller.report import Results
 from controller.scores import (
     Row,
     once,
@@ -18,6 +19,7 @@ from controller.scores import (
     published_rows,
     summary,
     table,
+    together,
 )
 from envs.episodes import Played
 from envs.worlds import WORLDS
@@ -61,6 +63,16 @@ def test_summary_is_of_a_sample():
     assert record["returns"] == [1.0, 2.0, 3.0, 6.0]
 
 
+def test_several_controllers_have_a_standard_error_of_their_own():
+    records = [summary(np.array(returns)) | {"controller": "abc"} for returns in ([1.0, 3.0], [2.0, 4.0], [6.0, 8.0])]
+    several = together([record | {"early": record} for record in records])
+    assert (several["mean"], several["n"], several["controllers"]) == (4.0, 6, 3)
+    assert several["std"] == pytest.approx((34 / 5) ** 0.5)
+    assert several["standard_error"] == several["early"]["standard_error"] == pytest.approx((7 / 3) ** 0.5)
+    assert "controller" not in several and "first_hits" not in several, "what only one of them has"
+    assert together(records[:1]) == records[0]
+
+
 def test_published_figures_of_doom():
     episodes = published_episodes("doom")
     assert (len(episodes), round(episodes.mean())) == (100, 973)
@@ -96,6 +108,20 @@ def test_a_dream_gets_a_column():
     record = summary(np.array([800.0, 900.0]))
     text = table([Row("ours", record, None)], CARRACING)
     assert "in the dream" in text and "850 ± 71 (50)" in text
+
+
+def test_beside_a_dream_stands_what_it_counts_of_the_game():
+    record = summary(np.array([800.0, 900.0]))
+    game = record | {"first_hits": summary(np.array([500.0, 700.0])), "early": summary(np.array([400.0, 450.0]))}
+    drawn = dataclasses.replace(SETTINGS, dream=Dream(done="drawn", max_steps=450))
+    for settings, heading, cell in (
+        (SETTINGS, "until a hit", "600 ± 141 (100)"),
+        (drawn, "its first 450 tics", "425 ± 35 (25)"),
+    ):
+        lines = table([Row("ours", record, game), Row("random", None, record)], settings).splitlines()
+        assert lines[2].split("  ")[-1] == heading and lines[4].endswith(cell)
+        assert lines[5].split()[0] == "random" and lines[5].endswith("850 ± 71 (50)"), "what is not known is empty"
+        assert heading not in table([Row("ours", record, record)], settings), "where that is the whole"
 
 
 def test_a_long_name_takes_several_lines_of_80_columns():
@@ -211,6 +237,14 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
     assert (run.plots / "temperatures.png").stat().st_size > 1000
     sweep(SETTINGS, run, evolve_each=True)
     assert read_json(run.results)["evaluations"] == after
+    more = dataclasses.replace(
+        SETTINGS, evaluate=dataclasses.replace(SETTINGS.evaluate, controllers=2, temperatures=[0.5])
+    )
+    sweep(more, run, evolve_each=True)
+    assert "ours, evolved at τ 0.50, 2 C " in capsys.readouterr().out
+    swept = read_json(run.results)["evaluations"]["sweep"]
+    assert swept["tau-0.5"] == after["sweep"]["tau-0.5"] != swept["tau-0.5-2"]
+    assert Results(run, SETTINGS).swept[0.5][1]["n"] == 6
     nothing = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, generations=0))
     with pytest.raises(Problem, match=r"controller\.generations=0: nothing is evolved"):
         sweep(nothing, run, evolve_each=True)
