@@ -14,7 +14,7 @@ from experiment.schema import SEED
 from experiment.stage import Parser, guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
-FRESH = 7_000_000  # a seed from which on no figure of this project is
+FRESH = 7_000_000  # a seed from which on no results.json has a figure
 CHANCE = 4.0  # standard errors that two means of the same agent hardly ever differ by: once in 16,000 times
 MOST = 100_000  # episodes, which is what evaluate.episodes may be too
 TEXT = """
