@@ -16,13 +16,14 @@ STAGE = Stage(
     in the real world.
 
     Every generation is one batch of controller.population x controller.episodes dreams, or of controller.real_population
-    x controller.real_episodes real episodes, with the same starts and random numbers (the same seeds) for all candidates. The number of generations is fixed in advance
-    and the mean of the last one is the result; every controller.trial_every generations that mean is also tried
-    in the real world, on seeds that neither training nor the final evaluation uses. Where CMA-ES cannot go on, as its steps
-    have become too small or too large, it begins anew around its mean, and says so.
+    x controller.real_episodes real episodes, with the same starts and random numbers (the same seeds) for all candidates.
+    The number of generations is fixed in advance and the mean of the last one is the result; every controller.trial_every
+    generations that mean is also tried in the real world, on seeds that neither training nor the final evaluation uses.
+    Where CMA-ES cannot go on, as its steps have become too small or too large, it begins anew around its mean, and says so.
 
     Reads latents.h5, rnn.weights.h5 and, for the trials, vae.weights.h5.
-    Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv and controller_both.csv, checkpoints/evolution.npz.
+    Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv and controller_both.csv, and
+    checkpoints/evolution.npz.
     Interrupted, it goes on after the last finished generation. More generations can be asked for later, but no more in
     the dream once C has gone on from there in the real world, nor once the next iteration has recorded with it.
     """,

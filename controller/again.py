@@ -10,13 +10,13 @@ from experiment.hardware import import_tensorflow, prepare
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
 from experiment.run import Run, find_run
-from experiment.schema import SEED
 from experiment.stage import Parser, guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
-FRESH = 7_000_000  # a seed from which on no results.json has a figure
+HELD_OUT, FRESH = 1_000_000, 7_000_000  # seeds from which on no training plays, and no results.json has a figure
 CHANCE = 4.0  # standard errors that two means of the same agent hardly ever differ by: once in 16,000 times
 MOST = 100_000  # episodes, which is what evaluate.episodes may be too
+LAST = 2_000_000_000  # the most that evaluate.seed may be
 TEXT = """
 Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
 figures in its results.json. Writes nothing. Says whether the two agree; the exit code is 1 where they differ by
@@ -29,15 +29,17 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN", help="a shipped name, such as doom, or a run folder")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
-    parser.add_argument("--bulk", action="store_true", help="CarRacing: in EnvPool's simulator, whatever is stated")
+    parser.add_argument(
+        "--bulk", action="store_true", help="CarRacing: in EnvPool's simulator, whichever the stated figure is of"
+    )
     arguments = parser.parse_args()
     again(find_run(arguments.run, "controller.again"), arguments.episodes, arguments.seed, arguments.bulk)
 
 
 def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     """Play episodes from this seed on, print both figures and that they agree. Raises Problem where not, or none is stated."""
-    if not 2 <= episodes <= MOST or not 0 <= seed <= SEED - MOST:
-        raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from 0 to {SEED - MOST:,}")
+    if not 2 <= episodes <= MOST or not HELD_OUT <= seed <= LAST:
+        raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from {HELD_OUT:,} to {LAST:,}")
     seeds = range(seed, seed + episodes)
     with run.reading_results():
         stated: Record = run.read_results().get("evaluations", {}).get("game", {})
@@ -51,7 +53,7 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()
-    now = summary(returns_of(run, list(seeds), bulk))
+    now = summary(returns_of(run, list(seeds), bulk or stated.get("simulator") == "bulk"))
     difference = now["mean"] - stated["mean"]
     error = math.hypot(now["standard_error"], stated["standard_error"])
     print("\n".join([*said, describe("played now", now, seed)]))

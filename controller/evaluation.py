@@ -9,9 +9,9 @@ from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
-from controller.scores import Record, Row, once, summary, table, together
+from controller.scores import Record, Row, both_together, counted, once, summary, swept_row, table
 from controller.training import InDream, InReal, evolve
-from envs.worlds import dream_steps
+from envs.worlds import dream_steps, world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
 from experiment.progress import Progress
@@ -32,20 +32,23 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
     count = wanted.episodes if controller else wanted.random_episodes
     who = controller.described if controller else {"policy": "random action every step"}
     seeds = [wanted.seed + i for i in range(count)]
-    if not world.final and world.world.final:
-        who["simulator"] = "bulk"
 
     def measure() -> Record:
         with Progress("real episodes" if controller else "random policy", count, "episodes") as bar:
             played = world.play(controller.mean if controller else None, seeds, bar.update)
-        hits, dreamt = played.first_hits, dream_steps(world.settings)
+        hits, like = played.first_hits, counted(world.settings, played)
         return {
             **summary(played.returns),
             **({"first_hits": summary(hits)} if (hits < played.lengths).any() else {}),
-            **({"early": summary(played.early)} if dreamt < played.lengths.max() else {}),
+            **({"counted": summary(like)} if (like != played.returns).any() else {}),
         }
 
-    return once(run, keys, {**who, "max_steps": longest, "seeds": seeds}, measure)
+    return once(run, keys, {**who, **simulator(world), "max_steps": longest, "seeds": seeds}, measure)
+
+
+def simulator(world: RealWorld) -> Record:
+    """Which of a world's two simulators is played in, where it has two."""
+    return {"simulator": "own" if world.final else "bulk"} if world.world.final else {}
 
 
 def measure_best_of_random(world: RealWorld, run: Run) -> Record:
@@ -55,7 +58,7 @@ def measure_best_of_random(world: RealWorld, run: Run) -> Record:
     """
     wanted, evolved = world.settings.evaluate, world.settings.controller
     seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
-    drawn = {"drawn": wanted.random_controllers, "sigma": evolved.sigma, "seed": evolved.seed}
+    drawn = {"drawn": wanted.random_controllers, "sigma": evolved.sigma, "seed": evolved.seed, **simulator(world)}
 
     def measure() -> Record:
         size = (wanted.random_controllers, world.agent.policy.size)
@@ -92,7 +95,7 @@ def can_dream(settings: Experiment) -> bool:
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     """Measure what is not yet measured, print the table beside the published one, and draw plots and videos."""
     prepare(settings.hardware, run)
-    temperature = settings.dream.temperature
+    temperature, step = settings.dream.temperature, world_of(settings).step
     dream, in_dream = None, None
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
         controller = world.controller
@@ -112,12 +115,24 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
                 save_dream_video(world, dream, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
-    name += ", bulk simulator" if "simulator" in in_game else ""
+    name += ", bulk simulator" if in_game.get("simulator") == "bulk" else ""
     print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
+    if hits := in_game.get("first_hits"):
+        print(
+            f"first hit in the game after {hits['mean']:,.0f} ± {hits['std']:,.0f} ({hits['standard_error']:,.0f}) {step}s"
+        )
     dreams = in_dream["n"] if in_dream is not None else 0
     print(f"n = {in_game['n']} games, {dreams} dreams, {random['n']} random games; all returns in {run.results}")
     print(f"plots in {run.plots}, videos in {run.videos}", flush=True)
     return {"episodes": in_game["n"] + random["n"], "dreams": dreams}
+
+
+def of_others(run: Run, settings: Experiment) -> bool:
+    """Whether the run's own figures are of other episodes or dreams than are asked for: the sweep lets them be."""
+    wanted, evaluations = settings.evaluate, run.read_results().get("evaluations", {})
+    seeds, dreams = list(range(wanted.seed, wanted.seed + wanted.episodes)), wanted.dreams
+    game, dream = (evaluations.get(place, {}) for place in ("game", "dream"))
+    return bool(game.get("seeds", seeds) != seeds or dream.get("n", dreams) != dreams)
 
 
 def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
@@ -139,40 +154,38 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         return InDream(dataclasses.replace(settings, dream=at, controller=of), dream, policy)
 
     def reach(game: RealWorld, temperature: float, number: int) -> tuple[Record, Record]:
-        name, have = (
-            f"tau-{temperature:g}",
-            not number and temperature == own and not settings.controller.real_generations,
-        )
-        name += f"-{number + 1}" if number else ""
-        keys = [] if have else ["sweep", name]
+        name, wanted = f"tau-{temperature:g}" + f"-{number + 1}" * (number > 0), settings.controller
+        evolved = not wanted.real_generations and controller.generation == wanted.generations
+        have = not number and temperature == own and evolved
+        keys = [] if have and not of_others(run, settings) else ["sweep", name]
         folder = run if have else Run(run.path / "sweep" / name)
         if not have:
-            print(f"evolving controller {number + 1} at temperature {temperature:g}", flush=True)
+            print(f"controller {number + 1} at temperature {temperature:g}", flush=True)
             start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
             evolve(folder, arena(temperature, number), start=start)
-        controller = load_controller(folder.controller, policy)
-        in_dream = measure_dream(arena(temperature), controller, run, *keys, "dream")
-        return in_dream, measure_real(game, controller, run, *keys, "game")
+        reached = load_controller(folder.controller, policy)
+        in_dream = measure_dream(arena(temperature), reached, run, *keys, "dream")
+        return in_dream, measure_real(game, reached, run, *keys, "game")
 
-    rows: list[Row] = []
-    reached: dict[float, tuple[Record, Record]] = {}
+    controller = load_controller(run.controller, policy)
+    swept: dict[float, tuple[Record, Record]] = {}
     count = settings.evaluate.controllers
     with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
-            places = zip(*[reach(game, temperature, number) for number in range(count)], strict=True)
-            in_dream, in_game = map(together, places)
-            reached[temperature] = in_dream, in_game
-            rows.append(Row(f"ours, evolved at τ {temperature:.2f}" + f", {count} C" * (count > 1), in_dream, in_game))
-    controller = load_controller(run.controller, policy)
+            swept[temperature] = both_together([reach(game, temperature, number) for number in range(count)])
+    rows = [swept_row("ours", temperature, *places) for temperature, places in swept.items()]
     for temperature in settings.evaluate.temperatures:
-        keys = ["dream"] if temperature == own else ["dreams", f"tau-{temperature:g}"]
+        known = temperature == own and not of_others(run, settings)
+        keys = ["dream"] if known else ["dreams", f"tau-{temperature:g}"]
         record = measure_dream(arena(temperature), controller, run, *keys)
-        rows.append(Row(f"ours, evolved at τ {own:.2f}, dreaming at τ {temperature:.2f}", record, None))
-    if reached:
-        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(reached)])
+        rows.append(Row(f"this run's C, dreaming at τ {temperature:.2f}", record, None))
+    if swept:
+        save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(swept)])
+        if settings.evaluate.bulk and world_of(settings).final:
+            print("in the bulk simulator")
     print(table(rows, settings), flush=True)
-    if count > 1:
-        print(f"of {count} C: the standard error is over controllers, not over episodes")
+    if swept and count > 1:
+        print(f"{count} C: the standard error is over controllers, all on the same episodes")
     return {"temperatures": settings.evaluate.temperatures}
 
 
@@ -192,10 +205,10 @@ def save_real_videos(world: RealWorld, record: Record) -> None:
 
 def save_dream_video(world: RealWorld, dream: Dream, record: Record) -> None:
     """Dream the dream of median return again, and film it."""
-    counted = [record[name] for name in ("n", "seed", "temperature", "max_steps")]
-    lengths, lived = dream.trace(world.agent.policy.act, world.controller.mean[None], *counted)
+    of = {"episodes": record["n"], **{name: record[name] for name in ("seed", "temperature", "max_steps")}}
     episode = int(np.argsort(record["returns"], kind="stable")[record["n"] // 2])
-    z = lived.z[0, episode, : lengths[0, episode]]  # (T, Z)
+    lengths, lived = dream.trace(world.agent.policy.act, world.controller.mean[None], **of, only=episode)
+    z = lived.z[0, 0, : lengths[0, 0]]  # (T, Z)
     label = f"a dream, τ {record['temperature']:g}, {len(z):,} {world.world.step}s"
     save_videos(world, "dream", label, z)
 

@@ -16,8 +16,7 @@ from experiment.files import reading
 from experiment.problem import Problem
 
 # What is saved of an Evolution beside the state of CMA-ES.
-COUNTED = ("generation", "best_return", "best_fitness", "best_generation", "seconds", "steps", "before", "last_length",
-           "restarted")  # fmt: skip
+COUNTED = ("generation", "seconds", "steps", "before", "last_length", "restarted")
 # The reasons of CMA-ES to stop that lie in its state alone: steps too small or large, or along one axis only. The others look
 # at how fitness went, and the number of generations is fixed in advance.
 DEGENERATE = {"noeffectaxis", "noeffectcoord", "tolconditioncov", "tolfacupx", "tolx"}
@@ -45,8 +44,6 @@ class Evolution:
     ):
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
-        self.best = np.zeros(size, "float32")  # the candidate of the highest fitness so far
-        self.best_return, self.best_fitness, self.best_generation = -np.inf, -np.inf, 0
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
         self.steps = 0  # of all episodes
         self.before = 0  # generations that another evolution had done: see follow
@@ -95,10 +92,6 @@ class Evolution:
         fitness = returns - self.weight_decay * np.mean(np.square(self.asked), axis=1)  # (P,)
         self.strategy.tell(self.asked, list(-fitness))  # cma minimises
         self.generation += 1
-        top = int(np.argmax(fitness))
-        if fitness[top] > self.best_fitness:
-            self.best, self.best_generation = np.asarray(self.asked[top], "float32"), self.generation
-            self.best_return, self.best_fitness = float(returns[top]), float(fitness[top])
 
     def follow(self, other: "Evolution") -> None:
         """Count generations, steps and seconds on from those of another evolution."""
@@ -113,7 +106,7 @@ class Evolution:
     @property
     def sigma(self) -> float:
         """The root mean square of the search distribution's standard deviations."""
-        return float(self.strategy.sigma * np.sqrt(np.mean(self.strategy.sm.variances)))
+        return float(np.sqrt(np.mean(np.square(self.strategy.stds))))
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs, once there has been a generation: numbers and arrays, and nothing else."""
@@ -123,7 +116,7 @@ class Evolution:
             "normal": self.generator.bit_generator.state,
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        write_npz(path, {"about": text, "best": self.best, **state_of(self.strategy)})
+        write_npz(path, {"about": text, **state_of(self.strategy)})
 
     @staticmethod
     def load(path: Path) -> "Evolution":
@@ -140,12 +133,9 @@ class Evolution:
             if state["strategy.ary"].shape != (population, size) or set(learnt.shape) != {size}:
                 raise ValueError("it does not hold the arrays that it declares")
             evolution = Evolution(**made_with)
-            best = state.pop("best")
-            if best.shape != (size,) or best.dtype != np.float32:
-                raise ValueError(f"best {best.shape} {best.dtype}")
-            counted.setdefault("restarted", 0)  # of an earlier version
+            state.pop("best", None)  # of an earlier version, as is the lack of "restarted"
+            counted.setdefault("restarted", 0)
             restore(evolution.strategy, counted["generation"] - counted["restarted"], state)
-            evolution.best = best
             for name in COUNTED:
                 setattr(evolution, name, counted[name])
             evolution.generator.bit_generator.state = about["normal"]

@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from controller.scores import Record, Row, published_curve, published_episodes, published_rows, table, together
+from controller.scores import (
+    Record,
+    Row,
+    both_together,
+    published_curve,
+    published_episodes,
+    published_rows,
+    swept_row,
+    table,
+)
 from envs.worlds import world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run
@@ -49,20 +58,22 @@ class Results:
     def swept(self) -> dict[float, tuple[Record, Record]]:
         """The temperature that C was evolved at -> (in its dream, in the real world), the run's own C included, unless it
         went on in the real world; of several controllers, see `together`."""
-        own = [] if self.settings.controller.real_generations else [self.evaluations]
-        records = [*self.evaluations.get("sweep", {}).values(), *own]
+        records = [*self.evaluations.get("sweep", {}).values()]
+        own = self.evaluations.get("game", {}).get("controller", "")
+        again = any(
+            record.get("game", {}).get("controller") == own for record in records
+        )  # it played other episodes there
+        if not self.settings.controller.real_generations and not again:
+            records.append(self.evaluations)
         pairs = [(record["dream"], record["game"]) for record in records if "dream" in record and "game" in record]
         at: dict[float, list[tuple[Record, Record]]] = {}
         for dream, game in sorted(pairs, key=lambda pair: float(pair[0]["temperature"])):
             at.setdefault(dream["temperature"], []).append((dream, game))
-        return {
-            temperature: (together([dream for dream, _ in of]), together([game for _, game in of]))
-            for temperature, of in at.items()
-        }
+        return {temperature: both_together(pairs) for temperature, pairs in at.items()}
 
     def table(self) -> str:
         """The scores beside the published ones."""
-        rows = [Row(f"this run, evolved at τ {τ:.2f}", dream, game) for τ, (dream, game) in self.swept.items()]
+        rows = [swept_row("this run", temperature, *places) for temperature, places in self.swept.items()]
         if (generations := self.settings.controller.real_generations) and "game" in self.evaluations:
             name = f"this run, {generations} generations on in the real world"
             rows.append(Row(name, self.evaluations.get("dream"), self.evaluations["game"]))

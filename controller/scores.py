@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.episodes import Played
 from envs.worlds import dream_steps, world_of
 from experiment.metrics import read_metrics
 from experiment.run import Run, difference
@@ -16,8 +17,9 @@ from experiment.schema import Experiment
 from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
+UNSAID = {"simulator": "own"}  # in records of an earlier version
 NOT_MEASURED = "This run has not measured that."
-WIDTH = 80  # of a table
+WIDTH, NAME = 80, 16  # of a table, and at least of a row's name
 
 Record = dict[str, Any]  # a part of an evaluation as in results.json: what it is of, and what `summary` gives
 
@@ -40,15 +42,23 @@ def together(records: Sequence[Record]) -> Record:
     """The records of several controllers as one, with all their returns; its standard error is over controllers, not episodes."""
     if len(records) == 1:
         return records[0]
-    parts = [part for part in ("first_hits", "early") if all(part in record for record in records)]
+    parts = [
+        part for part in ("first_hits", "counted") if any(part in record for record in records)
+    ]  # else it is the whole
     means = [record["mean"] for record in records]
     return {
         **{key: value for key, value in records[0].items() if key in ("temperature", "max_steps")},
         **summary(np.concatenate([record["returns"] for record in records])),
-        **{part: together([record[part] for record in records]) for part in parts},
+        **{part: together([record.get(part, record) for record in records]) for part in parts},
+        "mean": float(np.mean(means)),
         "standard_error": float(np.std(means, ddof=1)) / len(means) ** 0.5,
         "controllers": len(records),
     }
+
+
+def both_together(pairs: Sequence[tuple[Record, Record]]) -> tuple[Record, Record]:
+    """What several controllers did in the dream, and in the real world."""
+    return together([dream for dream, _ in pairs]), together([game for _, game in pairs])
 
 
 def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record]) -> Record:
@@ -63,7 +73,7 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
         for key in keys:
             present = present.get(key, {})
         kept: list[Record] = [*([present] if present else []), *results.get("earlier", {}).get(name, {}).values()]
-        record = next((record for record in kept if difference(record, of, unsaid={}) is None), {})
+        record = next((record for record in kept if difference(record, of, unsaid=UNSAID) is None), {})
         if record:
             np.isfinite([*(record[key] for key in ("mean", "std", "standard_error", "n")), *record["returns"]])
     record = record or {**of, **measure()}
@@ -75,11 +85,15 @@ def once(run: Run, keys: Sequence[str], of: Record, measure: Callable[[], Record
     return record
 
 
-def as_dreams_count(settings: Experiment, games: Sequence[Record]) -> tuple[str, str]:
-    """Which part of these records is as dreams count (see controller.training.InDream.counted), and what to call it."""
-    if settings.dream.done == "threshold" and any("first_hits" in game for game in games):
-        return "first_hits", "until a hit"
-    return "early", f"its first {dream_steps(settings):,} {world_of(settings).step}s"
+def counted(settings: Experiment, played: Played) -> np.ndarray:
+    """Real returns (n,) as a dream counts: in no more steps than it has, and until the first hit where it ends at each.
+
+    That is where an ending that is rather unlikely ends it; where endings are drawn, they are those of episodes.
+    """
+    ends = settings.rnn.predict_done and settings.dream.done == "threshold"
+    if ends and (played.first_hits < played.lengths).any():
+        return np.minimum(played.first_hits, dream_steps(settings))
+    return played.early
 
 
 class Row(NamedTuple):
@@ -92,6 +106,12 @@ class Row(NamedTuple):
     dream: Record | None
     game: Record | None
     temperature: str = ""
+
+
+def swept_row(whose: str, temperature: float, dream: Record, game: Record) -> Row:
+    """That of one or more controllers evolved at a temperature."""
+    several = f", {number} C" if (number := game.get("controllers")) else ""
+    return Row(f"{whose}, evolved at τ {temperature:.2f}{several}", dream, game)
 
 
 def published_rows(name: str) -> list[Row]:
@@ -128,7 +148,7 @@ def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
 
 
 def table(ours: Sequence[Row], settings: Experiment) -> str:
-    """The rows as text of WIDTH columns, ours above those published of this world; NOT_MEASURED without any.
+    """The rows as text of WIDTH columns, or more where figures are long, ours above those published of this world; NOT_MEASURED without any.
 
     A place where nobody has been has no column. Beside whole games there is what of them a dream counts, if that is less.
     """
@@ -147,11 +167,10 @@ def table(ours: Sequence[Row], settings: Experiment) -> str:
 
     rows = [*ours, *published]
     columns = {"in the dream": [cell(row.dream) for row in rows], "in the game": [cell(row.game) for row in rows]}
-    if any(columns["in the dream"]):
-        part, counted = as_dreams_count(settings, [row.game or {} for row in ours])
-        columns[counted] = [cell((row.game or {}).get(part)) for row in rows]
+    if any(row.dream for row in ours):
+        columns["as dreams count"] = [cell((row.game or {}).get("counted")) for row in rows]
     columns = {place: cells for place, cells in columns.items() if any(cells)}
-    room = WIDTH - sum(2 + max(map(len, [place, *cells])) for place, cells in columns.items())
+    room = max(NAME, WIDTH - sum(2 + max(map(len, [place, *cells])) for place, cells in columns.items()))
     lines = []
     for row, *cells in zip(rows, *columns.values(), strict=True):
         first, *others = textwrap.wrap(row.name, room, subsequent_indent="  ")

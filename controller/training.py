@@ -18,7 +18,7 @@ import numpy as np
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
-from controller.scores import summary
+from controller.scores import counted, summary
 from envs.episodes import Played
 from envs.worlds import dream_steps, world_of
 from experiment.arrays import written
@@ -71,14 +71,6 @@ class InDream:
         """The same in dreams that no generation is tried in, nor what is reported."""
         return self.dreams(controller, generation_seed(self.settings.evaluate.seed - 1, 0))
 
-    def counted(self, played: Played) -> np.ndarray:
-        """Real returns (n,) as a dream counts: in no more steps than it has, and until the first hit where it ends at each.
-
-        That is where an ending that is rather unlikely ends it; where endings are drawn, they are those of episodes.
-        """
-        hits = self.settings.dream.done == "threshold" and (played.first_hits < played.lengths).any()
-        return played.first_hits if hits else played.early
-
 
 class InReal:
     """The real world, with the same seeds (tracks) for all candidates, of those that extraction uses too."""
@@ -125,6 +117,11 @@ def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None) -> Ev
     size, wanted = arena.policy.size, arena.settings.controller
     if state.exists():
         evolution = Evolution.load(state)
+        if (done := evolution.generation) > arena.generations:
+            raise Problem(
+                f"{state} has {done} generations, more than the {arena.generations} that are asked for: ask for {done} or more, or "
+                "use another folder (--run)"
+            )
     else:
         sigma = wanted.sigma if start is None else arena.sigma
         x0 = start.mean if isinstance(start, Evolution) else start
@@ -204,10 +201,10 @@ def evolve(
                 )  # fmt: skip
                 line += f"; the CMA-ES mean in {played['n']} real episodes: {played['mean']:{digits}} ± {played['std']:{digits}}"
                 if isinstance(arena, InDream):
-                    dreamt, counted = summary(arena.trial(evolution.mean)), summary(arena.counted(real))
+                    dreamt, like = summary(arena.trial(evolution.mean)), summary(counted(settings, real))
                     both.write(
                         generation, dream=dreamt["mean"], dream_error=dreamt["standard_error"],
-                        real=counted["mean"], real_error=counted["standard_error"],
+                        real=like["mean"], real_error=like["standard_error"],
                     )  # fmt: skip
                     line += f", in {dreamt['n']} dreams: {dreamt['mean']:{digits}} ± {dreamt['std']:{digits}}"
             metrics.write(generation, elapsed=evolution.seconds, **row)
@@ -225,12 +222,11 @@ def evolve(
 
 
 def save_controller(path: Path, policy: Policy, evolution: Evolution) -> None:
-    """Write controller.h5, as load_controller reads it: the CMA-ES mean and the best candidate, with their policy."""
+    """Write controller.h5, as load_controller reads it: the CMA-ES mean, with its policy."""
     with written(path, libver="earliest") as (file, _):
-        file["mean"], file["best"] = evolution.mean, evolution.best
+        file["mean"] = evolution.mean
         file.attrs.update(
             generation=evolution.before + evolution.generation, sigma=evolution.sigma,
-            best_generation=evolution.before + evolution.best_generation, best_return=evolution.best_return,
             inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=policy.hidden,
         )  # fmt: skip
 
@@ -264,18 +260,23 @@ def check_that_nothing_depends_on(settings: Experiment, folder: Run) -> None:
             f"{folder.path} has gone on in the real world, which only the last iteration does: ask for no more iterations than "
             f"it was made with, or delete {real} to give up what C learnt there"
         )
-    if real.exists() and (before := Evolution.load(real).before) < wanted.generations:
+    if real.exists() and (before := Evolution.load(real).before) != wanted.generations:
         raise Problem(
             f"{folder.path} has gone on in the real world after generation {before}: ask for controller.generations={before}, "
             f"or delete {real} to begin there anew after more dreams"
         )
     following = folder.at(folder.iteration + 1)
-    for name, wanted_there in (("dream", wanted.generations), ("real", wanted.real_generations)):
-        evolved = following.record("extract").exists() and (state := saved(folder, name)).exists()
-        if evolved and (done := Evolution.load(state).generation) < wanted_there:
+    if not following.record("extract").exists():
+        return
+    for name, where, asked in (
+        ("dream", "the dream", wanted.generations),
+        ("real", "the real world", wanted.real_generations),
+    ):
+        done = Evolution.load(state).generation if (state := saved(folder, name)).exists() else 0
+        if done < asked:
             raise Problem(
-                f"{following.path} was recorded with the controller of {folder.path} after {done} generations, not "
-                f"{wanted_there}: ask for as many, or delete {following.path} to go on from there anew"
+                f"{following.path} was recorded with the controller of {folder.path} after {done} generations in {where}, not "
+                f"{asked}: ask for as many, or delete {following.path} to go on from there anew"
             )
 
 

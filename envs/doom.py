@@ -1,8 +1,9 @@
 """DoomTakeCover: survive in ViZDoom's `take_cover` at skill 4, as one environment or many side by side.
 
-A step is one tic of the game (35 a second), reward 1; death ends an episode. The screen is RGB, of a size that is a setting; the status bar, its lowest
-sixth, is cut off and the rest shrunk to 64 x 64 (paper, appendix A). The same seed and actions give the same episode,
-also when the game's process dies in between: it is started again and the episode played again up to there.
+A step is one tic of the game (35 a second), reward 1; death ends an episode. The screen is RGB, of a size that is a
+setting; the status bar, its lowest sixth, is cut off and the rest shrunk to 64 x 64 (paper, appendix A). The same seed
+and actions give the same episode, also when the game's process dies in between: it is started again and the episode
+played again up to there.
 
 Whether a step brought a hit is told in `info["hit"]`, for whoever measures; the agent is not shown it.
 """

@@ -211,8 +211,8 @@ def known(options: str) -> World:
             "actions": sum(counts),
             "execute": functools.partial(actions.pick, counts=counts),
             "unexecute": actions.unpick,
-            "to_env": functools.partial(actions.to_numbers, counts=counts),
-            "from_env": functools.partial(actions.from_numbers, counts=counts),
+            "to_env": functools.partial(actions.to_numbers, counts=counts, one=discrete(space)),
+            "from_env": functools.partial(actions.from_numbers, counts=counts, one=discrete(space)),
             "action_names": tuple(map(str, range(sum(counts)))),
             "choices": counts[0] if discrete(space) and counts[0] <= KEYS else 0,
         }

@@ -19,7 +19,7 @@ import yaml
 
 from experiment.files import SHIPPED, regular
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import OFFLINE, Experiment, for_iteration, limits_text, within
+from experiment.schema import OFFLINE, Experiment, Rnn, Train, Vae, for_iteration, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -338,6 +338,11 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     ):  # fmt: skip
         if wrong:
             yield key, why
+    trained: dict[str, Vae | Rnn | Train] = {"train": settings.train} if offline else {"vae": settings.vae, "rnn": rnn}
+    for name, part in trained.items():
+        first = part.learning_rate * (min(1.0, settings.repeat.rate) if settings.iterations > 1 else 1.0)
+        if part.schedule in ("cosine", "onecycle") and part.final_rate > first:
+            yield f"{name}.final_rate", f"the learning rate is to fall, and it begins at {first:g}"
 
 
 def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,8 @@ STAGE = Stage(
     Writes RUN/rollouts/shard-*.h5: frames (64 x 64 RGB; breakout and coinrun: env.size, env.grey), actions, rewards
     and endings of whole episodes. A shard appears when it is whole; run again after an interruption, and only the
     missing ones are recorded. The result depends on the settings below alone (policy networks: also on the networks'
-    sizes; agent: on the last iteration's), not on the number of workers. Prints how the policy fares. `python -m extract --show RUN` prints what a run folder's rollouts are.
+    sizes; agent: on the last iteration's), not on the number of workers. Prints how the policy fares.
+    `python -m extract --show RUN` prints what a run folder's rollouts are.
     """,
 )
 

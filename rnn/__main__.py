@@ -10,7 +10,8 @@ STAGE = Stage(
     name="rnn",
     text="""
     Train M, the recurrent mixture-density network that predicts the next latent and whether the episode ends,
-    on the latents of the recorded episodes; then compare how long fixed policies survive in its dream and in the game.
+    on the latents of the recorded episodes; then compare how long fixed policies survive in its dream, as dream.done and
+    dream.temperature have it, and in the game.
 
     reads   latents.h5
     writes  rnn.weights.h5          M at the epoch with the lowest held-out loss

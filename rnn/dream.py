@@ -322,25 +322,36 @@ class Dream:
         return Outcome(returns.reshape(-1, episodes), lengths.reshape(-1, episodes))
 
     def trace(
-        self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
+        self,
+        act: Act,
+        parameters: np.ndarray,
+        episodes: int,
+        seed: int,
+        temperature: float,
+        max_steps: int,
+        only: int | None = None,
     ) -> tuple[np.ndarray, Moments]:
         """The same dreams as `rollout` gives the lengths of, step by step, for a few of them: these, and arrays (P, E, T, ...).
 
-        T is the longest of them. What stands beyond a dream's length is not part of it.
+        T is the longest of them. What stands beyond a dream's length is not part of it. only: the one of the E that is kept.
         """
         total, block = len(parameters) * episodes, self._block(act, traced=True)
-        lengths = np.zeros(total, "int32")
+        kept = np.arange(total) if only is None else np.arange(only, total, episodes)
+        place = np.full(total, -1)
+        place[kept] = np.arange(len(kept))
+        lengths = np.zeros(len(kept), "int32")
         first, actions = 0, (self.model.action_size,) if self.model.action_size > 1 else ()
         sizes = Moments((self.model.latent_size,), actions, (), ())
-        whole = Moments(*(np.zeros((total, max_steps, *size), "float32") for size in sizes))
+        whole = Moments(*(np.zeros((len(kept), max_steps, *size), "float32") for size in sizes))
 
         for tiles, seen in self._live(block, parameters, episodes, seed, temperature, max_steps):
             for tile, moments in zip(tiles, seen, strict=True):
-                lengths[tile.row] = tile.lengths
+                ours = np.flatnonzero((rows := place[np.asarray(tile.row)]) >= 0)
+                lengths[rows[ours]] = np.asarray(tile.lengths)[ours]
                 for array, part in zip(whole, moments, strict=True):
-                    array[tile.row, first : first + len(part)] = np.swapaxes(part, 0, 1)  # (N, steps, ...)
+                    array[rows[ours], first : first + len(part)] = np.swapaxes(part, 0, 1)[ours]  # (N, steps, ...)
             first += BLOCK
-        shape, longest = (-1, episodes), lengths.max()
+        shape, longest = (-1, episodes if only is None else 1), lengths.max()
         parts = (array[:, :longest].reshape(*shape, *array[:, :longest].shape[1:]) for array in whole)
         return lengths.reshape(shape), Moments(*parts)
 

@@ -118,7 +118,9 @@ def save_agent(run: Run, settings: Experiment) -> Run:
     save_untrained(run, settings)
     policy = policy_from(settings)
     begun = np.random.default_rng(0).normal(size=policy.size)
-    save_controller(run.controller, policy, Evolution(policy.size, 0.1, 4, seed=0, x0=begun))
+    evolution = Evolution(policy.size, 0.1, 4, seed=0, x0=begun)
+    evolution.generation = settings.controller.generations
+    save_controller(run.controller, policy, evolution)
     return run
 
 

@@ -57,8 +57,8 @@ def with_controller(run: Run) -> Run:
     policy = policy_from(load_config(run.config))
     parameters = np.random.default_rng(2).normal(size=policy.size).astype("float32")
     with h5py.File(run.controller, "w") as file:
-        file["mean"] = file["best"] = parameters
-        file.attrs.update(generation=1, best_generation=1, best_return=0.0)
+        file["mean"] = parameters
+        file.attrs.update(generation=1)
         file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=0)
     return run
 

@@ -13,26 +13,38 @@ from experiment.run import PRETRAINED, Run
 from openloop.again import again as again_openloop
 from openloop.again import compare
 
+FIRST, FRESH = 1_000_000, 7_000_000
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Run:
     """One whose agent is stated to have 100 on average, and has what `run.now` says."""
     run = Run(tmp_path)
     returns = np.random.default_rng(0).normal(100, 10, 50)
-    run.update_results("evaluations", "game", {"seeds": list(range(50)), **summary(returns + 100 - returns.mean())})
+    run.update_results(
+        "evaluations", "game", {"seeds": list(range(FIRST, FIRST + 50)), **summary(returns + 100 - returns.mean())}
+    )
     run.now = 101.0
     monkeypatch.setattr(
-        module, "returns_of", lambda run, seeds, bulk: run.now + np.tile([-10.0, 10.0], len(seeds) // 2)
+        module, "returns_of", lambda run, seeds, bulk: run.now + bulk + np.tile([-10.0, 10.0], len(seeds) // 2)
     )
     return run
 
 
+def test_it_plays_in_the_simulator_that_the_stated_figure_is_of(run, capsys):
+    stated = run.read_results()["evaluations"]["game"]
+    for simulator, played in (("own", "101.0"), ("bulk", "102.0")):
+        run.update_results("evaluations", "game", stated | {"simulator": simulator})
+        again(run, 20, FRESH)
+        assert f"played now: {played}" in capsys.readouterr().out
+
+
 def test_both_figures_are_shown_and_nothing_is_written(run, capsys):
     before = run.results.read_bytes()
-    again(run, 20, 1000)
+    again(run, 20, FRESH)
     stated, now, difference, verdict = capsys.readouterr().out.splitlines()
-    assert stated.startswith("stated:     100.0 ± ") and stated.endswith("in 50 episodes from seed 0")
-    assert now.startswith("played now: 101.0 ± 10.3") and now.endswith("in 20 episodes from seed 1000")
+    assert stated.startswith("stated:     100.0 ± ") and stated.endswith("in 50 episodes from seed 1000000")
+    assert now.startswith("played now: 101.0 ± 10.3") and now.endswith("in 20 episodes from seed 7000000")
     assert difference.startswith("difference: +1.0, with a standard error of 2.")
     assert verdict == "they agree: 0.4 standard errors apart (up to 4 count as chance)"
     assert run.results.read_bytes() == before
@@ -41,28 +53,30 @@ def test_both_figures_are_shown_and_nothing_is_written(run, capsys):
 def test_an_agent_that_is_not_what_it_was_is_a_problem(run, capsys):
     run.now = 50.0
     with pytest.raises(Problem, match="more than chance explains"):
-        again(run, 20, 1000)
+        again(run, 20, FRESH)
     said = capsys.readouterr().out
     assert "difference: -50.0" in said and "agree" not in said
 
 
-@pytest.mark.parametrize(("episodes", "seed"), [(1, 1000), (10**30, 1000), (20, -1), (20, 10**30)])
+@pytest.mark.parametrize(("episodes", "seed"), [(1, FRESH), (10**30, FRESH), (20, 999_999), (20, 2**31)])
 def test_impossible_numbers_are_refused(run, episodes, seed):
-    with pytest.raises(UsageProblem, match=r"--episodes from 2 to 100,000, and a --seed from 0 to"):
+    with pytest.raises(
+        UsageProblem, match=r"--episodes from 2 to 100,000, and a --seed from 1,000,000 to 2,000,000,000"
+    ):
         again(run, episodes, seed)
 
 
 def test_seeds_that_the_stated_figures_are_of_are_refused(run):
-    with pytest.raises(UsageProblem, match="seed 40 was played for what is stated"):
-        again(run, 20, 40)
+    with pytest.raises(UsageProblem, match="seed 1000040 was played for what is stated"):
+        again(run, 20, FIRST + 40)
 
 
 def test_a_run_without_a_score_or_with_a_damaged_one_is_told_in_one_line(run, tmp_path):
     with pytest.raises(UsageProblem, match="states no score"):
-        again(Run(tmp_path / "other"), 20, 1000)
+        again(Run(tmp_path / "other"), 20, FRESH)
     run.update_results("evaluations", "game", {"mean": 1.0})
     with pytest.raises(Problem, match=r"results\.json is not what was written there"):
-        again(run, 20, 1000)
+        again(run, 20, FRESH)
 
 
 def horizons(mean: float, half: float) -> dict:

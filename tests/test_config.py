@@ -306,6 +306,8 @@ def test_missing_file_and_unknown_preset(tmp_path):
             ["iterations=2", "dream.start_steps=[100,200]", "repeat.max_steps=150"],
             ["dream.start_steps", "repeat.max_steps=150"],
         ),
+        (["vae.learning_rate=1e-5"], ["vae.final_rate=5e-05", "begins at 1e-05"]),
+        (["iterations=2", "repeat.rate=0.01"], ["vae.final_rate=5e-05", "begins at 1e-05"]),
         (["rnn.train=false"], ["controller.generations", "rnn.train=false", "controller.real_generations"]),
         (["evaluate.seed=5000000000"], ["evaluate.seed", "2,000,000,000"]),
     ],

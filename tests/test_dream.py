@@ -136,6 +136,9 @@ def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
             np.testing.assert_allclose(got[p, e, :steps], expected, rtol=1e-3, atol=1e-3)
         assert returns[p, e] == pytest.approx(plain[3].sum(), abs=5e-3)
     assert lived.z.shape == (5, 3, lengths.max(), Z) and returns.shape == (5, 3)
+    length, second = dream.trace(act, parameters[:1], episodes, seed, temperature, longest, only=1)
+    assert length == lengths[0, 1] and second.z.shape == (1, 1, length[0, 0], Z)
+    np.testing.assert_allclose(second.z[0, 0], lived.z[0, 1, : length[0, 0]], rtol=1e-3, atol=1e-3)
     if settings.predict_done:
         assert len(set((lengths[lengths < longest] // rnn.dream.BLOCK).tolist())) > 1, "dreams ended in one block"
     else:

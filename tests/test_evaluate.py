@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import shutil
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -65,11 +66,13 @@ def test_summary_is_of_a_sample():
 
 def test_several_controllers_have_a_standard_error_of_their_own():
     records = [summary(np.array(returns)) | {"controller": "abc"} for returns in ([1.0, 3.0], [2.0, 4.0], [6.0, 8.0])]
-    several = together([record | {"early": record} for record in records])
+    several = together([records[0] | {"counted": records[0]}, *records[1:]])
     assert (several["mean"], several["n"], several["controllers"]) == (4.0, 6, 3)
     assert several["std"] == pytest.approx((34 / 5) ** 0.5)
-    assert several["standard_error"] == several["early"]["standard_error"] == pytest.approx((7 / 3) ** 0.5)
-    assert "controller" not in several and "first_hits" not in several, "what only one of them has"
+    assert several["standard_error"] == several["counted"]["standard_error"] == pytest.approx((7 / 3) ** 0.5)
+    assert "controller" not in several and "first_hits" not in several
+    unequal = together([summary(np.full(9, 100.0)), summary(np.full(2, 300.0))])
+    assert (unequal["mean"], unequal["standard_error"]) == (200, pytest.approx(100))
     assert together(records[:1]) == records[0]
 
 
@@ -112,16 +115,18 @@ def test_a_dream_gets_a_column():
 
 def test_beside_a_dream_stands_what_it_counts_of_the_game():
     record = summary(np.array([800.0, 900.0]))
-    game = record | {"first_hits": summary(np.array([500.0, 700.0])), "early": summary(np.array([400.0, 450.0]))}
-    drawn = dataclasses.replace(SETTINGS, dream=Dream(done="drawn", max_steps=450))
-    for settings, heading, cell in (
-        (SETTINGS, "until a hit", "600 ± 141 (100)"),
-        (drawn, "its first 450 tics", "425 ± 35 (25)"),
-    ):
-        lines = table([Row("ours", record, game), Row("random", None, record)], settings).splitlines()
-        assert lines[2].split("  ")[-1] == heading and lines[4].endswith(cell)
-        assert lines[5].split()[0] == "random" and lines[5].endswith("850 ± 71 (50)"), "what is not known is empty"
-        assert heading not in table([Row("ours", record, record)], settings), "where that is the whole"
+    game = record | {"counted": summary(np.array([500.0, 700.0]))}
+    lines = table([Row("ours", record, game), Row("random", None, record)], SETTINGS).splitlines()
+    assert lines[2].split("  ")[-1] == "as dreams count" and lines[4].endswith("600 ± 141 (100)")
+    assert lines[5].split()[0] == "random" and lines[5].endswith("850 ± 71 (50)"), "what is not known is empty"
+    for rows in ([Row("ours", record, record)], [Row("ours", None, game)]):
+        assert "dreams count" not in table(rows, SETTINGS), "where that is the whole, or nothing was dreamt"
+
+
+def test_long_figures_make_a_table_wider():
+    record = summary(np.array([-1e9, 1e9]))
+    lines = table([Row("this run, evolved at τ 1.00", record, record | {"counted": record})], CARRACING).splitlines()
+    assert lines[4].startswith("this run,") and lines[4].count("1,414,213,562") == 3
 
 
 def test_a_long_name_takes_several_lines_of_80_columns():
@@ -168,7 +173,7 @@ def test_evaluation_records_everything(evaluated):
     assert evaluated["random"]["seeds"] == [1_000_000, 1_000_001]
     assert (evaluated["dream"]["n"], evaluated["dream"]["temperature"]) == (5, 1.15)
     assert all(part["max"] <= limit for part, limit in ((evaluated["game"], 300), (evaluated["dream"], 30)))
-    assert evaluated["game"]["early"]["returns"] == [30.0, 30.0, 30.0], "a tic is worth 1, and a dream has 30"
+    assert evaluated["game"]["counted"]["returns"] == [30.0, 30.0, 30.0], "a tic is worth 1, and a dream has 30"
 
 
 def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
@@ -178,6 +183,7 @@ def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
         """A world that rewards the sum of a controller's numbers, and knows who played which seeds."""
 
         settings = dataclasses.replace(SETTINGS, evaluate=Evaluate(episodes=3, random_controllers=5))
+        world, final = SimpleNamespace(final=None), False
         agent = SimpleNamespace(policy=policy_from(settings))
         played: ClassVar = []
 
@@ -244,7 +250,15 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
     assert "ours, evolved at τ 0.50, 2 C " in capsys.readouterr().out
     swept = read_json(run.results)["evaluations"]["sweep"]
     assert swept["tau-0.5"] == after["sweep"]["tau-0.5"] != swept["tau-0.5-2"]
-    assert Results(run, SETTINGS).swept[0.5][1]["n"] == 6
+    results = Results(run, SETTINGS)
+    assert results.swept[0.5][1]["n"] == 6 and "this run, evolved at τ 0.50, 2 C " in results.table()
+    fewer = dataclasses.replace(SETTINGS, evaluate=dataclasses.replace(SETTINGS.evaluate, episodes=2))
+    sweep(fewer, run, evolve_each=True)
+    assert {k: v for k, v in read_json(run.results)["evaluations"].items() if k in ("game", "dream")} == {
+        "game": after["game"],
+        "dream": after["dream"],
+    }, "the run's own figures stay"
+    assert Results(run, SETTINGS).swept[1.15][1]["n"] == 2, "its controller is counted once"
     nothing = dataclasses.replace(SETTINGS, controller=dataclasses.replace(SETTINGS.controller, generations=0))
     with pytest.raises(Problem, match=r"controller\.generations=0: nothing is evolved"):
         sweep(nothing, run, evolve_each=True)
@@ -309,10 +323,15 @@ def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("bulk"), final=kind("own")))
     run = save_agent(Run(tmp_path), CARRACING)
     silent = dataclasses.replace(CARRACING.evaluate, videos=False)
-    for bulk, simulators in ((False, ["own"]), (True, ["own", "bulk"]), (True, ["own", "bulk"])):
-        evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, bulk=bulk)), run)
-        assert opened == simulators
-        assert (", bulk simulator" in capsys.readouterr().out) == bulk
+    for first in ("own", "bulk"):
+        opened.clear()
+        shutil.rmtree(run.path)
+        save_agent(run, CARRACING)
+        second = {"own": "bulk", "bulk": "own"}[first]
+        for name, simulators in ((first, [first]), (second, [first, second]), (first, [first, second])):
+            evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, bulk=name == "bulk")), run)
+            assert opened == simulators
+            assert (", bulk simulator" in capsys.readouterr().out) == (name == "bulk")
 
 
 def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
-from controller.scores import summary
+from controller.scores import counted, summary
 from controller.training import InDream, InReal, evolve, evolve_all, save_controller, saved
 from envs.episodes import Played
 from envs.worlds import WORLDS
@@ -34,9 +34,16 @@ def test_finds_the_top_of_a_sphere():
     for _ in range(150):
         evolution.tell(sphere(evolution.ask()))
     np.testing.assert_allclose(evolution.mean, 0.5, atol=0.01)
-    assert sphere(evolution.best[None])[0] == pytest.approx(evolution.best_return, abs=1e-4)
-    assert evolution.best_return > 99.99
     assert evolution.sigma < 0.01
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_sigma_is_that_of_the_candidates(diagonal):
+    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, diagonal=diagonal)
+    for _ in range(60):
+        evolution.tell(sphere(evolution.ask()))
+    drawn = np.concatenate([evolution.ask() for _ in range(200)]) - evolution.mean
+    assert evolution.sigma == pytest.approx(np.sqrt(np.mean(np.square(drawn))), rel=0.02)
 
 
 def test_weight_decay_makes_weights_small():
@@ -63,7 +70,7 @@ def test_a_saved_state_goes_on_to_the_identical_end(tmp_path, stop, diagonal):
     for _ in range(20 - stop):
         resumed.tell(sphere(resumed.ask()))
     np.testing.assert_array_equal(resumed.mean, straight.mean)
-    assert (resumed.generation, resumed.sigma, resumed.best_return) == (20, straight.sigma, straight.best_return)
+    assert (resumed.generation, resumed.sigma) == (20, straight.sigma)
 
 
 def test_the_seed_decides():
@@ -174,13 +181,15 @@ def test_evolving_stopped_and_resumed_comes_to_the_same_end(arena, tmp_path):
     assert evolve(straight, arena, killed).generation == 5  # nothing is left to do
 
 
-def test_real_episodes_are_counted_as_far_as_a_dream_goes(dream, arena):
+def test_real_episodes_are_counted_as_far_as_a_dream_goes():
     """Until the first hit only where the dream ends at each, and a world tells."""
     played = Played(np.array([7.0, 8.0]), np.array([7, 8]), np.array([3, 8]), np.array([5.0, 5.0]))
     drawn = dataclasses.replace(SETTINGS, dream=dataclasses.replace(SETTINGS.dream, done="drawn"))
-    assert arena.counted(played).tolist() == [3, 8]
-    assert InDream(drawn, dream, POLICY).counted(played).tolist() == [5, 5]
-    assert arena.counted(played._replace(first_hits=played.lengths)).tolist() == [5, 5]
+    assert counted(SETTINGS, played).tolist() == [3, 8]
+    assert counted(drawn, played).tolist() == [5, 5]
+    assert counted(SETTINGS, played._replace(first_hits=played.lengths)).tolist() == [5, 5]
+    short = dataclasses.replace(SETTINGS, dream=dataclasses.replace(SETTINGS.dream, max_steps=5))
+    assert counted(short, played).tolist() == [3, 5]
 
 
 def test_evolving_goes_on_from_a_controller(dream, tmp_path):
@@ -364,6 +373,10 @@ def test_more_generations_can_be_asked_for_in_the_real_world_but_no_more_in_the_
     with pytest.raises(Problem, match=r"real world after generation 3.*controller\.generations=3.*evolution_real"):
         evolve_all(asked(trial_every=0, generations=4), longer)
     assert longer.controller.read_bytes() == before and len(table_of(longer)["step"]) == 8
+    for fewer in ({"generations": 2}, {"real_generations": 4}):
+        with pytest.raises(Problem, match=r"5 generations, more than the 4 that|real world after generation 3"):
+            evolve_all(asked(trial_every=0, **{"real_generations": 5, **fewer}), longer)
+    assert longer.controller.read_bytes() == before
     saved(longer, "real").unlink()
     evolve_all(asked(trial_every=0, generations=4), longer)
     assert table_of(longer)["real"] == [0, 0, 0, 0, 1, 1, 1]
@@ -387,8 +400,12 @@ def test_no_more_generations_where_the_next_iteration_has_gone_on(fake, tmp_path
     evolve_all(asked(real_generations=0), run)
     before = run.controller.read_bytes()
     write_json(run.at(2).record("extract"), {"complete": False, "settings": {}})
-    with pytest.raises(Problem, match=r"iterations/2 was recorded with the controller .* after 3 generations, not 4"):
+    with pytest.raises(
+        Problem, match=r"iterations/2 was recorded with the controller .* after 3 generations in .*, not 4"
+    ):
         evolve_all(asked(real_generations=0, generations=4), run)
+    with pytest.raises(Problem, match="after 0 generations in the real world, not 3"):  # as one that is made the last
+        evolve_all(TWICE, run)
     assert run.controller.read_bytes() == before
     evolve_all(asked(real_generations=0), run)
     assert run.controller.read_bytes() == before

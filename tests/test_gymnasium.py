@@ -24,6 +24,7 @@ TINY = f"{__name__}:Tiny-v0"
 SPACES = {
     "choice": gymnasium.spaces.Discrete(3, start=-1),
     "choices": gymnasium.spaces.MultiDiscrete([3, 2]),
+    "choice_list": gymnasium.spaces.MultiDiscrete([3]),
     "number": gymnasium.spaces.Box(-2, 2, (1,)),
     "numbers": gymnasium.spaces.Box(np.array([[0, -4]], np.float32), np.array([[1, 4]], np.float32)),
     "endless": gymnasium.spaces.Box(-np.inf, np.inf, (1,)),
@@ -85,7 +86,7 @@ def settings(*overrides: str):
 
 @pytest.mark.parametrize(
     ("space", "actions", "env_shape"),
-    [("choice", 3, ()), ("choices", 5, (2,)), ("number", 1, (1,)), ("numbers", 2, (1, 2))],
+    [("choice", 3, ()), ("choices", 5, (2,)), ("choice_list", 3, (1,)), ("number", 1, (1,)), ("numbers", 2, (1, 2))],
 )
 def test_actions_go_to_the_environment_and_back(space, actions, env_shape):
     world = world_of(settings(f"env.kwargs={{space: {space}}}"))
