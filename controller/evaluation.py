@@ -17,7 +17,7 @@ from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import Dream, load_dream
+from rnn.dream import Dream, can_dream, load_dream
 from viz.curves import save_panels
 from viz.video import save_video, side_by_side
 
@@ -85,11 +85,6 @@ def measure_dream(arena: InDream, controller: Controller, run: Run, *keys: str) 
         "seed": seed, "n": settings.evaluate.dreams,
     }  # fmt: skip
     return once(run, keys, of, lambda: summary(arena.dreams(controller.mean, seed)))
-
-
-def can_dream(settings: Experiment) -> bool:
-    """Whether there is a dream to measure anything in."""
-    return settings.rnn.train and (settings.rnn.predict_done or settings.rnn.predict_reward)
 
 
 def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:

@@ -352,7 +352,7 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     seen = sum({"z": vae.z, "c": rnn.hidden, "h": rnn.hidden}[letter] for letter in c.inputs)
     weights = (seen + 1) * (c.hidden or 1) + (c.hidden + 1) * 3
     candidates, state = max(c.population, c.real_population), vae.z + 2 * rnn.hidden
-    predicted = 3 * rnn.mixtures * vae.z
+    predicted, drawn = 3 * rnn.mixtures * vae.z, settings.evaluate.random_controllers
     places, frame = (env.size // model.patch) ** 2, env.size**2 * 3
     layers = model.blocks * model.channels
     for what, key, others, numbers in (
@@ -362,6 +362,7 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         ("CMA-ES's covariance matrix", "controller.hidden", "controller.inputs, rnn.hidden", weights ** (1 if c.diagonal else 2)),
         ("a generation", "controller.population", "controller.hidden", candidates * weights),
         ("a generation's dreams", "controller.population", "controller.episodes", c.population * c.episodes * state),
+        ("the random ones", "evaluate.random_controllers", "controller.real_episodes", drawn * c.real_episodes * weights),
         ("the dreams", "evaluate.dreams", "rnn.hidden", settings.evaluate.dreams * state),
         ("the next-frame model's weights", "model.channels", "model.blocks", 180 * layers * model.channels),
         ("a batch of frames", "train.batch", "train.unroll, env.size", train.batch * (model.context + train.unroll) * frame),

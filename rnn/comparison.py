@@ -20,7 +20,7 @@ from experiment.schema import Experiment
 from experiment.tables import aligned
 from extract.collect import SEEDS
 from extract.policies import describe_policy, make_policy
-from rnn.dream import Dream, drawn_weight
+from rnn.dream import Dream, can_dream, drawn_weight
 from rnn.model import load_rnn
 from rnn.starts import first_frames
 from vae.latents import Latents
@@ -36,7 +36,7 @@ def compare(settings: Experiment, run: Run) -> None:
     Dreams begin at first frames here, as episodes do. Writes `survival` into results.json: for each policy the mean and
     all returns in dream and world.
     """
-    if not (settings.rnn.predict_done or settings.rnn.predict_reward) or not settings.rnn.train:
+    if not can_dream(settings):
         print("nothing is learnt in the dream of this M: no fixed policies to compare")
         return
     world = world_of(settings)

@@ -40,6 +40,11 @@ FULL = 0.75  # the share of a tile that must be needed for it to be chosen over 
 TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is compiled once, in about a second
 
 
+def can_dream(settings: Experiment) -> bool:
+    """Whether there is a dream to learn or measure anything in."""
+    return settings.rnn.train and (settings.rnn.predict_done or settings.rnn.predict_reward)
+
+
 def load_dream(settings: Experiment, run: Run) -> "Dream":
     """The dream of a run's M, starting at recorded moments (dream.start_steps). Raises Problem if either is missing."""
     model = load_rnn(run, settings)
