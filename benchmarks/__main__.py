@@ -55,8 +55,9 @@ def main() -> None:
 def kept(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By name, the rows that are there from this machine in this precision."""
     there = read_json(path, {})
-    same = there.get("machine", {}).get("processor") == about["machine"]["processor"]
-    return {row["name"]: row for row in there["rows"]} if same and there["precision"] == about["precision"] else {}
+    machines = there.get("machine", {}), about["machine"]
+    same = all(len({machine.get(key) for machine in machines}) == 1 for key in ("processor", "cores"))
+    return {row["name"]: row for row in there["rows"]} if same and there.get("precision") == about["precision"] else {}
 
 
 def line(row: Measurement, share: float | None) -> str:

@@ -70,7 +70,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         expected = estimate(settings, run.iteration)
         for name in stages(settings, run, runs):
             text, seconds = expected[name]
-            complete = (run.read_record(name) or {}).get("complete", False)
+            wanted = for_iteration(settings, run.iteration)
+            complete = run.is_complete(name, wanted, MODULES[name].STAGE.sections)
             total += 0 if complete else seconds
             print(plan_line(name, "complete" if complete else duration(seconds), text))
     print(plan_line("in all", duration(total), "") + "\n", flush=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from experiment.arrays import open_hdf5
 from experiment.config import flatten
 from experiment.files import checksum
 from experiment.problem import Problem, UsageProblem
-from experiment.run import ITERATIONS, Run, find_run, is_shipped, shipped
+from experiment.run import ITERATIONS, Run, find_run, is_shipped, section_settings, shipped
 from experiment.schema import OFFLINE, Experiment
 
 SIZES = {
@@ -49,9 +50,23 @@ def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Exp
         print(f"beginning with random weights: {why}", flush=True)
         return dataclasses.replace(settings, begin="")
     check(settings, found)
+    if were_taught_what_is_held_out(settings, found):
+        print(
+            f"warning: {found.path} has learnt from episodes that are held out here (extract.seed={settings.extract.seed} in "
+            "both, but another number of episodes): held-out figures will look too good; ask for another extract.seed",
+            file=sys.stderr,
+        )
     folder = found.path / ITERATIONS / "1" if found.one and found.iteration == 1 else found.path
     name = found.path.name if is_shipped(found) else os.path.abspath(folder)
     return dataclasses.replace(settings, begin=name)
+
+
+def were_taught_what_is_held_out(settings: Experiment, found: Run) -> bool:
+    """Whether a run recorded the same episodes, but held out others: which ones are depends on how many there are."""
+    made, wanted = (section_settings(of, ("extract", "data")) for of in (found.settings(()), settings))
+    amounts = ("episodes", "steps", "shard_episodes", "shard_steps")
+    keys = [f"extract.{name}" for name in amounts] + ["data.val_ratio"]
+    return bool(made["extract.seed"] == wanted["extract.seed"] and any(made[key] != wanted[key] for key in keys))
 
 
 def trained(settings: Experiment) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import yaml
 
 from experiment.files import SHIPPED, regular
 from experiment.problem import UsageProblem, one_line
-from experiment.schema import OFFLINE, Experiment, Rnn, Train, Vae, for_iteration, limits_text, within
+from experiment.schema import OFFLINE, SEED, Experiment, Rnn, Train, Vae, for_iteration, limits_text, within
 
 DEFAULT_PRESET = "laptop"
 LARGEST_FILE = 2**18  # bytes; a run's whole config.yaml has 4,000
@@ -305,6 +305,7 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     """Settings that are impossible in any world, and why; for what is peculiar to one see envs.worlds.check."""
     env, extract, rnn, c = settings.env, settings.extract, settings.rnn, settings.controller
     start, limits, offline = settings.dream.start_steps, rnn.reward_limits, env.name in OFFLINE
+    openloop, context, longest = settings.openloop, settings.model.context, extract.max_steps or env.max_steps
     for wrong, key, why in (
         (not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}, "controller.inputs",
          "expected some of z, c, h, each once"),
@@ -329,6 +330,13 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
          f"in {env.name}, which has actions to choose from and no V, M and C, expected held, per_step or sticky"),
         (offline and settings.iterations > 1, "iterations",
          f"in {env.name} there is no controller to go on with, expected 1"),
+        (offline and openloop.context < context, "openloop.context", f"the model sees {context} frames (model.context)"),
+        (offline and openloop.context + openloop.horizon > longest, "openloop.horizon",
+         f"with openloop.context={openloop.context}, no episode is as long, of {longest} steps at most"),
+        (offline and context + settings.train.unroll > longest, "train.unroll",
+         f"with model.context={context}, no episode is as long, of {longest} steps at most"),
+        (c.seed + settings.iterations - 1 > SEED, "controller.seed", f"a later iteration's would be above {SEED}"),
+        (extract.seed + settings.iterations - 1 > SEED, "extract.seed", f"a later iteration's would be above {SEED}"),
         (offline and env.size % settings.model.patch, "model.patch", f"env.size={env.size} is not a multiple of it"),
         (settings.workers.address and settings.workers.backend != "ray", "workers.address",
          "only Ray has a cluster, set workers.backend=ray too"),
@@ -353,6 +361,7 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     weights = (seen + 1) * (c.hidden or 1) + (c.hidden + 1) * 3
     candidates, state = max(c.population, c.real_population), vae.z + 2 * rnn.hidden
     predicted, drawn = 3 * rnn.mixtures * vae.z, settings.evaluate.random_controllers
+    real = c.real_population * c.real_episodes if c.real_generations else 0
     places, frame = (env.size // model.patch) ** 2, env.size**2 * 3
     layers = model.blocks * model.channels
     for what, key, others, numbers in (
@@ -361,6 +370,7 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         ("the dreams' beginnings", "dream.starts", "rnn.hidden", dream.starts * state),
         ("CMA-ES's covariance matrix", "controller.hidden", "controller.inputs, rnn.hidden", weights ** (1 if c.diagonal else 2)),
         ("a generation", "controller.population", "controller.hidden", candidates * weights),
+        ("a real generation", "controller.real_population", "controller.real_episodes", real * weights),
         ("a generation's dreams", "controller.population", "controller.episodes", c.population * c.episodes * state),
         ("the random ones", "evaluate.random_controllers", "controller.real_episodes", drawn * c.real_episodes * weights),
         ("the dreams", "evaluate.dreams", "rnn.hidden", settings.evaluate.dreams * state),

@@ -155,7 +155,8 @@ def read_metrics_rows(path: Path, text: Collection[str] = ()) -> list[Columns]:
     if not path.exists():
         return []
     with reading(path, REMEDY):
-        rows = list(csv.DictReader(read_text(path, LIMIT).splitlines()))
+        lines = read_text(path, LIMIT).splitlines(keepends=True)
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
         rows = [row for row in rows if all(value not in (None, "") for value in row.values())]
         for row in rows:
             for name, value in row.items():

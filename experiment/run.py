@@ -47,6 +47,11 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mappi
     return next((key for key, value in wanted.items() if key not in told or not np.array_equal(told[key], value)), None)
 
 
+def section_settings(settings: Experiment, sections: Sequence[str]) -> dict[str, Any]:
+    """Dotted key -> value, of these sections."""
+    return {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
+
+
 class Run:
     """Paths and records of a run folder, which holds all that a run reads and writes."""
 
@@ -150,14 +155,18 @@ class Run:
                     f"{self.path} has no complete '{needed}' yet, which '{stage}' needs: run `python -m {needed}` with the same arguments first"
                 )
             self.compare(needed, record["settings"], settings)
-        current = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
+        current = section_settings(settings, sections)
         record = self.read_record(stage) or {"complete": False, "settings": current}
         self.compare(stage, record["settings"], settings)
-        same = difference(record["settings"], current, unsaid=current) is None
-        complete = bool(record["complete"] and present and same)
+        complete = present and self.is_complete(stage, settings, sections)
         if not complete:
             write_json(self.record(stage), {"complete": False, "settings": current})
         return complete
+
+    def is_complete(self, stage: str, settings: Experiment, sections: Sequence[str]) -> bool:
+        """Whether a stage has done all that these settings ask for, by its record."""
+        record, current = self.read_record(stage), section_settings(settings, sections)
+        return bool(record and record["complete"] and difference(record["settings"], current, unsaid=current) is None)
 
     def write_config(self, settings: Experiment, sections: Sequence[str]) -> None:
         """Write config.yaml: these sections as they are in the settings, and the others as they were, if it was there.

@@ -75,7 +75,7 @@ class Extract:
 
     episodes: int = setting(5000, "episodes to record", 2, 200_000)
     steps: int = setting(0, "steps to record, in whole episodes, instead of so many episodes (0: episodes)", 0, STEPS)
-    min_steps: int = setting(100, "shorter episodes are not kept; others are recorded in their place", 1, LONGEST)
+    min_steps: int = setting(100, "only longer episodes are kept; others are recorded in the shorter ones' place", 1, LONGEST)
     max_steps: int = setting(0, "episodes are cut after this many steps while recorded (0: env.max_steps)", 0, LONGEST)
     policy: Literal["held", "clocked", "per_step", "sticky", "brownian", "networks", "agent"] = setting("held",
         "held: a random action held for some steps; clocked: the same as in the original's code, which holds it for a "

@@ -7,6 +7,7 @@ however the tasks are spread and however often one has to be done again. Start w
 import contextlib
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 import time
@@ -247,8 +248,21 @@ def work(pipe: Any, parent: int, tensorflow: bool, core: int | None) -> None:
                 answer = Answer(function(task))
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                answer = Answer(error=error)
+                answer = Answer(error=that_can_be_sent(error))
             pipe.send(answer)
+
+
+def that_can_be_sent(error: Exception) -> Exception:
+    """An exception that another process can be sent: this one, or one that says the same."""
+    try:
+        same = pickle.loads(pickle.dumps(error))
+    except Exception:
+        same = None
+    if type(same) is type(error):
+        return error
+    another = RuntimeError(f"{type(error).__name__}: {error}")
+    another.__notes__ = error.__notes__
+    return another
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ expected.py     what M expects next, at every moment of an episode
 stepping.py     a model stepped through under actions that are typed
 notebook.py     pictures, plots and videos as a notebook shows them; sliders.py what its reader can change
 pictures.py     the files that `python -m gallery` writes
-export.py       makes of a run what is shipped
+export.py       makes of a run what is shipped, or what other projects read; formats.py how that is written
 
 Start reading at exhibit.py and branch.py.
 """

@@ -5,9 +5,11 @@ import tempfile
 from pathlib import Path
 
 from experiment.hardware import import_tensorflow
+from experiment.problem import UsageProblem
 from experiment.stage import Parser, guard
 
-SEED = 1_000_002  # one of those that no training uses
+SEED = 1_000_002
+HELD_OUT, LAST = 1_000_000, 2_000_000_000  # seeds that no training uses
 TEXT = """
 Draw what runs look like, into docs/ or another folder. Of an agent (V, M and C), with ENV its world:
 
@@ -30,11 +32,13 @@ def main() -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("docs"), help="where the pictures go (docs)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the real episodes that are shown ({SEED})")
     arguments = parser.parse_args()
+    if not HELD_OUT <= arguments.seed <= LAST:
+        raise UsageProblem(f"expected a --seed from {HELD_OUT:,}, which no training uses, to {LAST:,}")
     draw(arguments.runs, arguments.out, arguments.seed)
 
 
 def draw(names: list[str], out: Path, seed: int) -> None:
-    """All pictures of some runs. Raises Problem for a name that there is not, or a run without any model."""
+    """All pictures of some runs. Raises Problem for a name that there is not, or an agent without weights."""
     from gallery.runs import find
 
     runs = [find(name, "gallery") for name in names]

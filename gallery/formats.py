@@ -114,11 +114,12 @@ def card(run: Run, models: list[str]) -> str:
     """The model card."""
     settings, text = run.settings(()), run.config.read_text(encoding="utf-8")
     world = world_of(settings)
-    scores = [
-        f"- {name}: {record['mean']:,.1f} ± {record['std']:,.1f} ({world.score}, {record['n']} episodes)"
-        for name, record in run.read_results().get("evaluations", {}).items()
-        if name in ("game", "dream", "random")
-    ]
+    with run.reading_results():
+        scores = [
+            f"- {name}: {record['mean']:,.1f} ± {record['std']:,.1f} ({world.score}, {record['n']} episodes)"
+            for name, record in run.read_results().get("evaluations", {}).items()
+            if name in ("game", "dream", "random")
+        ]
     return CARD.format(
         world=settings.env.name, title=run.title, models=", ".join(models), environment=world.environment,
         scores="".join(["\n", *(line + "\n" for line in scores)]), settings=text,

@@ -28,10 +28,12 @@ DIMENSIONS = 6  # of V's latent space
 
 
 def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
-    """All pictures of some runs; yields each file. Raises Problem for a run without any model."""
+    """All pictures of some runs; yields each file. Raises Problem for an agent without weights, or if there is nothing to draw."""
+    agents = 0
     for run in runs:
         results = Results(run)
         if results.settings.env.name not in OFFLINE:
+            agents += 1
             yield from save_agent(Exhibit(run), out, seed)
             for what, panels in results.panels("training", "temperatures", "returns").items():
                 path = out / f"{results.settings.env.name}_{what}.png"
@@ -41,6 +43,10 @@ def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
         path = out / "compounding_error.png"
         save_panels(path, [*(error_panel(run) for run in runs), relative_panel(runs)])
         yield path
+    elif not agents:
+        raise Problem(
+            "there is nothing to draw of a next-frame model that was not measured: run `python -m openloop` first"
+        )
 
 
 def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Which runs are shown, by name."""
 
+import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,9 @@ def named(text: str) -> list[str]:
         find(text)
         return [text]
     except UsageProblem:
-        return shlex.split(text)
+        with contextlib.suppress(ValueError):  # quotes that are not closed
+            return shlex.split(text)
+        return [text]
 
 
 def find_all(names: Sequence[str], opened: Callable[[Run], Any] = lambda run: run) -> list[Any]:

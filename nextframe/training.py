@@ -72,14 +72,14 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
                 training.until(step, clips)
             if step % options.val_every_steps == 0 or step == options.max_steps:
                 numbers = held_out.evaluate(model)
+                if better := numbers["loss"] < best or not run.nextframe_weights.exists():
+                    best = numbers["loss"]
+                    save(without_optimizer(model), run.nextframe_weights)  # before there is a row of it
                 validation.write(step, **numbers)
                 picture = run.plots / f"nextframe_step_{step:06d}.png"
                 held_out.save_strip(model, picture)
                 held_out.save_video(model, run.videos / f"nextframe_step_{step:06d}")
                 validation.show(step, {"strip": picture})
-                if better := numbers["loss"] < best or not run.nextframe_weights.exists():
-                    best = numbers["loss"]
-                    save(without_optimizer(model), run.nextframe_weights)
                 bar.say(
                     f"step {step:,}: held-out loss {numbers['loss']:.3g}, MSE {numbers['mse']:.3g} (copying the last frame "
                     f"{numbers['copy_mse']:.3g}), PSNR {numbers['psnr']:.2f} dB, SSIM {numbers['ssim']:.4f}"

@@ -38,7 +38,8 @@ class HeldOutWindows:
     def evaluate(self, model: NextFrame) -> dict[str, float]:
         """Means over the windows.
 
-        loss: what training lowers, over train.unroll steps of the model's own predictions. mse, psnr, ssim: of the first
+        loss: what training lowers at its end, here of frames as they are shown, over train.unroll steps of the model's own
+        predictions. mse, psnr, ssim: of the first
         predicted frame (see viz.scores); copy_mse: of the last seen frame in its place. last_mse: of the last of the
         train.unroll frames.
         """

@@ -86,14 +86,14 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     steps = list(predict(predictor, shown, o.context))
     for row, name in enumerate(picked):
         save_comparison(run.videos / f"openloop_{name}", steps, row)
-    about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "shown": picked}
+    about = {"of": of, "title": title, "draws": predictor.draws, "precision": precision, "machine": describe_machine(),
+             "shown": picked}  # fmt: skip
     record = about | record_of(evaluation)
-    if predictor.sees:
-        training = rollouts.split(settings.data.val_ratio)[0]
+    training = rollouts.split(settings.data.val_ratio)[0]
+    if predictor.sees and len(training):  # of what is shipped only held-out episodes are
         seen = seen_in_training(rollouts, training, windows, o.context - predictor.sees, o.context + 1)
         record["seen_in_training"] = without_seen(evaluation, seen)
     record["seconds"] = round(time.monotonic() - began, 1)
-    run.update_results("machine", describe_machine())
     run.update_results("openloop", record)
     print(describe(run, record), flush=True)
     return {"windows": record["windows"]}

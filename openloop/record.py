@@ -51,7 +51,7 @@ def record_in(settings: Experiment, run: Run) -> dict[str, Any] | None:
 
 def is_of(record: dict[str, Any], current: dict[str, Any]) -> bool:
     """Whether a record is of this origin. Earlier versions did not record of which data: theirs counts as of this."""
-    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")}
+    unsaid = {name: current[name] for name in ("rollouts", "val_ratio")} | {"precision": record.get("precision")}
     return difference(record.get("of", {}), current, unsaid) is None
 
 
@@ -59,7 +59,9 @@ def origin(settings: Experiment, run: Run) -> dict[str, Any]:
     """All that the figures depend on: weights by their checksums, rollouts, and the settings that change them."""
     weights = {f"{stage}_weights": f"{checksum(run.weights(stage)):08x}" for stage in trained_stages(run)}
     own = {name: value for name, value in dataclasses.asdict(settings.openloop).items() if name != "batch"}
-    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **own}
+    asked = settings.hardware.precision
+    precision = {} if asked == "auto" else {"precision": asked}
+    return {**weights, "rollouts": fingerprint(run), "val_ratio": settings.data.val_ratio, **precision, **own}
 
 
 def products(run: Run) -> list[Any]:

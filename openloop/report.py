@@ -129,11 +129,11 @@ def with_figures(runs: Sequence[Run]) -> list[Run]:
 
 def relative_panel(runs: Sequence[Run]) -> Curves:
     """Open-loop MSE of several runs, as a share of the MSE of copying the last frame: below 1, predicting pays."""
-    series = {}
+    series, titles = {}, [run.title for run in runs]
     for run in runs:
         curves = read_means(run)["mse"]
         shares = curves["open_loop"].mean / curves["copy"].mean
-        series[run.title] = range(1, len(shares) + 1), shares
+        series[run.title if titles.count(run.title) == 1 else str(run.path)] = range(1, len(shares) + 1), shares
     heading = "Open-loop error relative to copying"
     # Here a colour stands for a run, so none of them is that of a curve beside it.
     colours = dict(zip(series, itertools.cycle(DARK_PALETTE), strict=False))

@@ -166,7 +166,8 @@ class Session(threading.Thread):
             self._begin(None) if self.over else self._step(wishes)
         if wishes.recording != (self.recorder is not None):
             self._record(wishes.recording)
-            self._wish(recording=self.recorder is not None)
+            if (self.recorder is not None) != wishes.recording:  # it could not be brought about
+                self._wish(recording=self.recorder is not None)
 
     def _bend(self) -> bool:
         """Set z to what the page holds it at. Returns whether there was anything to set."""

@@ -23,7 +23,14 @@ from extract.rollouts import Rollouts
 
 PROJECT = Path(__file__).parent.parent
 BREAKOUT = PROJECT / "configs" / "breakout.yaml"
-TINY = ["extract.steps=300", "extract.shard_steps=150", "extract.min_steps=10", "env.max_steps=60"]
+TINY = [
+    "extract.steps=300",
+    "extract.shard_steps=150",
+    "extract.min_steps=10",
+    "env.max_steps=60",
+    "openloop.context=8",
+    "openloop.horizon=16",
+]
 
 
 def tiny(*overrides: str) -> Experiment:
@@ -174,6 +181,9 @@ def test_a_shard_from_before_a_setting_counts_as_its_default(recorded, tmp_path)
         ("extract.policy=networks", ["extract.policy=networks", "breakout", "sticky"]),
         ("model.patch=5", ["model.patch=5", "env.size=84"]),
         ("extract.stickiness=1", ["extract.stickiness", "below 1"]),
+        ("openloop.context=3", ["openloop.context=3", "model.context"]),
+        ("openloop.horizon=64", ["openloop.horizon=64", "no episode is as long"]),
+        ("extract.max_steps=5", ["no episode is as long, of 5 steps"]),
     ],
 )
 def test_impossible_settings_are_named(override, words):

@@ -47,6 +47,21 @@ def test_quick_begins_with_what_is_shipped(world, tmp_path):
     assert beginning(settings, Run(tmp_path), "vae").path == PRETRAINED / world
 
 
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [
+        (["extract.episodes=80"], True),
+        (["data.val_ratio=0.2"], True),
+        (["extract.episodes=80", "extract.seed=7"], False),
+        (["vae.steps=7"], False),
+    ],
+)
+def test_who_has_learnt_from_what_is_held_out_is_told(tmp_path, capsys, overrides, warned):
+    made(tmp_path / "other", quick("begin="))
+    settle(quick(f"begin={tmp_path / 'other'}", *overrides), Run(tmp_path / "run"))
+    assert ("held-out figures will look too good" in capsys.readouterr().err) == warned
+
+
 def test_an_empty_one_is_none(tmp_path):
     settings = settle(quick("begin="), Run(tmp_path))
     assert settings.begin == "" and beginning(settings, Run(tmp_path), "vae") is None

@@ -80,7 +80,11 @@ def test_rows_of_what_is_not_measured_again_are_kept_if_they_are_of_this_machine
     rows = [{"name": "a", "rate": 1.0}, {"name": "b", "rate": 2.0}]
     write_json(path, {**ABOUT, "rows": rows})
     assert command.kept(path, ABOUT) == {"a": rows[0], "b": rows[1]}
-    for other in ({"machine": {"processor": "that"}}, {"precision": "bfloat16"}):
+    for other in (
+        {"machine": {"processor": "that"}},
+        {"machine": ABOUT["machine"] | {"cores": 64}},
+        {"precision": "bfloat16"},
+    ):
         assert command.kept(path, ABOUT | other) == {}
 
 

@@ -22,7 +22,7 @@ from experiment.schema import Controller, Dream, Env, Experiment, Hardware, Rnn,
 from gallery import branch, expected, notebook, sliders, stepping
 from gallery.__main__ import draw
 from gallery.exhibit import Exhibit, open_all
-from gallery.pictures import LIMIT
+from gallery.pictures import LIMIT, save_all
 from gallery.runs import find, find_all
 from openloop import report
 from rnn.dream import noise
@@ -226,6 +226,11 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
         assert panels() == []
     assert set(report.error_panel(run).series) == {"open loop", "teacher-forced", "copy of last frame"}
     assert list(report.relative_panel(report.with_figures([run])).series) == ["run"]
+    another = shutil.copytree(run.path, tmp_path / "elsewhere" / "run")
+    assert list(report.relative_panel([run, Run(another)]).series) == [str(run.path), str(another)]
+    (run.metrics / "openloop.csv").unlink()
+    with pytest.raises(Problem, match="nothing to draw"):
+        list(save_all([run], tmp_path, 1_000_000))
 
 
 def test_a_colour_means_one_thing_in_a_picture():
@@ -457,6 +462,16 @@ def test_the_command_names_a_run_that_there_is_not(tmp_path, monkeypatch, capsys
     assert guard(main) == 2
     assert capsys.readouterr().err.startswith("error: nowhere is neither shipped")
     assert not (tmp_path / "out").exists()
+
+
+def test_seeds_that_training_may_use_are_refused(tmp_path, monkeypatch, capsys):
+    from experiment.stage import guard
+    from gallery.__main__ import main
+
+    for seed in ("-1", "999999"):
+        monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path), "--seed", seed, "doom"])
+        assert guard(main) == 2
+        assert "--seed from 1,000,000" in capsys.readouterr().err
 
 
 def test_a_run_without_weights_is_one_line(tmp_path, monkeypatch, capsys):

@@ -59,6 +59,14 @@ def test_complete_stage_is_skipped_until_its_product_is_gone(begin):
     assert begin(FIRST) is False
 
 
+def test_what_is_asked_for_beyond_what_was_done_is_not_complete(begin):
+    begin(FIRST)
+    begin.run.complete("first")
+    asked = [load_config(DOOM, None, overrides) for overrides in ([], ["vae.steps=3"], ["extract.episodes=20000"])]
+    assert [begin.run.is_complete("first", settings, FIRST.sections) for settings in asked] == [True, True, False]
+    assert not begin.run.is_complete("second", asked[0], SECOND.sections)
+
+
 def test_other_settings_are_refused_by_name(begin):
     begin(FIRST)
     begin.run.vae_weights.touch()
@@ -259,7 +267,7 @@ def test_metrics_resume_drops_what_will_be_written_again(tmp_path):
         for step in (1, 2, 3):
             metrics.write(step, loss=step / 2)
     with open(path, "a") as file:
-        file.write("4,")  # killed while writing a row
+        file.write("4,0.51")  # killed while writing a row
     with Metrics(path, folder, resume_from=2) as metrics:
         metrics.write(3, loss=9.0)
         with pytest.raises(Problem, match="step, loss and not step, other"):

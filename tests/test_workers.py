@@ -118,6 +118,33 @@ def test_a_problem_in_a_task_reaches_the_caller(workers):
         list(run_tasks(fail, [7, 7], workers))
 
 
+class Own(Exception):
+    """One that is not made again of its message alone."""
+
+    def __init__(self, what: str, where: str):
+        super().__init__(f"{what} at {where}")
+
+
+class Open(Exception):
+    """One that cannot be sent at all."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+def fail_strangely(number: int) -> None:
+    raise Own("wrong", "home") if number else Open("locked")
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "Open: locked"), (1, "Own: wrong at home")])
+@pytest.mark.parametrize("workers", ["processes"], indirect=True)
+def test_a_strangers_exception_says_what_it_said(workers, number, said):
+    with pytest.raises(RuntimeError, match=said) as caught:
+        list(run_tasks(fail_strangely, [number, number], workers))
+    assert "fail_strangely" in caught.value.__notes__[0]
+
+
 @elsewhere
 def test_a_dead_worker_is_replaced_and_its_task_done_again(workers, tmp_path):
     markers = [tmp_path / f"marker-{i}" for i in range(3)]

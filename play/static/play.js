@@ -314,7 +314,7 @@ function steer(done) {
     return;
   }
   action = hello.axes.map((axis, i) => {
-    if (pad) return clamp(pad[axis.name], axis);
+    if (pad) return clamp(pad[axis.name] || 0, axis);
     let target = 0;
     for (const name of pressed) target += CONTROLS[name].moves[axis.name] || 0;
     const ramp = RAMP[axis.name] || 2, change = target - action[i];
