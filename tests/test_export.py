@@ -95,7 +95,7 @@ def test_its_windows_are_those_it_was_measured_on_and_held_out(made, shipped):
     training, held_out = kept.split(0.5)
     assert not len(training) and held_out.tolist() == list(range(len(windows)))
     results, original = json.loads(shipped.results.read_text()), json.loads(made.results.read_text())
-    assert results["openloop"] == original["openloop"] and results["machine"] == original["machine"]
+    assert results["openloop"] == original["openloop"] and "processor" in results["openloop"]["machine"]
     assert set(results["shipped"]["horizons"]) == {"1", "5", "6"}
 
 
