@@ -24,7 +24,7 @@ STAGE = Stage(
     Reads latents.h5, rnn.weights.h5 and, for the trials, vae.weights.h5.
     Writes controller.h5, metrics/controller.csv, metrics/controller_real.csv and controller_both.csv, and
     checkpoints/evolution.npz.
-    Interrupted, it goes on after the last finished generation. More generations can be asked for later, but no more in
+    Interrupted, it goes on after the last finished generation. More generations can be asked for later, never fewer; no more in
     the dream once C has gone on from there in the real world, nor once the next iteration has recorded with it.
     """,
 )

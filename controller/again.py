@@ -10,13 +10,13 @@ from experiment.hardware import import_tensorflow, prepare
 from experiment.problem import Problem, UsageProblem
 from experiment.progress import Progress
 from experiment.run import Run, find_run
+from experiment.schema import HELD_OUT, LAST
 from experiment.stage import Parser, guard
 
 SECTIONS = ("env", "vae", "rnn", "controller")
-HELD_OUT, FRESH = 1_000_000, 7_000_000  # seeds from which on no training plays, and no results.json has a figure
+FRESH = 7_000_000  # a seed from which on no results.json has a figure
 CHANCE = 4.0  # standard errors that two means of the same agent hardly ever differ by: once in 16,000 times
 MOST = 100_000  # episodes, which is what evaluate.episodes may be too
-LAST = 2_000_000_000  # the most that evaluate.seed may be
 TEXT = """
 Let what is shipped under a name, or a run's agent, play real episodes that it has never played, and compare with the
 figures in its results.json. Writes nothing. Says whether the two agree; the exit code is 1 where they differ by

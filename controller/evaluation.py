@@ -125,9 +125,10 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
 def of_others(run: Run, settings: Experiment) -> bool:
     """Whether the run's own figures are of other episodes or dreams than are asked for: the sweep lets them be."""
     wanted, evaluations = settings.evaluate, run.read_results().get("evaluations", {})
-    seeds, dreams = list(range(wanted.seed, wanted.seed + wanted.episodes)), wanted.dreams
     game, dream = (evaluations.get(place, {}) for place in ("game", "dream"))
-    return bool(game.get("seeds", seeds) != seeds or dream.get("n", dreams) != dreams)
+    elsewhere = bool(game) and (game.get("simulator") == "bulk") != (wanted.bulk and bool(world_of(settings).final))
+    seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
+    return bool(elsewhere or game.get("seeds", seeds) != seeds or dream.get("n", wanted.dreams) != wanted.dreams)
 
 
 def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:

@@ -60,10 +60,8 @@ class Results:
         went on in the real world; of several controllers, see `together`."""
         records = [*self.evaluations.get("sweep", {}).values()]
         own = self.evaluations.get("game", {}).get("controller", "")
-        again = any(
-            record.get("game", {}).get("controller") == own for record in records
-        )  # it played other episodes there
-        if not self.settings.controller.real_generations and not again:
+        known = {record.get("game", {}).get("controller") for record in records}  # the own one too, on other episodes
+        if not self.settings.controller.real_generations and own not in known:
             records.append(self.evaluations)
         pairs = [(record["dream"], record["game"]) for record in records if "dream" in record and "game" in record]
         at: dict[float, list[tuple[Record, Record]]] = {}

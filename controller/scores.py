@@ -42,9 +42,8 @@ def together(records: Sequence[Record]) -> Record:
     """The records of several controllers as one, with all their returns; its standard error is over controllers, not episodes."""
     if len(records) == 1:
         return records[0]
-    parts = [
-        part for part in ("first_hits", "counted") if any(part in record for record in records)
-    ]  # else it is the whole
+    # A part that a record lacks is its whole.
+    parts = [part for part in ("first_hits", "counted") if any(part in record for record in records)]
     means = [record["mean"] for record in records]
     return {
         **{key: value for key, value in records[0].items() if key in ("temperature", "max_steps")},
@@ -148,8 +147,9 @@ def published_curve(name: str, of: str) -> dict[str, np.ndarray]:
 
 
 def table(ours: Sequence[Row], settings: Experiment) -> str:
-    """The rows as text of WIDTH columns, or more where figures are long, ours above those published of this world; NOT_MEASURED without any.
+    """The rows as text, ours above those published of this world; NOT_MEASURED without any.
 
+    It has WIDTH columns, or more where figures are long.
     A place where nobody has been has no column. Beside whole games there is what of them a dream counts, if that is less.
     """
     world, published = world_of(settings), published_rows(settings.env.name)

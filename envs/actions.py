@@ -57,14 +57,14 @@ def unpick(executed: Array) -> np.ndarray:
     return np.asarray(executed, np.float32) * 2 - 1
 
 
-def to_numbers(executed: Array, *, counts: list[int], one: bool = False) -> np.ndarray:
+def to_numbers(executed: Array, *, counts: list[int], one: bool) -> np.ndarray:
     """What `pick` gives, (..., A), as the numbers chosen, (..., choices), int64; one: (...), that of the only choice."""
     parts = np.split(np.asarray(executed), np.cumsum(counts)[:-1], axis=-1)
     numbers = np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
     return numbers[..., 0] if one else numbers
 
 
-def from_numbers(numbers: Array, *, counts: list[int], one: bool = False) -> np.ndarray:
+def from_numbers(numbers: Array, *, counts: list[int], one: bool) -> np.ndarray:
     """The other way, float32."""
     chosen = np.asarray(numbers, np.int64)
     chosen = chosen[..., None] if one else chosen

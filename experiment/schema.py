@@ -24,6 +24,7 @@ def setting(
 
 # The most that settings of these kinds can be.
 SEED = 2**32 - 1  # what libraries draw seeds from
+HELD_OUT, LAST = 1_000_000, 2_000_000_000  # the seeds of episodes that extraction, training and trials never use
 STEPS = 1_000_000_000
 BATCH = 16_384
 LONGEST = 27_000  # steps of an episode, in the world with the longest
@@ -210,8 +211,8 @@ class Evaluate:
     random_episodes: int = setting(100, "real episodes of the random policy", 2, 100_000)
     random_controllers: int = setting(0, "random controllers, as in CMA-ES's first generation, of which the best in "
         "controller.real_episodes episodes is measured too (0: none)", 0, 100_000)
-    seed: int = setting(1_000_000, "the first of the held-out seeds; extraction and trials never use seeds from "
-        "here on", 1_000_000, 2_000_000_000)
+    seed: int = setting(HELD_OUT, "the first of the held-out seeds; extraction and trials never use seeds from "
+        "here on", HELD_OUT, LAST)
     bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures that controller.sweep tries", above=0, most=TEMPERATURE)
     controllers: int = setting(1, "controllers that controller.sweep evolves at each temperature, with "

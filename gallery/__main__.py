@@ -6,10 +6,10 @@ from pathlib import Path
 
 from experiment.hardware import import_tensorflow
 from experiment.problem import UsageProblem
+from experiment.schema import HELD_OUT, LAST
 from experiment.stage import Parser, guard
 
-SEED = 1_000_002
-HELD_OUT, LAST = 1_000_000, 2_000_000_000  # seeds that no training uses
+SEED = HELD_OUT + 2
 TEXT = """
 Draw what runs look like, into docs/ or another folder. Of an agent (V, M and C), with ENV its world:
 

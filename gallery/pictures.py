@@ -29,24 +29,20 @@ DIMENSIONS = 6  # of V's latent space
 
 def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
     """All pictures of some runs; yields each file. Raises Problem for an agent without weights, or if there is nothing to draw."""
-    agents = 0
-    for run in runs:
-        results = Results(run)
-        if results.settings.env.name not in OFFLINE:
-            agents += 1
-            yield from save_agent(Exhibit(run), out, seed)
-            for what, panels in results.panels("training", "temperatures", "returns").items():
-                path = out / f"{results.settings.env.name}_{what}.png"
-                save_panels(path, panels)
-                yield path
-    if runs := with_figures(runs):
+    agents = [results for results in map(Results, runs) if results.settings.env.name not in OFFLINE]
+    measured = with_figures(runs)
+    if not agents and not measured:
+        raise Problem("there is nothing to draw of an unmeasured next-frame model: run `python -m openloop` first")
+    for results in agents:
+        yield from save_agent(Exhibit(results.run), out, seed)
+        for what, panels in results.panels("training", "temperatures", "returns").items():
+            path = out / f"{results.settings.env.name}_{what}.png"
+            save_panels(path, panels)
+            yield path
+    if measured:
         path = out / "compounding_error.png"
-        save_panels(path, [*(error_panel(run) for run in runs), relative_panel(runs)])
+        save_panels(path, [*(error_panel(run) for run in measured), relative_panel(measured)])
         yield path
-    elif not agents:
-        raise Problem(
-            "there is nothing to draw of a next-frame model that was not measured: run `python -m openloop` first"
-        )
 
 
 def save_agent(exhibit: Exhibit, out: Path, seed: int) -> Iterator[Path]:

@@ -39,9 +39,8 @@ class HeldOutWindows:
         """Means over the windows.
 
         loss: what training lowers at its end, here of frames as they are shown, over train.unroll steps of the model's own
-        predictions. mse, psnr, ssim: of the first
-        predicted frame (see viz.scores); copy_mse: of the last seen frame in its place. last_mse: of the last of the
-        train.unroll frames.
+        predictions. mse, psnr, ssim: of the first predicted frame (see viz.scores); copy_mse: of the last seen frame in
+        its place. last_mse: of the last of the train.unroll frames.
         """
         rows: list[tuple[np.ndarray, ...]] = []
         for first in range(0, len(self.chosen), BATCH):

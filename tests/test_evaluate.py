@@ -264,6 +264,19 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
         sweep(nothing, run, evolve_each=True)
 
 
+def test_a_sweep_in_the_other_simulator_lets_the_runs_own_figures_be(tmp_path, monkeypatch):
+    from controller.evaluation import of_others
+
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", final=FakeGames))
+    run, wanted = Run(tmp_path), CARRACING.evaluate
+    bulk = dataclasses.replace(CARRACING, evaluate=dataclasses.replace(wanted, bulk=True))
+    assert not of_others(run, CARRACING) and not of_others(run, bulk), "there are none"
+    seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
+    for simulator in ("own", "bulk"):
+        run.update_results("evaluations", "game", {"seeds": seeds, "simulator": simulator})
+        assert (of_others(run, CARRACING), of_others(run, bulk)) == (simulator == "bulk", simulator == "own")
+
+
 CARRACING = Experiment(
     env=Env(name="carracing", max_steps=1000, games=3),
     vae=Vae(z=16),  # multiples of 16: see controller.agent
