@@ -21,10 +21,9 @@ from extract.policies import held
 
 Progressed = Callable[[int], Any]
 Slice = tuple[np.ndarray | None, Sequence[int], int]  # parameters, seeds and patience, as `RealWorld.play` takes them
-FEW, MANY = 4, 1000
-"""Final and other episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds."""
+FEW = 4
+"""Episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds, once."""
 SLICES = 3  # for each worker of a cluster: whoever is faster plays more of them
-RENEWED = 50_000  # episodes after which workers are started anew, since EnvPool keeps some memory of each (26 KB)
 
 
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
@@ -40,7 +39,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         self.opened: dict[int, Vector] = {}  # games, by the patience that they have
         processes = settings.workers.processes or thread_count()
         self.pool = open_pool(self.play_slice, settings.workers, processes, tensorflow=True)
-        self.spread = 0  # episodes that the workers have played
 
     def __reduce__(self) -> Any:
         """What a worker makes its own of: the settings, and the weights, since it may be without the run folder."""
@@ -94,7 +92,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         """
         if self.settings.workers.backend == "ray":
             return SLICES * self.pool.size()
-        spread = self.world.processes and episodes >= (FEW if self.final else MANY)
+        spread = self.world.processes and episodes >= FEW
         return self.settings.workers.processes or (thread_count() if spread else 1)
 
     def play(
@@ -112,10 +110,6 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         parts = self.parts(len(seeds))
         if parts <= 1:
             return self.play_slice((parameters, seeds, patience), progress)
-        if self.spread > RENEWED:
-            self.pool.close()
-            self.spread = 0
-        self.spread += len(seeds)
         size = min(self.settings.env.games, -(-len(seeds) // parts))
         slices: list[Slice] = []
         for first in range(0, len(seeds), size):

@@ -1,24 +1,22 @@
-"""CarRacing: drive round a track seen from above, as one environment or many side by side, in two simulators.
+"""CarRacing: drive round a track seen from above, as one environment or many side by side: Gymnasium's CarRacing-v3.
 
-Gymnasium's own CarRacing-v3 is what final figures are measured in (CarRacingOwnVector); EnvPool's copy of it in C++ is
-several times as fast and what everything else is done in (CarRacingVector). On the same track their physics are the
-same, but the same seed is another track, and EnvPool does not smooth its pictures: all that is equal and unequal is
-stated in tests/test_carracing.py. Neither needs a display.
+Its small picture takes a hundred times as long as its physics, so all but final figures are measured with one that is drawn
+faster and all but the same (envs.track). Neither needs a display.
 
 A step is 1/50 second. An action is steering in [-1, 1], gas in [0, 1] and brake in [0, 1]. The picture is 96 x 96 RGB;
 the dashboard, its lowest 12 rows, is cut off unless asked for, and the rest shrunk to 64 x 64 (paper, appendix A).
 A step costs 0.1, each of a track's N tiles gives 1000 / N when first touched, and leaving the playfield costs 100.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from envs import actions
-from envs.pools import PooledGames, keep_freed_memory
-from envs.shrink import BLOCK, Shrink
+from envs.pools import keep_freed_memory
+from envs.shrink import Shrink
 from envs.sidebyside import Alone, SideBySide, pixels
 from envs.worlds import FRAME, Rates, World
 from experiment.problem import Problem
@@ -31,23 +29,24 @@ ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([
 LAP = 0.95  # the share of the tiles that a lap needs
 
 
-def new_shrink(dashboard: bool) -> Shrink:
-    """Of the part of a screen, from the top, that is seen."""
-    return Shrink((SCREEN[0] if dashboard else VIEW_ROWS, SCREEN[1]), FRAME[:2])
-
-
-def new_game(lap_complete_percent: float = LAP) -> Any:
-    """Gymnasium's CarRacing-v3 as it is, without the wrappers of gymnasium.make."""
+def new_games(number: int, lap_complete_percent: float = LAP, own_picture: bool = True) -> list[Any]:
+    """Gymnasium's CarRacing-v3, without the wrappers of gymnasium.make, so many times; see CarRacingVector."""
     try:
         from gymnasium.envs.box2d.car_racing import CarRacing
+
+        from envs.track import FastCarRacing, new_canvas
     except gymnasium.error.DependencyNotInstalled as fault:
         raise Problem(f"CarRacing needs Box2D and pygame: pip install 'gymnasium[box2d]' ({fault})") from fault
     keep_freed_memory()
-    return CarRacing(render_mode="rgb_array", lap_complete_percent=lap_complete_percent)
+    options: dict[str, Any] = {"render_mode": "rgb_array", "lap_complete_percent": lap_complete_percent}
+    if own_picture:
+        return [CarRacing(**options) for _ in range(number)]
+    canvas = new_canvas()  # one for all, which stays in the processor's cache
+    return [FastCarRacing(canvas, **options) for _ in range(number)]
 
 
-class CarRacingOwnVector(SideBySide):
-    """N games in Gymnasium's own simulator, in this process and one after the other.
+class CarRacingVector(SideBySide):
+    """N games in this process, one after the other.
 
     terminated: the lap is finished (info["lap_finished"]) or the playfield left. `render` gives larger pictures with the
     dashboard and skid marks, each (400, 600, 3) uint8.
@@ -61,12 +60,13 @@ class CarRacingOwnVector(SideBySide):
         max_steps: int = MAX_STEPS,
         dashboard: bool = False,
         lap_complete_percent: float = LAP,
+        own_picture: bool = False,
         **common: Any,
     ):
-        """common: see SideBySide."""
+        """own_picture: Gymnasium's, a tenth as fast; the dashboard is seen in that alone. common: see SideBySide."""
         super().__init__(num_envs, pixels(*FRAME), ACTION_SPACE, max_steps, **common)
-        self.games = [new_game(lap_complete_percent) for _ in range(num_envs)]
-        self._shrink = new_shrink(dashboard)
+        self.games = new_games(num_envs, lap_complete_percent, own_picture or dashboard)
+        self._shrink = Shrink((SCREEN[0] if dashboard else VIEW_ROWS, SCREEN[1]), FRAME[:2])
 
     def begin(self, rows: np.ndarray, seeds: list[int]) -> None:
         for row, seed in zip(rows, seeds, strict=True):
@@ -80,7 +80,7 @@ class CarRacingOwnVector(SideBySide):
             self._look(row, screen)
 
     def _look(self, row: int, screen: np.ndarray) -> None:
-        self.games[row].surf = None  # 3 MB that it draws on, anew every time
+        self.games[row].surf = None  # 3 MB that Gymnasium draws on, anew every time
         self._shrink(screen[: self._shrink.source[0]], self.frames[row])
 
     def render(self) -> tuple[np.ndarray, ...]:
@@ -88,72 +88,8 @@ class CarRacingOwnVector(SideBySide):
         return tuple(game.render() for game in self.games)
 
 
-class CarRacingVector(PooledGames):
-    """N games in EnvPool's simulator.
-
-    EnvPool 1.2.5 never frees the tiles of a track whose pool it drops: each episode leaves about 26 KB behind in this
-    process, a million of them 26 GB.
-    """
-
-    title, task = "CarRacing", "CarRacing-v3"
-    metadata = CarRacingOwnVector.metadata
-
-    def __init__(
-        self,
-        num_envs: int,
-        max_steps: int = MAX_STEPS,
-        dashboard: bool = False,
-        lap_complete_percent: float = LAP,
-        **common: Any,
-    ):
-        """common: see PooledGames."""
-        super().__init__(num_envs, FRAME, ACTION_SPACE, max_steps, **common)
-        self.lap_complete_percent = lap_complete_percent
-        self._shrinks = [new_shrink(dashboard) for _ in range(self.threads)]
-        self._workers = ThreadPoolExecutor(self.threads, thread_name_prefix="carracing")
-
-    def new_pool(self, seeds: list[int], **options: Any) -> Any:
-        """An EnvPool with a track for each of these seeds."""
-        return super().new_pool(
-            seeds, render_mode="rgb_array", lap_complete_percent=self.lap_complete_percent, **options
-        )
-
-    def look(self, games: np.ndarray, screens: np.ndarray) -> None:
-        """Shrink screens (n, 96, 96, 3) to the frames of n games."""
-        threads = min(self.threads, -(-len(games) // BLOCK))
-        if threads <= 1:
-            self._look(self._shrinks[0], games, screens)
-        else:
-            parts = np.array_split(games, threads), np.array_split(screens, threads)
-            list(self._workers.map(self._look, self._shrinks[:threads], *parts))
-
-    def _look(self, shrink: Shrink, games: np.ndarray, screens: np.ndarray) -> None:
-        small = np.empty((len(games), *FRAME), np.uint8)
-        shrink(screens[:, : shrink.source[0]], small)
-        self.frames[games] = small
-
-    def render(self) -> tuple[np.ndarray, ...]:
-        """Larger pictures of all games as they are now, each (400, 600, 3) uint8."""
-        pictures: dict[int, np.ndarray] = {}
-        for pool in self.pools:
-            numbers = np.flatnonzero(pool.ours)
-            pictures.update(zip(pool.games[numbers].tolist(), pool.envs.render(numbers), strict=True))
-        return tuple(pictures[i] for i in range(self.num_envs))
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """End the simulators and the threads."""
-        super().close_extras(**kwargs)
-        self._workers.shutdown()
-
-
 class CarRacingEnv(Alone):
-    """CarRacing64-v0: one game in Gymnasium's own simulator. Observation (64, 64, 3) uint8 RGB; actions (3,) float32."""
-
-    kind, metadata = CarRacingOwnVector, CarRacingOwnVector.metadata
-
-
-class CarRacingPoolEnv(Alone):
-    """CarRacingPool64-v0: one game in EnvPool's; the same seed is another track."""
+    """CarRacing64-v0: one game. Observation (64, 64, 3) uint8 RGB; actions (3,) float32."""
 
     kind, metadata = CarRacingVector, CarRacingVector.metadata
 
@@ -165,9 +101,9 @@ def white(frames: np.ndarray) -> np.ndarray:
 
 CARRACING = World(
     environment="CarRacing-v3",
-    package="envpool",
+    package="gymnasium",
     vector=CarRacingVector,
-    final=CarRacingOwnVector,
+    final=functools.partial(CarRacingVector, own_picture=True),
     options=("dashboard", "lap_complete_percent"),
     longest=MAX_STEPS,
     actions=3,
@@ -179,7 +115,6 @@ CARRACING = World(
     score="return",
     solved=900,
     recorded=16,
-    recorded_on=2,
     processes=True,
     detail="kerbs",
     shows_detail=white,

@@ -64,10 +64,8 @@ class World:
     rates: Rates
     recorded: int  # games that one worker of extraction steps side by side
     limit: int = STEPS  # steps after which the environment itself cuts an episode, if it does: M knows nothing of it
-    recorded_on: int = 1  # cores that such a worker keeps busy: its simulator's threads, or itself
     processes: bool = False
-    """Whether to spread the final games over processes, since one does not keep all cores busy; and a thousand or more
-    of the others, since EnvPool does not give back all memory of a game (26 KB) until its process ends."""
+    """Whether to spread games over processes, since one does not keep all cores busy."""
     final: Callable[..., Vector] | None = None
     """As `vector`: the games that final figures are measured in, where those are others."""
     blind: Callable[..., Any] | None = None

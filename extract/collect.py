@@ -98,7 +98,7 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
     done = total - sum(task.amount for task in missing)
     began, steps = time.monotonic(), 0
     networks = player is not without_networks
-    processes = min(settings.workers.processes or max(1, thread_count() // world.recorded_on), len(missing))
+    processes = min(settings.workers.processes or thread_count(), len(missing))
     with (
         open_pool(record, settings.workers, processes, networks, pin=True) as pool,
         Progress("recording rollouts", total=total, unit=unit, done=done) as bar,
