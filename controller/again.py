@@ -30,13 +30,13 @@ def main() -> None:
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="real episodes (100)")
     parser.add_argument("--seed", metavar="S", type=int, default=FRESH, help=f"the first of their seeds ({FRESH})")
     parser.add_argument(
-        "--bulk", action="store_true", help="CarRacing: in EnvPool's simulator, whichever the stated figure is of"
+        "--fast", action="store_true", help="CarRacing: in the picture of training, whichever the stated figure is of"
     )
     arguments = parser.parse_args()
-    again(find_run(arguments.run, "controller.again"), arguments.episodes, arguments.seed, arguments.bulk)
+    again(find_run(arguments.run, "controller.again"), arguments.episodes, arguments.seed, arguments.fast)
 
 
-def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
+def again(run: Run, episodes: int, seed: int, fast: bool = False) -> None:
     """Play episodes from this seed on, print both figures and that they agree. Raises Problem where not, or none is stated."""
     if not 2 <= episodes <= MOST or not HELD_OUT <= seed <= LAST:
         raise UsageProblem(f"expected --episodes from 2 to {MOST:,}, and a --seed from {HELD_OUT:,} to {LAST:,}")
@@ -53,7 +53,7 @@ def again(run: Run, episodes: int, seed: int, bulk: bool = False) -> None:
     if played:
         raise UsageProblem(f"seed {min(played)} was played for what is stated: choose others (--seed)")
     import_tensorflow()
-    now = summary(returns_of(run, list(seeds), bulk or stated.get("simulator") == "bulk"))
+    now = summary(returns_of(run, list(seeds), fast or stated.get("picture") == "fast"))
     difference = now["mean"] - stated["mean"]
     error = math.hypot(now["standard_error"], stated["standard_error"])
     print("\n".join([*said, describe("played now", now, seed)]))
@@ -70,13 +70,13 @@ def describe(name: str, record: Record, first: int) -> str:
     return f"{name + ':':12}{spread} in {record['n']} episodes from seed {first}"
 
 
-def returns_of(run: Run, seeds: list[int], bulk: bool = False) -> np.ndarray:
+def returns_of(run: Run, seeds: list[int], fast: bool = False) -> np.ndarray:
     """The returns of the CMA-ES mean, (n,)."""
     from controller.real import RealWorld
 
     settings = run.settings(SECTIONS)
     prepare(settings.hardware)
-    with RealWorld(settings, run, final=not bulk) as world, Progress("real episodes", len(seeds), "episodes") as bar:
+    with RealWorld(settings, run, final=not fast) as world, Progress("real episodes", len(seeds), "episodes") as bar:
         return world.play(world.controller.mean, seeds, bar.update).returns
 
 

@@ -43,12 +43,12 @@ def measure_real(world: RealWorld, controller: Controller | None, run: Run, *key
             **({"counted": summary(like)} if (like != played.returns).any() else {}),
         }
 
-    return once(run, keys, {**who, **simulator(world), "max_steps": longest, "seeds": seeds}, measure)
+    return once(run, keys, {**who, **picture(world), "max_steps": longest, "seeds": seeds}, measure)
 
 
-def simulator(world: RealWorld) -> Record:
-    """Which of a world's two simulators is played in, where it has two."""
-    return {"simulator": "own" if world.final else "bulk"} if world.world.final else {}
+def picture(world: RealWorld) -> Record:
+    """Which of a world's two pictures the agent sees, where it has two."""
+    return {"picture": "own" if world.final else "fast"} if world.world.final else {}
 
 
 def measure_best_of_random(world: RealWorld, run: Run) -> Record:
@@ -58,7 +58,7 @@ def measure_best_of_random(world: RealWorld, run: Run) -> Record:
     """
     wanted, evolved = world.settings.evaluate, world.settings.controller
     seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
-    drawn = {"drawn": wanted.random_controllers, "sigma": evolved.sigma, "seed": evolved.seed, **simulator(world)}
+    drawn = {"drawn": wanted.random_controllers, "sigma": evolved.sigma, "seed": evolved.seed, **picture(world)}
 
     def measure() -> Record:
         size = (wanted.random_controllers, world.agent.policy.size)
@@ -92,7 +92,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
     prepare(settings.hardware, run)
     temperature, step = settings.dream.temperature, world_of(settings).step
     dream, in_dream = None, None
-    with RealWorld(settings, run, final=not settings.evaluate.bulk) as world:
+    with RealWorld(settings, run, final=not settings.evaluate.fast) as world:
         controller = world.controller
         if can_dream(settings):
             dream = load_dream(settings, run)
@@ -110,7 +110,7 @@ def evaluate(settings: Experiment, run: Run) -> dict[str, Any]:
                 save_dream_video(world, dream, in_dream)
     name = f"this run, CMA-ES mean of generation {controller.generation}"
     name += f", τ {temperature:.2f}" if in_dream is not None else ""
-    name += ", bulk simulator" if in_game.get("simulator") == "bulk" else ""
+    name += ", fast picture" if in_game.get("picture") == "fast" else ""
     print(table([Row(name, in_dream, in_game), *results.by_chance()], settings))
     if hits := in_game.get("first_hits"):
         print(
@@ -126,7 +126,7 @@ def of_others(run: Run, settings: Experiment) -> bool:
     """Whether the run's own figures are of other episodes or dreams than are asked for: the sweep lets them be."""
     wanted, evaluations = settings.evaluate, run.read_results().get("evaluations", {})
     game, dream = (evaluations.get(place, {}) for place in ("game", "dream"))
-    elsewhere = bool(game) and (game.get("simulator") == "bulk") != (wanted.bulk and bool(world_of(settings).final))
+    elsewhere = bool(game) and (game.get("picture") == "fast") != (wanted.fast and bool(world_of(settings).final))
     seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
     return bool(elsewhere or game.get("seeds", seeds) != seeds or dream.get("n", wanted.dreams) != wanted.dreams)
 
@@ -166,7 +166,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
     controller = load_controller(run.controller, policy)
     swept: dict[float, tuple[Record, Record]] = {}
     count = settings.evaluate.controllers
-    with RealWorld(settings, run, final=not settings.evaluate.bulk) as game:
+    with RealWorld(settings, run, final=not settings.evaluate.fast) as game:
         for temperature in settings.evaluate.temperatures if evolve_each else ():
             swept[temperature] = both_together([reach(game, temperature, number) for number in range(count)])
     rows = [swept_row("ours", temperature, *places) for temperature, places in swept.items()]
@@ -177,8 +177,8 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         rows.append(Row(f"this run's C, dreaming at τ {temperature:.2f}", record, None))
     if swept:
         save_panels(run.plots / "temperatures.png", [Results(run, settings).against_temperature(swept)])
-        if settings.evaluate.bulk and world_of(settings).final:
-            print("in the bulk simulator")
+        if settings.evaluate.fast and world_of(settings).final:
+            print("in the fast picture")
     print(table(rows, settings), flush=True)
     if swept and count > 1:
         print(f"{count} C: the standard error is over controllers, all on the same episodes")

@@ -29,7 +29,7 @@ SLICES = 3  # for each worker of a cluster: whoever is faster plays more of them
 class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     """The real world of a run: `with RealWorld(settings, run) as world: world.play(parameters, seeds)`.
 
-    final: whether it is the one that final figures are measured in (for CarRacing Gymnasium's own, not EnvPool's).
+    final: whether it is the one that final figures are measured in (CarRacing with Gymnasium's own picture).
     V, M, the games and the workers are opened when they are first needed, and kept.
     """
 

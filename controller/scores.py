@@ -17,7 +17,7 @@ from experiment.schema import Experiment
 from experiment.tables import ruled
 
 PUBLISHED = Path(__file__).parent / "published"
-UNSAID = {"simulator": "own"}  # in records of an earlier version
+UNSAID = {"picture": "own"}  # in records of an earlier version
 NOT_MEASURED = "This run has not measured that."
 WIDTH, NAME = 80, 16  # of a table, and at least of a row's name
 

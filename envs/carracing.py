@@ -15,9 +15,8 @@ import gymnasium
 import numpy as np
 
 from envs import actions
-from envs.pools import keep_freed_memory
 from envs.shrink import Shrink
-from envs.sidebyside import Alone, SideBySide, pixels
+from envs.sidebyside import Alone, SideBySide, keep_freed_memory, pixels
 from envs.worlds import FRAME, Rates, World
 from experiment.problem import Problem
 

@@ -20,8 +20,7 @@ import gymnasium
 import numpy as np
 
 from envs import actions
-from envs.pools import keep_freed_memory
-from envs.sidebyside import SideBySide, pixels
+from envs.sidebyside import SideBySide, keep_freed_memory, pixels
 from envs.worlds import FRAME, Rates, World
 from experiment.problem import UsageProblem
 from experiment.schema import LONGEST, STEPS, Env

@@ -1,7 +1,5 @@
 """EnvPool's environments as games side by side, each episode with a seed of its own."""
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.sidebyside import SideBySide, pixels
+from envs.sidebyside import SideBySide, keep_freed_memory, pixels
 from experiment.hardware import thread_count
 from experiment.problem import Problem
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-KEPT, LARGE = 2**29, 2**25
-"""Bytes: of freed memory that stays with the process, and from which on an array is given back at once."""
 
 
 @dataclass
@@ -123,17 +117,3 @@ def import_envpool(title: str) -> Callable[..., Any]:
         for name in [name for name in os.environ if name not in before]:  # MPLBACKEND and MPLCONFIGDIR
             del os.environ[name]
     return make_gymnasium
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
-
-    Both of CarRacing's simulators take 2 to 3 MB for each picture they draw and free them again. glibc gives them back
-    to the system each time (EnvPool's once the heap has grown, as in a process that has trained V and M), and the
-    system makes all their pages anew. That was half of the processor's time in EnvPool (800 steps a second; 1,650 with
-    this), a quarter in Gymnasium's.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
-        library.mallopt(M_MMAP_THRESHOLD, LARGE)

@@ -213,7 +213,7 @@ class Evaluate:
         "controller.real_episodes episodes is measured too (0: none)", 0, 100_000)
     seed: int = setting(HELD_OUT, "the first of the held-out seeds; extraction and trials never use seeds from "
         "here on", HELD_OUT, LAST)
-    bulk: bool = setting(False, "carracing: play in EnvPool's simulator instead of Gymnasium's own")
+    fast: bool = setting(False, "carracing: in the picture of training, ten times as fast as Gymnasium's own")
     temperatures: list[float] = setting([0.1, 0.5, 1.0, 1.15, 1.3], "temperatures that controller.sweep tries", above=0, most=TEMPERATURE)
     controllers: int = setting(1, "controllers that controller.sweep evolves at each temperature, with "
         "controller.seed and the seeds after it", 1, 1000)

@@ -129,7 +129,7 @@ class LatentVectorEnv(OfRun):
 
     Rewards and ends are the games'; `render` gives their pictures. The noise that z is drawn with follows from an episode's
     seed, so that C sees the very z, c and h that `controller` lets it see. final: whether the games are those that final
-    figures are measured in (for CarRacing Gymnasium's simulator, else EnvPool's). Other arguments: see OfRun.
+    figures are measured in (CarRacing with Gymnasium's own picture, a tenth as fast). Other arguments: see OfRun.
     """
 
     section = "env"

@@ -26,15 +26,15 @@ def run(tmp_path, monkeypatch) -> Run:
     )
     run.now = 101.0
     monkeypatch.setattr(
-        module, "returns_of", lambda run, seeds, bulk: run.now + bulk + np.tile([-10.0, 10.0], len(seeds) // 2)
+        module, "returns_of", lambda run, seeds, fast: run.now + fast + np.tile([-10.0, 10.0], len(seeds) // 2)
     )
     return run
 
 
-def test_it_plays_in_the_simulator_that_the_stated_figure_is_of(run, capsys):
+def test_it_plays_in_the_picture_that_the_stated_figure_is_of(run, capsys):
     stated = run.read_results()["evaluations"]["game"]
-    for simulator, played in (("own", "101.0"), ("bulk", "102.0")):
-        run.update_results("evaluations", "game", stated | {"simulator": simulator})
+    for picture, played in (("own", "101.0"), ("fast", "102.0")):
+        run.update_results("evaluations", "game", stated | {"picture": picture})
         again(run, 20, FRESH)
         assert f"played now: {played}" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from envs.arcade import BreakoutVector
-from envs.carracing import CarRacingEnv, CarRacingOwnVector, CarRacingVector
+from envs.carracing import CarRacingEnv, CarRacingVector
 from envs.checks import check_actions, check_seed, each_seed
 from envs.doom import DoomEnv, DoomVector
 from envs.sidebyside import Alone, SideBySide
@@ -17,7 +17,7 @@ from envs.worlds import WORLDS
 from experiment.problem import Problem
 
 DOOM, CAR = WORLDS["doom"].action_space, WORLDS["carracing"].action_space
-TWO = [DoomVector, CarRacingOwnVector, CarRacingVector, BreakoutVector]
+TWO = [DoomVector, CarRacingVector, BreakoutVector]
 ONE = [DoomEnv, CarRacingEnv]
 
 

@@ -275,8 +275,8 @@ def test_help_shows_the_values_of_the_config_that_is_given(capsys, arguments, sh
 @pytest.mark.parametrize(
     ("world", "shown", "left_out"),
     [
-        ("doom", {"env.screen", "env.max_steps", "vae.z"}, {"env.id", "env.size", "evaluate.bulk", "model.patch"}),
-        ("carracing", {"env.dashboard", "evaluate.bulk"}, {"env.flashes", "train.batch"}),
+        ("doom", {"env.screen", "env.max_steps", "vae.z"}, {"env.id", "env.size", "evaluate.fast", "model.patch"}),
+        ("carracing", {"env.dashboard", "evaluate.fast"}, {"env.flashes", "train.batch"}),
         ("gymnasium", {"env.id", "env.crop", "rnn.hidden"}, {"env.grey", "env.start_tic"}),
         ("coinrun", {"env.grey", "model.patch", "train.batch", "openloop.windows"}, {"env.id", "vae.z", "iterations"}),
     ],

@@ -131,7 +131,7 @@ def test_long_figures_make_a_table_wider():
 
 def test_a_long_name_takes_several_lines_of_80_columns():
     record = summary(np.array([800.0, 2900.0]))
-    name = "this run, CMA-ES mean of generation 1,800, τ 1.15, bulk simulator"
+    name = "this run, CMA-ES mean of generation 1,800, τ 1.15, fast picture"
     lines = table([Row(name, record, record)], SETTINGS).splitlines()
     assert max(map(len, lines)) <= 80 and lines[4].count("1,850 ± 1,485 (1,050)") == 2
     assert " ".join(f"{lines[4].split('  ')[0]} {lines[5]} {lines[6]}".split()) == name
@@ -264,17 +264,17 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
         sweep(nothing, run, evolve_each=True)
 
 
-def test_a_sweep_in_the_other_simulator_lets_the_runs_own_figures_be(tmp_path, monkeypatch):
+def test_a_sweep_in_the_other_picture_lets_the_runs_own_figures_be(tmp_path, monkeypatch):
     from controller.evaluation import of_others
 
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", final=FakeGames))
     run, wanted = Run(tmp_path), CARRACING.evaluate
-    bulk = dataclasses.replace(CARRACING, evaluate=dataclasses.replace(wanted, bulk=True))
-    assert not of_others(run, CARRACING) and not of_others(run, bulk), "there are none"
+    fast = dataclasses.replace(CARRACING, evaluate=dataclasses.replace(wanted, fast=True))
+    assert not of_others(run, CARRACING) and not of_others(run, fast), "there are none"
     seeds = list(range(wanted.seed, wanted.seed + wanted.episodes))
-    for simulator in ("own", "bulk"):
-        run.update_results("evaluations", "game", {"seeds": seeds, "simulator": simulator})
-        assert (of_others(run, CARRACING), of_others(run, bulk)) == (simulator == "bulk", simulator == "own")
+    for picture in ("own", "fast"):
+        run.update_results("evaluations", "game", {"seeds": seeds, "picture": picture})
+        assert (of_others(run, CARRACING), of_others(run, fast)) == (picture == "fast", picture == "own")
 
 
 CARRACING = Experiment(
@@ -324,7 +324,7 @@ def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monke
     assert set(videos) == {"game"}
 
 
-def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
+def test_the_fast_picture_is_another_world(tmp_path, monkeypatch, capsys):
     """What is measured in one is not taken for what is asked of the other."""
     from controller.evaluation import evaluate
 
@@ -333,18 +333,18 @@ def test_the_bulk_simulator_is_another_world(tmp_path, monkeypatch, capsys):
     def kind(name):
         return lambda games, max_steps, **_: opened.append(name) or FakeGames(games, 3, max_steps)
 
-    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("bulk"), final=kind("own")))
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("fast"), final=kind("own")))
     run = save_agent(Run(tmp_path), CARRACING)
     silent = dataclasses.replace(CARRACING.evaluate, videos=False)
-    for first in ("own", "bulk"):
+    for first in ("own", "fast"):
         opened.clear()
         shutil.rmtree(run.path)
         save_agent(run, CARRACING)
-        second = {"own": "bulk", "bulk": "own"}[first]
-        for name, simulators in ((first, [first]), (second, [first, second]), (first, [first, second])):
-            evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, bulk=name == "bulk")), run)
-            assert opened == simulators
-            assert (", bulk simulator" in capsys.readouterr().out) == (name == "bulk")
+        second = {"own": "fast", "fast": "own"}[first]
+        for name, pictures in ((first, [first]), (second, [first, second]), (first, [first, second])):
+            evaluate(dataclasses.replace(CARRACING, evaluate=dataclasses.replace(silent, fast=name == "fast")), run)
+            assert opened == pictures
+            assert (", fast picture" in capsys.readouterr().out) == (name == "fast")
 
 
 def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):

@@ -18,8 +18,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "controller", "envs", "experiment", "extract", "gallery", "nextframe", "openloop", "play", "rnn", "vae", "viz")  # fmt: skip
 ENVIRONMENTS: list[tuple[str, str, str, str, dict[str, str]]] = [
     ("DoomTakeCover-v0", "envs.doom", "DoomEnv", "DoomVector", {}),
-    ("CarRacing64-v0", "envs.carracing", "CarRacingEnv", "CarRacingOwnVector", {}),  # Gymnasium's own simulator
-    ("CarRacingPool64-v0", "envs.carracing", "CarRacingPoolEnv", "CarRacingVector", {}),  # EnvPool's: other tracks
+    ("CarRacing64-v0", "envs.carracing", "CarRacingEnv", "CarRacingVector", {}),
 ]
 """Name, the module it is in, its class there, that of many side by side, and their options."""
 for world, title in (("doom", "Doom"), ("carracing", "CarRacing")):
