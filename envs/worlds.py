@@ -34,7 +34,7 @@ class Rates:
     random: int = 0  # steps of one of the random policy, of a fixed one, or of a controller that has learnt nothing yet
     agent_episode: int = 0  # steps of an episode of a trained controller
     blind: float = 0  # steps of the fixed policies, in the same games
-    agent: float = 0  # steps, in the world that C is trained and tried in
+    agent: float | Speeds = 0  # steps, in the world that C is trained and tried in
     final: float | Speeds = 0  # steps, in the one that is reported
     alone: float | Speeds = 0  # steps there of a few games, to be filmed
     rnn: Speeds = (0, 0, 0)  # frames

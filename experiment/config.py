@@ -68,7 +68,19 @@ def load_config(
 
 def to_yaml(settings: Experiment) -> str:
     """The whole settings as YAML that `load_config` reads back, in ASCII."""
-    return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False)
+    return yaml.dump(dataclasses.asdict(settings), Dumper=Quoting, sort_keys=False)
+
+
+class Quoting(yaml.SafeDumper):
+    """Also puts quotes round the texts that YAML 1.1 takes for texts, and `untyped` for numbers, such as 1e5."""
+
+    def represent_str(self, data: str) -> yaml.Node:
+        """As SafeDumper's."""
+        plain = untyped(yaml.ScalarNode("", data)) == data if data.isprintable() else True
+        return self.represent_scalar("tag:yaml.org,2002:str", data, None if plain else "'")
+
+
+Quoting.add_representer(str, Quoting.represent_str)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, "dataclasses.Field[Any]"]]:

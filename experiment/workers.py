@@ -160,7 +160,10 @@ class Processes(Pool):
     for good where this process is killed together with those that it started.
     """
 
-    advice = "is the machine out of memory? Use fewer with workers.processes=1"
+    advice = (
+        "is the machine out of memory? Use fewer with workers.processes=1. A script of your own has to keep what it does "
+        'below `if __name__ == "__main__":`, since each worker imports it'
+    )
 
     def __init__(self, function: Function, processes: int, tensorflow: bool, pin: bool):
         super().__init__()
