@@ -20,6 +20,9 @@ VIEW_ROWS = 84  # of the picture; below them is the dashboard
 FINE = 4  # pixels, a side, of which each of the picture's is the mean: a power of two
 SIZE = own.STATE_W * FINE, VIEW_ROWS * FINE
 MIDDLE = np.array(SIZE, np.float32) / 2
+STANDS = FINE * np.array((own.STATE_W / 2, own.STATE_H * 3 / 4), np.float32) - 0.5
+"""Where the car is on the canvas: a quarter of the window from its lower edge. Pixels are counted from their middles."""
+SHRUNK = np.array((own.STATE_W / own.WINDOW_W, own.STATE_H / own.WINDOW_H), np.float32)
 BITS = 4  # corners are placed to 1/16 of a pixel
 GROWN = 0.045
 """Metres by which a polygon's edges are filled too far out: half a pixel here, less half a pixel of the 1000 x 800."""
@@ -69,15 +72,13 @@ class FastCarRacing(own.CarRacing):
         if self._touched != self.tile_visited_count:  # the road that is touched has another colour from then on
             self._touched = self.tile_visited_count
             self._colours = darker([self.grass_color] * len(GRASS) + [colour for _, colour in self.road_poly])
+        assert self.car is not None
         hull = self.car.hull
-        # From metres to pixels of the canvas: the car points up, in the middle, a quarter of the window from its lower edge.
+        # From metres to pixels of the canvas: the car points up.
         zoom = 0.1 * own.SCALE * max(1 - self.t, 0) + own.ZOOM * own.SCALE * min(self.t, 1)
-        scale = zoom * FINE * np.array((own.STATE_W / own.WINDOW_W, own.STATE_H / own.WINDOW_H), np.float32)
-        turn, stands = (
-            rotation(-hull.angle) * (scale * (1, -1)),
-            FINE * np.array((own.STATE_W / 2, own.STATE_H * 3 / 4)),
-        )
-        shift = stands.astype(np.float32) - 0.5 - np.array(hull.position, np.float32) @ turn
+        scale = zoom * FINE * SHRUNK
+        turn = rotation(-hull.angle) * (scale * (1, -1))
+        shift = STANDS - np.array(hull.position, np.float32) @ turn
         cv2.rectangle(self._canvas, (0, 0), SIZE, (0, 0, 0), cv2.FILLED)
         self._fill(FIELD @ turn + shift, darker([self.bg_color]))
         away = np.abs(self._centres @ turn + (shift - MIDDLE))

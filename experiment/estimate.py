@@ -51,9 +51,8 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
         if kind == "second":
             return amount * slow
         rate = FLOP if kind == "flop" else getattr(world_of(settings).rates, kind)
-        by_class = isinstance(rate, tuple)
-        speed = min(games, networks) if kind == "agent" else networks if by_class else games
-        return float(amount / ((rate[processor] if by_class else rate) * speed))
+        of_class, speed = (rate[processor], networks) if isinstance(rate, tuple) else (rate, games)
+        return float(amount / (of_class * (min(games, networks) if kind == "agent" else speed)))
 
     return {
         stage: (text, FIXED[stage] * slow + sum(seconds(*item) for item in amounts.items()))

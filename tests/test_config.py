@@ -37,7 +37,8 @@ def test_paper_preset_is_the_published_experiment():
 def test_arguments_of_an_environment_have_the_types_that_they_are_written_with(tmp_path):
     given = "env.kwargs={a: null, b: 010, c: '1', g: '1e5', h: '', i: 'no', d: [1.5, x], e: {f: true}}"
     settings = load_config(DOOM.with_name("gymnasium.yaml"), None, ["env.id=CartPole-v1", given])
-    assert settings.env.kwargs == {"a": None, "b": 10, "c": "1", "g": "1e5", "h": "", "i": "no", "d": [1.5, "x"], "e": {"f": True}}
+    texts = {"c": "1", "g": "1e5", "h": "", "i": "no"}
+    assert settings.env.kwargs == {"a": None, "b": 10, **texts, "d": [1.5, "x"], "e": {"f": True}}
     (tmp_path / "config.yaml").write_text(to_yaml(settings))
     assert load_config(tmp_path / "config.yaml") == settings
     with pytest.raises(UsageProblem, match="a is given twice"):
