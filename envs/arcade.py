@@ -19,33 +19,14 @@ import gymnasium
 import numpy as np
 
 from envs import actions
-from envs.pools import GamePool, PooledGames
+from envs.pools import FPS, GamePool, PooledGames, frame_shape
 from envs.worlds import Rates, World
 from experiment.problem import Problem
 
-FPS = 15
 QT = "CoinRun needs the system's Qt 5: on Debian and Ubuntu, apt install libqt5gui5 (elsewhere, Qt 5's Core and Gui)"
 
 
-class Arcade(PooledGames):
-    """N games with actions to choose from, and frames of a size that is asked for."""
-
-    names: tuple[str, ...]  # of the actions
-    longest: int  # the most steps that an episode can have
-    metadata = {"render_modes": [], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
-
-    def __init__(self, num_envs: int, max_steps: int = 0, size: int = 84, grey: bool = True, **common: Any):
-        """max_steps: 0 for the most. common: see PooledGames."""
-        space, max_steps = gymnasium.spaces.Discrete(len(self.names)), max_steps or self.longest
-        super().__init__(num_envs, frame_shape(size, grey), space, max_steps, **common)
-
-
-def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:
-    """Of a frame: height, width, channels."""
-    return size, size, 1 if grey else 3
-
-
-class BreakoutVector(Arcade):
+class BreakoutVector(PooledGames):
     """N games of Breakout, all in one pool, since the seed does not matter."""
 
     title, task = "Breakout", "Breakout-v5"
@@ -80,7 +61,7 @@ class BreakoutVector(Arcade):
         self.frames[games] = np.moveaxis(screens, 1, -1)
 
 
-class CoinRunVector(Arcade):
+class CoinRunVector(PooledGames):
     """N games of CoinRun."""
 
     title, task = "CoinRun", "CoinrunEasy-v0"
@@ -115,7 +96,7 @@ class CoinRunVector(Arcade):
             self.frames[game] = picture.reshape(height, width, channels)
 
 
-def world(kind: type[Arcade], **others: Any) -> World:
+def world(kind: type[PooledGames], **others: Any) -> World:
     """One of these worlds."""
     choices = len(kind.names)
     return World(

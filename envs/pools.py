@@ -12,6 +12,8 @@ from envs.sidebyside import SideBySide, keep_freed_memory, pixels
 from experiment.hardware import thread_count
 from experiment.problem import Problem
 
+FPS = 15
+
 
 @dataclass
 class GamePool:
@@ -24,23 +26,24 @@ class GamePool:
 
 
 class PooledGames(SideBySide):
-    """N games in EnvPool, stepped by several threads. Games that begin together are stepped with the least overhead."""
+    """N games in EnvPool, stepped by several threads, with actions to choose from, and frames of a size that is asked for.
+
+    Games that begin together are stepped with the least overhead.
+    """
 
     title: str  # what it is called in messages
     task: str  # what EnvPool calls it
+    names: tuple[str, ...]  # of the actions
+    longest: int  # the most steps that an episode can have
+    metadata = {"render_modes": [], "render_fps": FPS}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
-        self,
-        num_envs: int,
-        frame: tuple[int, ...],
-        action_space: gymnasium.Space[Any],
-        max_steps: int,
-        threads: int = 0,
-        **common: Any,
+        self, num_envs: int, max_steps: int = 0, size: int = 84, grey: bool = True, threads: int = 0, **common: Any
     ):
-        """threads: 0 for one a core, but a thread with fewer than eight games to itself mostly waits. common: see
-        SideBySide."""
-        super().__init__(num_envs, pixels(*frame), action_space, max_steps, **common)
+        """max_steps: 0 for the most. threads: 0 for one a core, but a thread with fewer than eight games to itself mostly waits.
+        common: see SideBySide."""
+        space, frame = gymnasium.spaces.Discrete(len(self.names)), pixels(*frame_shape(size, grey))
+        super().__init__(num_envs, frame, space, max_steps or self.longest, **common)
         self.threads = threads or min(num_envs, thread_count(), max(2, -(-num_envs // 8)))
         self.pools: list[GamePool] = []
         self._make = import_envpool(self.title)
@@ -87,6 +90,11 @@ class PooledGames(SideBySide):
     def close_extras(self, **kwargs: Any) -> None:
         """End the simulators."""
         self.pools = []
+
+
+def frame_shape(size: int, grey: bool) -> tuple[int, int, int]:
+    """Of a frame: height, width, channels."""
+    return size, size, 1 if grey else 3
 
 
 def receive(pool: GamePool) -> tuple[np.ndarray, ...]:
