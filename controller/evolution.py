@@ -30,6 +30,7 @@ class Evolution:
     size: D. sigma: the first step size. population: P. weight_decay: fitness = return - weight_decay · mean(w²),
     so that it always makes large weights worse. x0: where to begin, (D,); zeros if not given. diagonal: without the
     covariances between weights (separable CMA-ES; Ros & Hansen 2008), whose variances are learnt many times as fast.
+    free: (D,), 0 where a number is to stay 0, and 1 elsewhere; given anew whenever the evolution goes on.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Evolution:
         weight_decay: float = 0.0,
         x0: np.ndarray | None = None,
         diagonal: bool = False,
+        free: np.ndarray | None = None,
     ):
+        self.free = np.ones(size, "float32") if free is None else np.asarray(free, "float32")
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
@@ -82,14 +85,14 @@ class Evolution:
     def ask(self) -> np.ndarray:
         """The next population, (P, D) float32."""
         self.asked = self.strategy.ask()
-        return np.asarray(self.asked, "float32")
+        return np.asarray(self.asked, "float32") * self.free
 
     def tell(self, returns: np.ndarray) -> None:
         """Take in the returns (P,) of the population that was asked for. Raises Problem if one is not finite."""
         returns = np.asarray(returns, "float64")
         if spoilt := np.sum(~np.isfinite(returns)):
             raise Problem(f"generation {self.generation + 1}: {spoilt} returns are not finite; check V and M for NaN")
-        fitness = returns - self.weight_decay * np.mean(np.square(self.asked), axis=1)  # (P,)
+        fitness = returns - self.weight_decay * np.mean(np.square(self.asked * self.free), axis=1)  # (P,)
         self.strategy.tell(self.asked, list(-fitness))  # cma minimises
         self.generation += 1
 
@@ -101,7 +104,7 @@ class Evolution:
     @property
     def mean(self) -> np.ndarray:
         """The mean of the search distribution, (D,) float32: the controller that is reported."""
-        return np.asarray(self.strategy.mean, "float32")
+        return np.asarray(self.strategy.mean, "float32") * self.free
 
     @property
     def sigma(self) -> float:

@@ -60,6 +60,13 @@ class Policy:
         """D, the parameters of one controller."""
         return sum(outputs * (inputs + int(self.bias)) for inputs, outputs in self.layers)
 
+    def seeing(self, latents: np.ndarray) -> np.ndarray:
+        """1 for every one of the D numbers but the weights of latents that are not to be seen. latents: (Z,) bool."""
+        seen = np.concatenate([latents if name == "z" else np.ones(self.memory, bool) for name in self.inputs])
+        free, outputs = np.ones(self.size, "float32"), self.layers[0][1]
+        free[: outputs * len(seen)] = np.tile(seen, outputs)
+        return free
+
     def act(self, parameters: Tensor, z: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """The raw actions of N controllers, each seeing its own row.
 

@@ -30,6 +30,7 @@ from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import SEEDS
 from rnn.dream import Dream, Outcome, load_dream
+from vae.latents import Latents
 
 
 class InDream:
@@ -112,7 +113,7 @@ def saved(folder: Run, name: str) -> Path:
     return path
 
 
-def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None) -> Evolution:
+def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None, free: np.ndarray | None) -> Evolution:
     """The evolution that is saved in that file, or a new one from `start` on: see evolve."""
     size, wanted = arena.policy.size, arena.settings.controller
     if state.exists():
@@ -134,6 +135,8 @@ def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None) -> Ev
         raise Problem(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {size}: use another folder (--run)"
         )
+    if free is not None:
+        evolution.free = free
     return evolution
 
 
@@ -158,6 +161,7 @@ def evolve(
     arena: Arena,
     trial: Callable[[np.ndarray], Played] | None = None,
     start: Evolution | np.ndarray | None = None,
+    free: np.ndarray | None = None,
 ) -> Evolution:
     """Evolve C for as many generations as the arena is given, and write controller.h5.
 
@@ -165,12 +169,12 @@ def evolve(
     is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
     called every controller.trial_every generations, so that dream and reality can be compared while C learns, in
     controller_both.csv counted alike.
-    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given.
+    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given. free: see Evolution.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
     settings, world, state = arena.settings, world_of(arena.settings), saved(folder, arena.name)
     every, digits = settings.controller.trial_every, f",.{world.digits}f"
-    evolution = begun(state, arena, start)
+    evolution = begun(state, arena, start, free)
     done = evolution.before + evolution.generation
     with contextlib.ExitStack() as opened:
         metrics, trials, both = (
@@ -243,13 +247,19 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     if folder.previous is not None:
         start = load_controller(folder.previous.controller, policy).mean
     check_that_nothing_depends_on(settings, folder)
+    free = free_weights(settings, folder, policy)
     gone_on = saved(folder, "real").exists()
     with RealWorld(settings, folder) as world:
         if wanted.generations and not gone_on:
-            start = evolve(folder, InDream(settings, load_dream(settings, folder), policy), world.trial, start)
+            start = evolve(folder, InDream(settings, load_dream(settings, folder), policy), world.trial, start, free)
         if wanted.real_generations:
-            evolve(folder, InReal(world), world.trial, start)
+            evolve(folder, InReal(world), world.trial, start, free)
     return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
+
+
+def free_weights(settings: Experiment, folder: Run, policy: Policy) -> np.ndarray | None:
+    """Which of C's numbers are evolved, (D,), if not all are: with controller.active_only none for latents that V leaves unused."""
+    return policy.seeing(Latents.load(folder.latents).active()) if settings.controller.active_only else None
 
 
 def check_that_nothing_depends_on(settings: Experiment, folder: Run) -> None:

@@ -178,6 +178,8 @@ class Controller:
 
     inputs: list[str] = setting(["z", "c", "h"], "what C sees, in this order: z, and M's c and h")
     bias: bool = setting(False, "whether C has a bias")
+    active_only: bool = setting(False, "whether C's weights for latents that V does not use (less than 0.1 nats) stay 0: to C they "
+        "are noise")
     hidden: int = setting(0, "tanh units between what C sees and what it does (0: none, C is linear)", 0, 4096)
     population: int = setting(64, "candidates a generation", 2, 100_000)
     episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", 1, 10_000)

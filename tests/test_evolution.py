@@ -22,6 +22,7 @@ from experiment.schema import Dream as DreamSettings
 from extract.collect import SEEDS
 from rnn.dream import Outcome
 from tests.fake import fake_world, length, save_untrained
+from vae.latents import Latents
 
 
 def sphere(population: np.ndarray) -> np.ndarray:
@@ -52,6 +53,16 @@ def test_weight_decay_makes_weights_small():
     for _ in range(150):
         evolution.tell(sphere(evolution.ask()))
     np.testing.assert_allclose(evolution.mean, 1 / 3, atol=0.01)
+
+
+def test_numbers_that_are_not_free_stay_0():
+    free = np.arange(20) % 3 > 0
+    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, x0=np.ones(20), free=free)
+    for _ in range(150):
+        population = evolution.ask()
+        assert not population[:, ~free].any()
+        evolution.tell(sphere(population))
+    np.testing.assert_allclose(evolution.mean, 0.5 * free, atol=0.02)
 
 
 @pytest.mark.parametrize("stop", [1, 7])
@@ -336,6 +347,20 @@ def test_the_real_world_begins_with_what_the_dream_left(fake, tmp_path):
     dreamt = Evolution.load(saved(run, "dream")).mean
     assert np.abs(dreamt).max() > 0.1
     np.testing.assert_allclose(load_controller(run.controller, policy_from(TWICE)).mean, dreamt, atol=1e-4)
+
+
+def test_weights_of_latents_that_v_leaves_unused_stay_0_in_both_worlds_and_where_it_goes_on(
+    fake, tmp_path, monkeypatch
+):
+    run, used, policy = begun(tmp_path), np.arange(TWICE.vae.z) % 2 > 0, policy_from(TWICE)
+    monkeypatch.setattr(Latents, "active", lambda latents: used)
+    evolve_all(asked(active_only=True), run)
+    unused = policy.seeing(used) == 0
+    assert unused.sum() == used.size // 2
+    for more in (0, 2):
+        evolve_all(asked(active_only=True, real_generations=3 + more), run)
+        mean = load_controller(run.controller, policy).mean
+        assert not mean[unused].any() and mean[~unused].all()
 
 
 @pytest.mark.parametrize("at", [4, 5])

@@ -1,5 +1,6 @@
 """The latent series: what is written of every frame, in which order, and encoding that is killed."""
 
+import dataclasses
 import signal
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_latents_are_those_of_every_frame_in_order(runs):
         np.testing.assert_array_equal(getattr(latents, name), getattr(sequences, name))
     np.testing.assert_array_equal(latents.episode_starts, rollouts.starts)
     np.testing.assert_array_equal(np.concatenate(latents.split(0.2)), np.concatenate(rollouts.split(0.2)))
+
+
+def test_a_dimension_is_active_that_tells_something_of_the_frames(runs):
+    run, _ = runs
+    latents = Latents.load(run.latents)
+    noise, certain = np.zeros_like(latents.mu), np.full_like(latents.logvar, -2)
+    assert not dataclasses.replace(latents, mu=noise, logvar=noise).active().any()
+    latents.mu[:] = noise
+    latents.logvar[:] = np.where(np.arange(latents.mu.shape[1]) == 1, certain, noise)
+    assert np.flatnonzero(latents.active()).tolist() == [1]
 
 
 def test_killed_encoding_comes_to_the_same_end(runs):

@@ -73,3 +73,10 @@ def test_each_row_is_played_by_its_own_controller(policy, compiled):
 
 def test_only_a_policy_that_sees_h_or_c_remembers():
     assert [Policy(inputs, False, 4, 4).remembers for inputs in (("z",), ("z", "h"), ("c",))] == [False, True, True]
+
+
+def test_a_policy_can_be_kept_from_seeing_some_latents():
+    hidden, seen = np.zeros(CARRACING.size), np.arange(32) < 5
+    hidden[:864].reshape(3, 288)[:, 5:32] = 1
+    np.testing.assert_array_equal(CARRACING.seeing(seen), 1 - hidden)
+    assert DOOM.seeing(np.ones(64, bool)).all() and HIDDEN.seeing(seen).sum() == HIDDEN.size - 27 * 40

@@ -6,6 +6,7 @@ import numpy as np
 
 from envs.worlds import World
 from extract.rollouts import Rollouts
+from vae.latents import ACTIVE_NATS
 from vae.model import VAE, kl_divergence
 from viz.frames import to_rgb
 from viz.strips import save_strip
@@ -13,7 +14,6 @@ from viz.strips import save_strip
 SAMPLE = 2000  # frames the numbers are measured on
 PICTURES = 12  # frames in a strip
 BATCH = 500
-ACTIVE_NATS = 0.1  # a latent dimension is active if its KL is more than this on average
 DETAIL_SIZES = (4, 80)  # pixels that show the detail in the first and in the last frame of its strip, of 4,096
 
 

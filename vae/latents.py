@@ -19,6 +19,8 @@ from extract.rollouts import SERIES, Sequences, split_episodes
 
 FORMAT = "world-models latents"
 VERSION = 1
+ACTIVE_NATS = 0.1  # a latent dimension is active if its KL is more than this on average
+SAMPLE = 50_000  # frames that this is found out from
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Latents:
     def lengths(self) -> np.ndarray:
         """(episodes,) int64, frames of each."""
         return np.diff(self.episode_starts, append=self.frames)
+
+    def active(self) -> np.ndarray:
+        """Which dimensions V uses, (Z,) bool: their KL from N(0, 1) is above ACTIVE_NATS on average. The others are noise."""
+        rows = slice(None, None, -(-self.frames // SAMPLE))
+        mu, logvar = (part[rows].astype(np.float32) for part in (self.mu, self.logvar))
+        return np.asarray(-0.5 * (1 + logvar - np.square(mu) - np.exp(logvar)).mean(axis=0) > ACTIVE_NATS)
 
     def split(self, val_ratio: float) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes, the same as Rollouts.split gives."""
