@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium.envs.box2d import car_dynamics as car
 from gymnasium.envs.box2d import car_racing as own
 
-VIEW_ROWS = 84  # of the picture; below them is the dashboard
+from envs.carracing import VIEW_ROWS
+
 FINE = 4  # pixels, a side, of which each of the picture's is the mean: a power of two
 SIZE = own.STATE_W * FINE, VIEW_ROWS * FINE
 MIDDLE = np.array(SIZE, np.float32) / 2
