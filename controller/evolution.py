@@ -30,7 +30,6 @@ class Evolution:
     size: D. sigma: the first step size. population: P. weight_decay: fitness = return - weight_decay · mean(w²),
     so that it always makes large weights worse. x0: where to begin, (D,); zeros if not given. diagonal: without the
     covariances between weights (separable CMA-ES; Ros & Hansen 2008), whose variances are learnt many times as fast.
-    free: (D,), 0 where a number is to stay 0, and 1 elsewhere; given anew whenever the evolution goes on.
     """
 
     def __init__(
@@ -42,9 +41,9 @@ class Evolution:
         weight_decay: float = 0.0,
         x0: np.ndarray | None = None,
         diagonal: bool = False,
-        free: np.ndarray | None = None,
     ):
-        self.free = np.ones(size, "float32") if free is None else np.asarray(free, "float32")
+        self.free = np.ones(size, "float32")
+        """0 where a number is to stay 0; not saved, but set anew where an evolution goes on."""
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed

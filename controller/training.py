@@ -169,7 +169,7 @@ def evolve(
     is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
     called every controller.trial_every generations, so that dream and reality can be compared while C learns, in
     controller_both.csv counted alike.
-    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given. free: see Evolution.
+    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given. free: see Evolution.free.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
     settings, world, state = arena.settings, world_of(arena.settings), saved(folder, arena.name)

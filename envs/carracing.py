@@ -28,7 +28,7 @@ ACTION_SPACE = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.array([
 LAP = 0.95  # the share of the tiles that a lap needs
 
 
-def new_games(number: int, lap_complete_percent: float = LAP, own_picture: bool = True) -> list[Any]:
+def new_games(number: int, lap_complete_percent: float, own_picture: bool) -> list[Any]:
     """Gymnasium's CarRacing-v3, without the wrappers of gymnasium.make, so many times; see CarRacingVector."""
     try:
         from gymnasium.envs.box2d.car_racing import CarRacing

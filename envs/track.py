@@ -3,7 +3,7 @@
 The physics takes 0.1 ms a step, and the picture 10: all corners of the track are turned in Python, polygons filled on
 1000 x 800 pixels, and those averaged to 96 x 96. Here only what is near is turned, all at once, and filled on 384 x 336
 pixels, whose averages are the picture above the dashboard. Colours, zoom and the order of drawing are Gymnasium's; only
-the light marks on the wheels, which show that they turn, are spread over them. In 64 x 64 pixels the two differ by 0.13 of
+the light marks on the wheels, which show that they turn, are spread over them. In 64 x 64 pixels the two differ by 0.1 of
 255 levels on average; tests/test_carracing.py holds them against each other.
 """
 

@@ -22,7 +22,7 @@ from envs.carracing import CarRacingEnv, CarRacingVector
 from envs.sidebyside import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, SEEDS, SideBySide
 from experiment.problem import Problem
 
-LAP_SEED, LOST_SEED, PICTURE_SEEDS = 0, 2, [3, 4]
+LAP_SEED, LOST_SEED, PICTURE_SEEDS = 1, 2, [3, 4]
 KINDS = [partial(CarRacingVector, autoreset_mode="Disabled", own_picture=own) for own in (False, True)]
 BOTH = pytest.mark.parametrize("kind", KINDS, ids=["fast", "own"])
 
@@ -261,7 +261,7 @@ def test_a_lap_is_worth_its_tiles_and_ends_the_episode():
         _, reward, terminated, truncated, info = vector.step(actions[-1][None])
         over = terminated[0]
         rewards.append(reward[0])
-    assert over and info["lap_finished"][0] and not truncated[0]
+    assert over and info["lap_finished"][0] and not truncated[0] and len(actions) < 900
     tiles = np.round((np.array(rewards) + 0.1) * len(vector.games[0].track) / 1000, 3)
     np.testing.assert_array_equal(tiles, tiles.round())
     assert 0.95 < tiles.sum() / len(vector.games[0].track) <= 1
@@ -301,9 +301,10 @@ def test_the_fast_picture_is_gymnasiums_but_for_rounding_at_edges(seed):
     apart = []
     for fast, own in driven(seed, 240, good_driver):
         apart.append(np.abs(fast.astype(int) - own))
-        assert apart[-1].mean() < 0.6 and abs(fast.mean() - own.mean()) < 0.4  # levels of 255
-    assert np.mean(apart) < 0.25
-    assert np.mean(np.array(apart[50:]).max(axis=-1) <= 2) > 0.95 and np.max(apart) < 100  # of the pixels
+        assert apart[-1].mean() < 0.45 and abs(fast.mean() - own.mean()) < 0.25  # levels of 255
+    # Without the plain colour of road that has been touched they were 0.14 levels apart, and 2.5 % of the pixels more than 2.
+    assert np.mean(apart) < 0.12 and np.max(apart) < 40
+    assert np.mean(np.array(apart[50:]).max(axis=-1) <= 2) > 0.98
     # Were the pictures those of moments one step apart, they would differ by more.
     assert np.abs(np.diff([own for _, own in driven(seed, 60, good_driver)], axis=0).astype(int)).mean() > 0.5
 
@@ -313,4 +314,4 @@ def test_the_edge_of_the_playfield_is_the_same_in_both_pictures():
     for fast, own in driven(LOST_SEED, 700, lost_driver):
         apart.append(np.abs(fast.astype(int) - own).mean())
         black = max(black, (own == 0).all(axis=-1).mean())
-    assert black > 0.3 and max(apart) < 0.7
+    assert black > 0.8 and max(apart) < 0.5

@@ -57,7 +57,8 @@ def test_weight_decay_makes_weights_small():
 
 def test_numbers_that_are_not_free_stay_0():
     free = np.arange(20) % 3 > 0
-    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, x0=np.ones(20), free=free)
+    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, x0=np.ones(20))
+    evolution.free = free.astype("float32")
     for _ in range(150):
         population = evolution.ask()
         assert not population[:, ~free].any()

@@ -72,9 +72,11 @@ class Latents:
 
     def active(self) -> np.ndarray:
         """Which dimensions V uses, (Z,) bool: their KL from N(0, 1) is above ACTIVE_NATS on average. The others are noise."""
+        from vae.model import kl_divergence
+
         rows = slice(None, None, -(-self.frames // SAMPLE))
         mu, logvar = (part[rows].astype(np.float32) for part in (self.mu, self.logvar))
-        return np.asarray(-0.5 * (1 + logvar - np.square(mu) - np.exp(logvar)).mean(axis=0) > ACTIVE_NATS)
+        return np.asarray(np.asarray(kl_divergence(mu, logvar)).mean(axis=0) > ACTIVE_NATS)
 
     def split(self, val_ratio: float) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation episodes, the same as Rollouts.split gives."""
