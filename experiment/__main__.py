@@ -17,7 +17,7 @@ import vae.__main__
 import vae.encode
 from envs.worlds import check
 from experiment.beginning import settle
-from experiment.config import DEFAULT_PRESET, load_config
+from experiment.config import load_config, with_preset
 from experiment.estimate import estimate
 from experiment.hardware import core_count, processor_name
 from experiment.progress import duration
@@ -58,7 +58,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         for name in stages(settings, run, runs):
             if record := run.read_record(name):
                 run.compare(name, record["settings"], for_iteration(settings, run.iteration))
-    print(f"World Models: {arguments.config}, preset {arguments.preset or DEFAULT_PRESET}, in {first.path}")
+    _, preset, _ = with_preset(arguments.config, arguments.preset)
+    print(f"World Models: {arguments.config}, {f'preset {preset}, ' if preset else ''}in {first.path}")
     print(f"on {core_count()} cores, {processor_name()}")
     if settings.begin:
         print(f"beginning with {begun_with(settings)}")

@@ -40,6 +40,27 @@ def load_config(
     strict: sections in which settings are refused that are unknown; None for everywhere.
     Raises UsageProblem, naming the key, the value and what was expected.
     """
+    content, _, changes = with_preset(path, preset)
+    values = read_settings(content, strict=strict)
+    if changes is not None and not is_empty(changes):
+        values |= read_settings(changes)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise UsageProblem(
+                f"'{cut(override)}' is not a setting: write section.key=value, for example vae.steps=100"
+            )
+        values |= read_settings(compose(text, cut(override)), key.strip())
+    settings = build(values)
+    check(settings)
+    return settings
+
+
+def with_preset(path: Path | str, preset: str | None) -> tuple[yaml.MappingNode, str | None, yaml.Node | None]:
+    """A YAML file's settings outside its presets, and the name and settings of the preset that is asked for.
+
+    The default preset where none is asked for; None in a file without it.
+    """
     content = read_yaml(str(path))
     presets: dict[str, yaml.Node] = {}
     for name, node in content.value:
@@ -51,19 +72,7 @@ def load_config(
     preset = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets else None)
     if preset is not None and preset not in presets:
         raise UsageProblem(f"{path} has no preset '{preset}': choose one of {', '.join(presets) or '(it has none)'}")
-    values = read_settings(content, strict=strict)
-    if preset is not None and not is_empty(presets[preset]):
-        values |= read_settings(presets[preset])
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(part.strip() for part in key.split(".")):
-            raise UsageProblem(
-                f"'{cut(override)}' is not a setting: write section.key=value, for example vae.steps=100"
-            )
-        values |= read_settings(compose(text, cut(override)), key.strip())
-    settings = build(values)
-    check(settings)
-    return settings
+    return content, preset, presets.get(preset or "")
 
 
 def to_yaml(settings: Experiment) -> str:

@@ -30,6 +30,9 @@ DIMENSIONS = 6  # of V's latent space
 def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
     """All pictures of some runs; yields each file. Raises Problem for an agent without weights, or if there is nothing to draw."""
     agents = [results for results in map(Results, runs) if results.settings.env.name not in OFFLINE]
+    names = [agent.settings.env.name for agent in agents]
+    if twice := [str(agent.run.path) for agent, name in zip(agents, names, strict=True) if names.count(name) > 1]:
+        raise Problem(f"{' and '.join(twice)} would be drawn into the same files: draw one at a time, with --out")
     measured = with_figures(runs)
     if not agents and not measured:
         raise Problem("there is nothing to draw of an unmeasured next-frame model: run `python -m openloop` first")

@@ -233,6 +233,16 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
         list(save_all([run], tmp_path, 1_000_000))
 
 
+def test_two_agents_of_one_world_are_not_drawn_into_the_same_files(tmp_path):
+    with pytest.raises(Problem, match=r"pretrained/doom and .*pretrained/doom would be .* same files.*--out"):
+        list(
+            save_all(
+                [Run(PRETRAINED / "doom"), Run(PRETRAINED / "carracing"), Run(PRETRAINED / "doom")], tmp_path, 1_000_000
+            )
+        )
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_colour_means_one_thing_in_a_picture():
     agents = [Run(PRETRAINED / name) for name in ("doom", "carracing")]
     everyone = [*agents, Run(PRETRAINED / "breakout")]

@@ -74,6 +74,7 @@ def test_everything_is_there(whole):
     results = json.loads((run / "results.json").read_text())
     assert list(results["stages"]) == STAGES
     assert all(stage["seconds"] > 0 and not stage["resumed"] for stage in results["stages"].values())
+    assert f"World Models: {TINY}, in run\n" in output, "no preset is named where there is none"
     assert "about" in output.split("── extract")[0], "the plan with its estimates comes first"
     assert str(Path("run") / "results.json") in output.splitlines()[-8], "where everything is comes last"
 
