@@ -51,8 +51,6 @@ class Env:
         "carracing and coinrun 1,000, breakout 27,000)", 1, LONGEST)
     games: int = setting(50, "games that one process steps side by side when C plays", 1, 4096)
     dashboard: bool = setting(False, "carracing: keep the dashboard below the picture (the paper crops it)")
-    lap_complete_percent: float = setting(0.95, "carracing: the share of the tiles after which crossing the start ends "
-        "the lap, as in CarRacing-v3; 1 for the rule of v0, which the paper's figures are of: every tile", 0.0, 1.0)
     screen: Literal["160x120", "320x240", "640x480"] = setting("160x120", "doom: the game's own picture before it is "
         "shrunk; from 320x240 on what is far away is not aliased; the original's is 640x480, which is several "
         "times slower")
