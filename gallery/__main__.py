@@ -22,7 +22,7 @@ Draw what runs look like, into docs/ or another folder. Of an agent (V, M and C)
 
 and of all runs that `python -m openloop` has measured, next-frame models too: compounding_error.png.
 
-RUN is a shipped agent (doom) or a run folder (runs/doom).
+RUN is a shipped agent (doom) or a run folder (runs/doom); of each world's agents one at a time.
 """
 
 

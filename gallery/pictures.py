@@ -28,7 +28,10 @@ DIMENSIONS = 6  # of V's latent space
 
 
 def save_all(runs: Sequence[Run], out: Path, seed: int) -> Iterator[Path]:
-    """All pictures of some runs; yields each file. Raises Problem for an agent without weights, or if there is nothing to draw."""
+    """All pictures of some runs; yields each file.
+
+    Raises Problem for an agent without weights, two agents of one world, or if there is nothing to draw.
+    """
     agents = [results for results in map(Results, runs) if results.settings.env.name not in OFFLINE]
     names = [agent.settings.env.name for agent in agents]
     if twice := [str(agent.run.path) for agent, name in zip(agents, names, strict=True) if names.count(name) > 1]:

@@ -234,12 +234,9 @@ def test_a_next_frame_run_has_curves_of_its_errors_and_no_scores(tmp_path):
 
 
 def test_two_agents_of_one_world_are_not_drawn_into_the_same_files(tmp_path):
+    runs = [Run(PRETRAINED / name) for name in ("doom", "carracing", "doom")]
     with pytest.raises(Problem, match=r"pretrained/doom and .*pretrained/doom would be .* same files.*--out"):
-        list(
-            save_all(
-                [Run(PRETRAINED / "doom"), Run(PRETRAINED / "carracing"), Run(PRETRAINED / "doom")], tmp_path, 1_000_000
-            )
-        )
+        list(save_all(runs, tmp_path, 1_000_000))
     assert not any(tmp_path.iterdir())
 
 
