@@ -265,7 +265,7 @@ def test_a_lap_is_worth_its_tiles_and_ends_the_episode():
     assert over and info["lap_finished"][0] and not truncated[0] and len(actions) < 900
     tiles = np.round((np.array(rewards) + 0.1) * len(vector.games[0].track) / 1000, 3)
     np.testing.assert_array_equal(tiles, tiles.round())
-    assert tiles.sum() == len(vector.games[0].track), "every tile, and those under the car at the start with the first step"
+    assert tiles.sum() == len(vector.games[0].track), "all of them, with those at the start"
     # Finished in the very last step that there is: that is not cut.
     _, again, terminated, truncated = play_side_by_side(
         CarRacingVector(1, len(actions)), [LAP_SEED], np.array(actions)[:, None]
