@@ -14,7 +14,7 @@ what it is going to do and about how long each stage takes on this machine, and 
 presets (on two cores):
   quick    at most 5 minutes: the shipped V and M learn a little more, and a new C learns to drive from nothing;
            'quick begin=' begins with random weights, to see that everything works
-  laptop   at most 3 hours: an agent that drives; the default
+  laptop   2 to 3.5 hours: an agent that drives; the default
   paper    the published scale; for larger machines
 
   --run DIR    the run folder; otherwise runs/carracing, or runs/carracing-quick, runs/carracing-paper, in the project
