@@ -12,6 +12,7 @@ STAGE = Stage(
     name="controller.sweep",
     sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "evaluate"),
     needs=("controller",),
+    lets_be=("evaluate",),
     of_last=True,
     whole=lambda settings, run: False,  # it finds for itself what is left to measure
     text="""

@@ -54,6 +54,9 @@ class Stage:
     sections: tuple[str, ...]  # of the settings that its result depends on, those of earlier stages included
     needs: tuple[str, ...] = ()  # stages that must be complete before it
     makes: tuple[str, ...] = ()  # the attributes of Run that name its products
+    lets_be: tuple[
+        str, ...
+    ] = ()  # sections of config.yaml that say how the run itself was made, not what this was asked for
     of_last: bool = False  # whether it works on a run's last iteration, unless RUN/iterations/N names another
     whole: Callable[[Experiment, Run], bool] = lambda settings, run: True  # whether the products that exist are whole
     tensorflow: Callable[[Experiment], bool] = lambda settings: True  # whether it computes with TensorFlow
@@ -138,7 +141,7 @@ def run_stage(stage: Stage, function: StageFunction, experiment: Experiment, run
         if run.begin(stage.name, settings, stage.sections, stage.needs, stage.present(settings, run)):
             print(f"{stage.name}: complete in {run.path}, nothing to do")
             return
-        run.write_config(experiment, stage.sections)
+        run.write_config(experiment, [name for name in stage.sections if name not in stage.lets_be])
         remove_partial(run.path)
         use_threads(settings.hardware)
         if stage.tensorflow(settings):

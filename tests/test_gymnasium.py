@@ -230,8 +230,11 @@ def test_so_do_open_loop_and_sweep(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     assert command_here("openloop", "run") == 0
-    assert command_here("controller.sweep", "run/config.yaml", "--run", "run") == 0
-    assert "sweep" in (folder / "run" / "results.json").read_text()
+    config = (folder / "run" / "config.yaml").read_text()
+    assert command_here("controller.sweep", "run/config.yaml", "--run", "run", "evaluate.episodes=2") == 0
+    swept = json.loads((folder / "run" / "results.json").read_text())["evaluations"]["sweep"]
+    assert {one["game"]["n"] for one in swept.values()} == {2}
+    assert (folder / "run" / "config.yaml").read_text() == config  # which says how the run's own agent is evaluated
     assert (folder / "run" / "metrics" / "openloop.csv").exists()
 
 
