@@ -54,9 +54,7 @@ class Stage:
     sections: tuple[str, ...]  # of the settings that its result depends on, those of earlier stages included
     needs: tuple[str, ...] = ()  # stages that must be complete before it
     makes: tuple[str, ...] = ()  # the attributes of Run that name its products
-    lets_be: tuple[
-        str, ...
-    ] = ()  # sections of config.yaml that say how the run itself was made, not what this was asked for
+    lets_be: tuple[str, ...] = ()  # sections of config.yaml that it does not write, for they are the run's own
     of_last: bool = False  # whether it works on a run's last iteration, unless RUN/iterations/N names another
     whole: Callable[[Experiment, Run], bool] = lambda settings, run: True  # whether the products that exist are whole
     tensorflow: Callable[[Experiment], bool] = lambda settings: True  # whether it computes with TensorFlow
