@@ -17,7 +17,7 @@ from extract.policies import describe_policy
 
 REFERENCE_CORES = 2
 REFERENCE_LOOP = 0.0064  # seconds of `loop_seconds` on the machine that fixed costs were measured on
-# Classes of processors: bfloat16 with AMX; with AVX-512 alone; no bfloat16, or hardware.precision=float32.
+# Classes of processors: bfloat16 with AMX; with AVX512_BF16; no bfloat16, or hardware.precision=float32.
 AMX, BF16, FLOAT32 = 0, 1, 2
 # Of each class's reference machine, two cores: numpy's float32 matrix product (2048, 2048), FLOP/s.
 REFERENCE_FLOPS = (320e9, 199e9, 145e9)

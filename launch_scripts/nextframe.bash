@@ -14,7 +14,8 @@ CoinRun needs the system's Qt 5; where it is missing, one line says which packag
 
 presets (on two cores):
   quick    at most 5 minutes: the shipped model learns a little more; 'quick begin=' begins with random weights
-  laptop   at most 60 minutes: a model clearly better than copying the last frame; the default
+  laptop   at most 60 minutes (1 to 2 hours without bfloat16): a model clearly better than copying the last frame;
+           the default
   paper    300,000 steps; for larger machines
 
   --run DIR    the run folder; otherwise runs/breakout, or runs/breakout-quick, runs/coinrun-paper..., in the project
