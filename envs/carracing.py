@@ -120,9 +120,9 @@ CARRACING = World(
     detail="kerbs",
     shows_detail=white,
     fixed={
-        "straight, gas 0.2": [0.0, -0.6, 0.0],
-        "left, gas 0.2": [-0.3, -0.6, 0.0],
-        "right, gas 0.2": [0.3, -0.6, 0.0],
+        "straight, gas 0.2": [[0.0, -0.6, 0.0]],
+        "left, gas 0.2": [[-0.3, -0.6, 0.0]],
+        "right, gas 0.2": [[0.3, -0.6, 0.0]],
     },
     compared=32,
     rates=Rates(  # the agent's first two are reckoned from the parts' speeds

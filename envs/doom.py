@@ -29,6 +29,7 @@ MAX_STEPS = 2100
 FPS = 35
 START_HEALTH = 100.0
 ATTEMPTS = 3
+CROSSING = 125  # tics from one side of the room to the other
 
 BUTTONS = ([0, 0], [1, 0], [0, 1])
 """What discrete action 0 (stay), 1 (left) and 2 (right) press: [MOVE_LEFT, MOVE_RIGHT]."""
@@ -243,7 +244,12 @@ DOOM = World(
     recorded=16,
     detail="fireballs",
     shows_detail=burning,
-    fixed={"always stay": [0.0], "always left": [-1.0], "always right": [1.0]},
+    fixed={
+        "always stay": [[0.0]],
+        "always left": [[-1.0]],
+        "always right": [[1.0]],
+        "there and back": [[-1.0]] * (CROSSING // 2) + [[1.0]] * CROSSING + [[-1.0]] * (CROSSING - CROSSING // 2),
+    },
     rates=Rates(
         episode=330, random=210, agent_episode=850, extract=7_900, blind=3_000, agent=2_700,
         final=(2_700, 1_700, 860), alone=(350, 250, 127), rnn=(36_000, 24_763, 11_000), dream=(160_000, 78_528, 28_000),

@@ -90,8 +90,8 @@ class World:
     detail: str = "details"  # what is small in the picture, and matters
     shows_detail: Callable[[np.ndarray], np.ndarray] = lambda frames: np.zeros(frames.shape[:-1], bool)
     """Which pixels are part of it: frames (..., h, w, 3) uint8 to (..., h, w) bool; by default none is."""
-    fixed: dict[str, list[float]] = field(default_factory=dict)
-    """Raw actions to compare dream and world by, each held for a whole episode."""
+    fixed: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Raw actions (T, A) to compare dream and world by, each row a step's; repeated to the end of an episode."""
     compared: int = 100  # episodes of each to compare them in
 
     def open(self, env: Env, games: int, patience: int = 0, final: bool = False) -> Vector:

@@ -73,7 +73,8 @@ def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
         policy = make_policy(world.actions, extract)(np.random.default_rng([SEEDS, episode]))
         script[:] = list(itertools.islice(policy, steps))
     scripts = {describe_policy(extract): random}
-    scripts |= {name: np.full(random.shape, raw, np.float32) for name, raw in world.fixed.items()}
+    for name, raw in world.fixed.items():
+        scripts[name] = np.broadcast_to(np.resize(np.float32(raw), random.shape[1:]), random.shape)
     return {name: script[..., 0] if world.actions == 1 else script for name, script in scripts.items()}
 
 

@@ -23,7 +23,9 @@ def test_scripts_hold_and_do_as_they_are_named():
     scripts = comparison.fixed_scripts(Experiment(), world, 300)
     assert all(script.shape == (world.compared, 300) for script in scripts.values())
     executed = [set(move(script).ravel().tolist()) for script in scripts.values()]
-    assert executed == [{-1, 0, 1}, {0}, {-1}, {1}]
+    assert executed == [{-1, 0, 1}, {0}, {-1}, {1}, {-1, 1}]
+    swing = move(scripts["there and back"][-1])
+    assert np.flatnonzero(np.diff(swing)).tolist() == [61, 186]  # 62 tics, then 125 a way
     random = scripts["a random action held 1 to 10 steps"]
     assert np.mean(random[:, 1:] != random[:, :-1]) == pytest.approx(1 / 5.5, abs=0.01)  # every 5.5 steps on average
 
