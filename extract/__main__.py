@@ -33,6 +33,8 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
     """The stage."""
     from extract.collect import collect
 
+    if settings.workers.backend == "ray":
+        run = Run(run.path.absolute())  # a cluster's workers are in other folders
     if settings.extract.policy in SEEING:
         from controller.collect import make_player  # this command is where the rooms are put together
         from controller.real import for_workers

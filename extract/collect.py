@@ -84,8 +84,8 @@ def without_networks(task: ShardTask, games: int) -> Player:
 def collect(settings: Experiment, run: Run, player: MakePlayer = without_networks) -> dict[str, Any]:
     """Record what is missing of the rollouts and return figures for results.json.
 
-    Raises Problem for a shard that is damaged or not of these settings, a full disk, or episodes that are
-    hardly ever as long as extract.min_steps asks.
+    Raises Problem for a shard that is damaged or not of these settings, a full disk, episodes that are hardly ever as
+    long as extract.min_steps asks, or workers that write elsewhere.
     """
     check_world(settings)
     extract, world = settings.extract, world_of(settings)
@@ -107,6 +107,11 @@ def collect(settings: Experiment, run: Run, player: MakePlayer = without_network
             played.append(result)
             steps += int(result.played_lengths.sum())
             bar.update(missing[index].amount, note=f"{steps / (time.monotonic() - began):,.0f} {world.step}s/s")
+    if elsewhere := [task.path for task in tasks if not task.path.exists()]:
+        raise Problem(
+            f"{elsewhere[0]} was recorded, but is not here: all machines of a cluster need the run folder on a shared disk, "
+            "at the same absolute path (--run)"
+        )
     rate = steps / (time.monotonic() - began)
     lengths = np.concatenate([shard.played_lengths for shard in played])
     returns = np.concatenate([shard.played_returns for shard in played])

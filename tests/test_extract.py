@@ -1,5 +1,6 @@
 """Extraction as a user runs it: whole, spread over workers, killed and run again, and with bad input."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ import pytest
 from envs.actions import move, to_discrete
 from envs.episodes import moments
 from envs.worlds import WORLDS
+from experiment.cluster import Cluster
 from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Extract
+from extract.__main__ import run as record
 from extract.__main__ import show
 from extract.collect import SEEDS, collect, episodes, plan
 from extract.recorded import manifest
@@ -108,6 +111,25 @@ def test_the_result_does_not_depend_on_the_workers(recorded, tmp_path):
     run = Run(tmp_path)
     collect(tiny("workers.processes=2"), run)
     assert contents(run) == contents(recorded)
+
+
+def test_workers_in_another_folder_write_where_the_run_is(recorded, tmp_path, monkeypatch):
+    """As those of a Ray cluster; what they write elsewhere all the same is not called recorded."""
+
+    class Elsewhere(Cluster):
+        def run(self, tasks):
+            for index, task in enumerate(tasks):
+                with contextlib.chdir(elsewhere):
+                    yield index, self.function(task)
+
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("experiment.cluster.Cluster", Elsewhere)
+    monkeypatch.chdir(tmp_path)
+    settings = tiny("workers.backend=ray")
+    record(settings, Run("run"))
+    assert contents(Run(tmp_path / "run")) == contents(recorded)
+    with pytest.raises(Problem, match=r"other/rollouts/shard-00000.h5 was recorded, but is not here: .*shared disk"):
+        collect(settings, Run("other"))
 
 
 def test_another_seed_gives_other_episodes(recorded, tmp_path):
