@@ -124,6 +124,7 @@ def where_everything_is(settings: Experiment, run: Run) -> str:
     if settings.env.name in OFFLINE:
         weights, notebooks = [run.nextframe_weights], "notebooks/compounding_error.ipynb"
     path, setup = shlex.quote(str(run.path)), "bash launch_scripts/setup.bash"
+    path = f"./{path}" if shipped(path) else path
     places = {
         "figures": run.results,
         "plots": run.plots,

@@ -305,9 +305,9 @@ def warn_of_no_lock(folder: Path, reason: str) -> None:
 
 
 def shipped(name: str) -> Run | None:
-    """What is shipped under a name, if there is such a thing."""
+    """What is shipped under a name, if there is such a thing; a path is none, not even ./doom."""
     run = Run(PRETRAINED / name)
-    return run if run.path.parent == PRETRAINED and run.config.exists() else None  # not PRETRAINED / "/runs/doom"
+    return run if os.sep not in name and run.config.exists() else None
 
 
 def is_shipped(run: Run) -> bool:
@@ -318,11 +318,14 @@ def is_shipped(run: Run) -> bool:
 def find_run(name: "Path | str | Run", command: str = "") -> Run:
     """What is shipped under a name, or the run folder there; see Run.latest. What was found already is found again.
 
-    Raises UsageProblem if there is none.
+    Where there are both it says which it takes. Raises UsageProblem if there is none.
     """
     if isinstance(name, Run):
         return name
-    run = shipped(str(name)) or Run(name)
+    own = Run(name)
+    run = shipped(str(name)) or own
+    if run is not own and own.config.exists() and not is_shipped(own):
+        print(f"{name}: what is shipped is taken; for the run folder of that name write ./{name}", file=sys.stderr)
     if not run.config.exists():
         names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
         raise UsageProblem(

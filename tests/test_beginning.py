@@ -1,16 +1,19 @@
 """`begin`: what a run may begin with, what is recorded of it, and what is refused before any work."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
 
+from experiment.__main__ import where_everything_is
 from experiment.beginning import beginning, settle
 from experiment.config import load_config
 from experiment.files import write_json
 from experiment.problem import UsageProblem
-from experiment.run import PRETRAINED, Run
+from experiment.run import PRETRAINED, Run, find_run
+from experiment.schema import Experiment
 from experiment.stage import Stage, parse, run_alone
 from tests.test_config import DOOM
 
@@ -82,6 +85,18 @@ def test_the_last_iteration_is_taken_and_kept(iterated, tmp_path, monkeypatch):
     assert beginning(settle(quick("begin=other"), run), run, "rnn").path == iterated.at(2).path
     iterated.path.rename(tmp_path / "elsewhere")
     assert settle(quick("begin=other"), run).begin == second
+
+
+def test_a_run_folder_with_the_name_of_what_is_shipped_is_found_by_its_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PRETRAINED / "doom", "doom")
+    for path in ("./doom", "doom/", tmp_path / "doom"):
+        assert find_run(path).path.absolute() == tmp_path / "doom"
+        assert settle(quick(f"begin={path}"), Run("new")).begin == str(tmp_path / "doom")
+    assert capsys.readouterr().err == ""
+    assert find_run("doom").path == PRETRAINED / "doom"
+    assert capsys.readouterr().err == "doom: what is shipped is taken; for the run folder of that name write ./doom\n"
+    assert where_everything_is(Experiment(), Run("doom")).endswith(".venv/bin/python -m play ./doom")
 
 
 def test_an_earlier_iteration_is_taken_where_it_is_named(iterated, tmp_path):
