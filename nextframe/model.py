@@ -1,7 +1,9 @@
 """The next-frame model: what goes in and out, its loss, its architectures by name, and its files."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,10 @@ class NextFrame(keras.Model):
         super().__init__(autocast=False)  # in bfloat16 an action may be another; the layers cast what they get
         self.settings, options, signature = settings, settings.model, signature_from(settings)
         self.world, self.context = world_of(settings), options.context
-        keras.utils.set_random_seed(settings.train.seed)
         frames = keras.Input((options.context, signature.height, signature.width, signature.channels))
         actions = keras.Input((options.context, signature.actions))
-        self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
+        with drawn_by(settings.train.seed):
+            self.network = keras.Model([frames, actions], ARCHITECTURES[options.name](frames, actions, options))
         self.step = graph(self.next_frame, reduce_retracing=True)  # next_frame, compiled: what rollouts call
         self.built = True
 
@@ -86,6 +88,17 @@ class NextFrame(keras.Model):
         truth, before = frames[:, self.context :], frames[:, self.context - 1 : -1]
         loss = ops.mean(pixel_loss(truth, predicted, before, self.settings.train))
         return {"loss": loss, "mse": ops.mean(ops.square(truth - predicted))}
+
+
+@contextlib.contextmanager
+def drawn_by(seed: int) -> Iterator[None]:
+    """In the block Keras draws weights by this seed, with Python's own generator, which then goes on as if it had not."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def pixel_loss(truth: Tensor, predicted: Tensor, before: Tensor, options: Train) -> Tensor:

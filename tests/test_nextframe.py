@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -232,6 +233,18 @@ def test_the_architectures_differ_and_others_are_refused():
         load_config(PROJECT / "configs" / "breakout.yaml", overrides=["model.name=cnn"])
     for name in ARCHITECTURES:
         assert load_config(PROJECT / "configs" / "breakout.yaml", overrides=[f"model.name={name}"]).model.name == name
+
+
+def test_weights_depend_on_the_seed_and_nothing_elses_chance_on_them():
+    first, again = NextFrame(SETTINGS), NextFrame(SETTINGS)
+    other = NextFrame(replace(SETTINGS, train=replace(SETTINGS.train, seed=1)))
+    kernels = [model.get_weights()[0] for model in (first, again, other)]
+    assert (kernels[0] == kernels[1]).all() and (kernels[0] != kernels[2]).any()
+    random.seed(5)
+    drawn, arrays = random.random(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    random.seed(5)
+    NextFrame(SETTINGS)
+    assert random.random() == drawn and np.random.get_state()[1].tolist() == arrays  # noqa: NPY002
 
 
 def test_open_loop_is_the_model_fed_with_what_it_predicts():
