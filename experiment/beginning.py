@@ -21,6 +21,8 @@ SIZES = {
     "nextframe": ("env.size", "env.grey", "model"),
 }
 """What has to be the same there, beside the world; a section's name stands for all in it."""
+REMEDY = "use the settings that it was made with, or begin with another run"
+"""Where weights cannot be begun with after all; they are not this run's to delete."""
 
 
 def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Experiment:
@@ -36,16 +38,16 @@ def settle(settings: Experiment, run: Run, overrides: Sequence[str] = ()) -> Exp
     for stage in trained(settings):
         recorded = str((run.at(1).read_record(stage) or {"settings": {}})["settings"].get("begin") or "")
         if recorded and (recorded == given or Run(recorded).at(1).path == Path(os.path.abspath(given))):
+            found = source_of(recorded)
+            if found.config.exists() and (other := other_size(settings, found)):
+                raise of_other_size(settings, found, *other)
             return dataclasses.replace(settings, begin=recorded)
     found = find_run(given)
     if other := other_size(settings, found):
         key, made, wanted = other
         asked = {text.split("=")[0].strip() for text in overrides}
         if "begin" in asked or not asked & {key, key.split(".")[0]}:
-            raise UsageProblem(
-                f"cannot begin with {found.path} (begin={settings.begin}): it was made with {key}={made}, not {wanted}; give "
-                "another, or the same setting, or begin= for random weights"
-            )
+            raise of_other_size(settings, found, *other)
         why = f"{key}={wanted} is asked for, and {found.path} was made with {made}"
         print(f"beginning with random weights: {why}", flush=True)
         return dataclasses.replace(settings, begin="")
@@ -85,6 +87,14 @@ def other_size(settings: Experiment, found: Run) -> tuple[str, Any, Any] | None:
     return next(((key, made[key], wanted[key]) for key in keys if made[key] != wanted[key]), None)
 
 
+def of_other_size(settings: Experiment, found: Run, key: str, made: Any, wanted: Any) -> UsageProblem:
+    """What is said of a run that cannot be begun with for that; see other_size."""
+    return UsageProblem(
+        f"cannot begin with {found.path} (begin={settings.begin}): it was made with {key}={made}, not {wanted}; give "
+        "another, or the same setting, or begin= for random weights"
+    )
+
+
 def check(settings: Experiment, found: Run) -> None:
     """Raise UsageProblem unless the weights of a run are complete."""
     where = f"cannot begin with {found.path} (begin={settings.begin})"
@@ -99,6 +109,11 @@ def check(settings: Experiment, found: Run) -> None:
             raise UsageProblem(f"{where}: {problem}") from None
 
 
+def source_of(begin: str) -> Run:
+    """The run that `settle` meant: that iteration, though there may be later ones by now."""
+    return shipped(begin) or Run(begin)
+
+
 def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
     """The run whose weights the training of a stage begins with: the last iteration, or `begin` as `settle` left it.
 
@@ -106,7 +121,7 @@ def beginning(settings: Experiment, run: Run, stage: str) -> Run | None:
     """
     source = run.previous
     if source is None and settings.begin:
-        source = shipped(settings.begin) or Run(settings.begin)  # that iteration, though there may be later ones by now
+        source = source_of(settings.begin)
     if source is not None:
         weights = source.weights(stage)
         print(f"{stage}: begins with {weights}", flush=True)

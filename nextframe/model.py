@@ -130,28 +130,31 @@ def describe(model: NextFrame) -> dict[str, Any]:
     return {**signature_from(model.settings)._asdict(), **options}
 
 
-def load(model: NextFrame, path: Path) -> None:
-    """Read weights that `save` wrote. Raises Problem if they are missing, damaged, or of another game, frames or model."""
+def load(model: NextFrame, path: Path, damaged: str | None = None) -> None:
+    """Read weights that `save` wrote. Raises Problem if they are missing, damaged, or of another game, frames or model.
+
+    damaged: what to do then, if not to delete them and train again.
+    """
     if not path.exists():
         raise Problem(f"{path} is missing: train the next-frame model first with `python -m nextframe`")
     remedy = "use the settings and data it was trained with, or another run folder (--run)"
-    again = "delete it and run `python -m nextframe` again"
+    again = damaged or "delete it and run `python -m nextframe` again"
     fault = "is damaged or not a next-frame model"
     with open_hdf5(path, again, fault=fault) as file:
         about = json.loads(file.attrs["nextframe"])
         for key, value in describe(model).items():
             if about.get(key) != value:
                 raise Problem(f"{path} was trained with {key}={about.get(key)}, but here it is {value}: {remedy}")
-    load_weights(model, path, "python -m nextframe", fault)
+    load_weights(model, path, "python -m nextframe", fault, damaged)
 
 
-def load_nextframe(run: Run, settings: Experiment) -> NextFrame:
-    """The trained model of a run, the best by validation.
+def load_nextframe(run: Run, settings: Experiment, damaged: str | None = None) -> NextFrame:
+    """The trained model of a run, the best by validation; see load.
 
     Raises Problem if there is none, or it is of another game, frame size, action count or architecture than the settings.
     """
     model = NextFrame(settings)
-    load(model, run.nextframe_weights)
+    load(model, run.nextframe_weights, damaged)
     return model
 
 

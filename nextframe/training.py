@@ -9,7 +9,7 @@ import contextlib
 import math
 from typing import Any
 
-from experiment.beginning import beginning
+from experiment.beginning import REMEDY, beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics, read_metrics_rows
 from experiment.progress import Progress
@@ -43,7 +43,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         if best_is_kept:  # if it is damaged, that is to be known now
             load(without_optimizer(model), run.nextframe_weights)
     elif (source := beginning(settings, run, "nextframe")) is not None:
-        model.set_weights(load_nextframe(source, settings).get_weights())
+        model.set_weights(load_nextframe(source, settings, REMEDY).get_weights())
     first = int(model.optimizer.iterations)
 
     with (

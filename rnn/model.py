@@ -128,12 +128,15 @@ def build_rnn(settings: Experiment) -> MDNRNN:
     return MDNRNN(settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed, told)
 
 
-def load_rnn(run: Run, settings: Experiment) -> MDNRNN:
-    """The trained M of a run. Raises Problem if its weights are missing, damaged or of another shape."""
+def load_rnn(run: Run, settings: Experiment, damaged: str | None = None) -> MDNRNN:
+    """The trained M of a run. Raises Problem if its weights are missing, damaged or of another shape.
+
+    damaged: what to do then, if not to delete them and train again.
+    """
     model, m = build_rnn(settings), settings.rnn
     fault = (
         f"is damaged or does not hold an M of these settings, vae.z={settings.vae.z}, rnn.hidden={m.hidden}, "
         f"rnn.mixtures={m.mixtures}, rnn.predict_done={m.predict_done}, rnn.predict_reward={m.predict_reward}"
     )
-    load_weights(model, run.rnn_weights, "python -m rnn", fault)
+    load_weights(model, run.rnn_weights, "python -m rnn", fault, damaged)
     return model

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiment.arrays import load_weights
 from experiment.backend import keras, save_weights, tf
-from experiment.beginning import beginning
+from experiment.beginning import REMEDY, beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.progress import Progress
@@ -82,7 +82,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
         load_weights(learner.model, run.rnn_weights, "python -m rnn", FAULT, again)
         load_weights(learner, checkpoint, "python -m rnn", FAULT)
     elif (source := beginning(settings, run, "rnn")) is not None:
-        learner.model.set_weights(load_rnn(source, settings).get_weights())
+        learner.model.set_weights(load_rnn(source, settings, REMEDY).get_weights())
     first = int(learner.optimizer.iterations)
     validator = Validator(learner.model, m.done_weight, m.reward_weight)
 

@@ -8,14 +8,16 @@ import h5py
 import pytest
 
 from experiment.__main__ import where_everything_is
-from experiment.beginning import beginning, settle
+from experiment.beginning import REMEDY, beginning, settle
 from experiment.config import load_config
 from experiment.files import write_json
-from experiment.problem import UsageProblem
+from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run, find_run
 from experiment.schema import Experiment
 from experiment.stage import Stage, parse, run_alone
+from rnn.model import load_rnn
 from tests.test_config import DOOM
+from vae.model import load_vae
 
 CONFIGS = DOOM.parent
 
@@ -97,6 +99,19 @@ def test_a_run_folder_with_the_name_of_what_is_shipped_is_found_by_its_path(tmp_
     assert find_run("doom").path == PRETRAINED / "doom"
     assert capsys.readouterr().err == "doom: what is shipped is taken; for the run folder of that name write ./doom\n"
     assert where_everything_is(Experiment(), Run("doom")).endswith(".venv/bin/python -m play ./doom")
+
+
+def test_another_size_is_refused_too_where_it_has_begun_already(tmp_path):
+    run = Run(tmp_path / "run")
+    write_json(run.record("vae"), {"complete": True, "settings": {"begin": "doom"}})
+    with pytest.raises(UsageProblem, match=r"cannot begin with .*pretrained/doom .*made with rnn\.hidden=512, not 256"):
+        settle(quick("begin=doom", "rnn.hidden=256"), run, ["rnn.hidden=256"])
+
+
+@pytest.mark.parametrize("load, name", [(load_vae, "vae"), (load_rnn, "rnn")])
+def test_nobody_is_told_to_delete_what_another_run_has_learnt(iterated, load, name):
+    with pytest.raises(Problem, match=f"{name}.weights.h5 is damaged .*: {REMEDY}$"):
+        load(iterated, quick("begin="), REMEDY)
 
 
 def test_an_earlier_iteration_is_taken_where_it_is_named(iterated, tmp_path):

@@ -163,14 +163,17 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1 + logvar - ops.square(mu) - ops.exp(logvar))
 
 
-def load_weights(model: VAE, path: Path) -> None:
-    """Load a file of weights into V. Raises Problem if it is missing, damaged or of another network."""
+def load_weights(model: VAE, path: Path, damaged: str | None = None) -> None:
+    """Load a file of weights into V. Raises Problem if it is missing, damaged or of another network.
+
+    damaged: what to do then, if not to delete it and train again.
+    """
     fault = f"is damaged or does not hold a V of these settings, vae.z={model.latent_size}"
-    arrays.load_weights(model, path, "python -m vae", fault)
+    arrays.load_weights(model, path, "python -m vae", fault, damaged)
 
 
-def load_vae(run: Run, settings: Experiment) -> VAE:
+def load_vae(run: Run, settings: Experiment, damaged: str | None = None) -> VAE:
     """The trained V of a run; Problem as above."""
     model = VAE(settings.vae.z, settings.vae.kl_floor, settings.vae.seed)
-    load_weights(model, run.vae_weights)
+    load_weights(model, run.vae_weights, damaged)
     return model

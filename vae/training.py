@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.worlds import world_of
 from experiment.backend import save_weights
-from experiment.beginning import beginning
+from experiment.beginning import REMEDY, beginning
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.progress import Progress
@@ -44,7 +44,7 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     if checkpoint.exists():
         load_weights(model, checkpoint)
     elif (source := beginning(settings, run, "vae")) is not None:
-        model.set_weights(load_vae(source, settings).get_weights())
+        model.set_weights(load_vae(source, settings, REMEDY).get_weights())
     else:
         order = rollouts.pass_order(train_ids, options.frame_stride, options.seed, 0)
         model.begin_with_colour_of(rollouts.read(order[: options.batch]))
