@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from experiment.hardware import prepare
+from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from experiment.stage import Parser, Stage, guard, main
@@ -30,9 +31,14 @@ STAGE = Stage(
 
 
 def run(settings: Experiment, run: Run) -> dict[str, Any]:
-    """The stage."""
+    """The stage. Raises Problem where the iteration before is still evolving the controller that is to play."""
     from extract.collect import collect
 
+    if run.previous is not None and not (run.previous.read_record("controller") or {"complete": True})["complete"]:
+        raise Problem(
+            f"{run.previous.path} has no complete 'controller' yet, which iteration {run.iteration} plays with: run "
+            "`python -m controller` there first"
+        )
     if settings.workers.backend == "ray":
         run = Run(run.path.absolute())  # a cluster's workers are in other folders
     if settings.extract.policy in SEEING:

@@ -18,6 +18,7 @@ from envs.episodes import moments
 from envs.worlds import WORLDS
 from experiment.cluster import Cluster
 from experiment.config import load_config
+from experiment.files import write_json
 from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment, Extract
@@ -130,6 +131,15 @@ def test_workers_in_another_folder_write_where_the_run_is(recorded, tmp_path, mo
     assert contents(Run(tmp_path / "run")) == contents(recorded)
     with pytest.raises(Problem, match=r"other/rollouts/shard-00000.h5 was recorded, but is not here: .*shared disk"):
         collect(settings, Run("other"))
+
+
+def test_the_controller_that_plays_is_to_be_finished(tmp_path, capsys):
+    first = Run(tmp_path)
+    first.config.touch()
+    write_json(first.record("controller"), {"complete": False, "settings": {}})
+    assert command_here(*COMMAND[2:], "--run", first.at(2).path, "iterations=2") == 1
+    said = f"error: {tmp_path} has no complete 'controller' yet, which iteration 2 plays with"
+    assert capsys.readouterr().err.startswith(said) and not first.at(2).rollouts.exists()
 
 
 def test_another_seed_gives_other_episodes(recorded, tmp_path):
