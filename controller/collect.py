@@ -8,7 +8,6 @@ from controller.agent import Agent, AgentPlayer, load_agent
 from controller.policy import load_controller, policy_from
 from envs.episodes import Player
 from experiment.hardware import prepare
-from experiment.problem import Problem
 from experiment.run import Run
 from experiment.schema import Experiment
 from extract.collect import ShardTask
@@ -26,11 +25,7 @@ def make_player(run: Run, task: ShardTask, games: int) -> Player:
     if task.settings.extract.policy == "networks":
         return RandomNetworks(task.settings, games, task.index)
     previous = run.previous
-    if previous is None:
-        raise Problem(
-            "extract.policy=agent plays with the last iteration's controller, and the first iteration has none: "
-            "ask for more with iterations=2"
-        )
+    assert previous is not None, "settings in which the first iteration plays with an agent are refused"
     agent = load_agent(task.settings, previous)
     controller = load_controller(previous.controller, agent.policy)
     return NoisyAgent(agent, games, controller.mean, task.settings.extract.noise)

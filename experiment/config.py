@@ -349,6 +349,8 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
          "controller.generations=0 and let C evolve in the real world (controller.real_generations)"),
         (offline and extract.policy not in ("held", "per_step", "sticky"), "extract.policy",
          f"in {env.name}, which has actions to choose from and no V, M and C, expected held, per_step or sticky"),
+        (extract.policy == "agent", "extract.policy",
+         "the first iteration has no controller to play with; later ones play with the last one's by themselves (iterations=2)"),
         (offline and settings.iterations > 1, "iterations",
          f"in {env.name} there is no controller to go on with, expected 1"),
         (offline and openloop.context < context, "openloop.context", f"the model sees {context} frames (model.context)"),

@@ -80,7 +80,7 @@ class Extract:
         "held: a random action held for some steps; clocked: the same as in the original's code, which holds it for a "
         "shorter time; per_step: a new one every step; sticky: a new one or, with probability stickiness, the last one "
         "again; brownian: actions that wander; networks: random V, M and C, as in the paper; agent: the last "
-        "iteration's controller with noise")
+        "iteration's controller with noise, which every iteration after the first plays with by itself")
     hold_max: int = setting(10, "held and clocked policy: each action lasts 1 to this many steps", 1, LONGEST)
     stickiness: float = setting(0.25, "sticky policy: probability of the last action again", 0, below=1)
     brownian_centre: list[float] = setting([0.0], "brownian policy: where each number of the action wanders about; one "

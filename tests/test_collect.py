@@ -151,10 +151,3 @@ def test_a_later_iteration_records_what_the_last_ones_agent_does(run, agent, mon
     parameters = np.random.default_rng(0).normal(size=agent.policy.size)
     expected = played(NoisyAgent(agent, 2, parameters, noise=0.4), 2, [episode.seed, 13])
     np.testing.assert_allclose(episode.actions, expected[episode.seed], atol=1e-3)
-
-
-def test_the_first_iteration_has_no_agent_to_play_with(run):
-    settings = dataclasses.replace(SETTINGS, extract=dataclasses.replace(SETTINGS.extract, policy="agent"))
-    (task, _) = plan(settings, run.rollouts, partial(make_player, run))
-    with pytest.raises(Problem, match=r"extract\.policy=agent.*iterations=2"):
-        make_player(run, task, 2)

@@ -311,6 +311,7 @@ def test_missing_file_and_unknown_preset(tmp_path):
         (["vae.learning_rate=1e-5"], ["vae.final_rate=5e-05", "begins at 1e-05"]),
         (["iterations=2", "repeat.rate=0.01"], ["vae.final_rate=5e-05", "begins at 1e-05"]),
         (["rnn.train=false"], ["controller.generations", "rnn.train=false", "controller.real_generations"]),
+        (["extract.policy=agent"], ["extract.policy=agent", "first iteration", "iterations=2"]),
         (["evaluate.seed=5000000000"], ["evaluate.seed", "2,000,000,000"]),
     ],
 )
