@@ -46,7 +46,15 @@ def can_dream(settings: Experiment) -> bool:
 
 
 def load_dream(settings: Experiment, run: Run) -> "Dream":
-    """The dream of a run's M, starting at recorded moments (dream.start_steps). Raises Problem if either is missing."""
+    """The dream of a run's M, starting at recorded moments (dream.start_steps), to learn in.
+
+    Raises Problem if either is missing, or if this M has nothing to tell good dreams from bad.
+    """
+    if not (settings.rnn.predict_done or settings.rnn.predict_reward):
+        raise Problem(
+            "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
+            "train it with rnn.predict_done=true or rnn.predict_reward=true"
+        )
     model = load_rnn(run, settings)
     return Dream(model, load_starts(settings, run, model), drawn_weight(settings))
 
@@ -168,16 +176,10 @@ def survivors(tiles: list[Live]) -> np.ndarray:
 class Dream:
     """M as a batched world.
 
-    model: with a done head or a reward head, for something must tell good dreams from bad. starts: where dreams begin.
-    drawn: see drawn_weight.
+    model: one without a done head dreams on until it is cut. starts: where dreams begin. drawn: see drawn_weight.
     """
 
     def __init__(self, model: MDNRNN, starts: Starts, drawn: float | None = None):
-        if not (model.predict_done or model.predict_reward):
-            raise Problem(
-                "this M predicts neither when an episode ends nor its rewards, so nothing can be learnt in its dream: "
-                "train it with rnn.predict_done=true or rnn.predict_reward=true"
-            )
         self.model, self.starts, self.drawn = model, starts, drawn
         self._remember = graph(self.remember, jit_compile=True)
         self._imagine = graph(self.imagine, jit_compile=True)

@@ -11,9 +11,10 @@ from envs.actions import drive, move
 from envs.worlds import WORLDS
 from experiment.backend import keras, tf
 from experiment.problem import Problem
+from experiment.run import Run
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn, Vae
-from rnn.dream import Dream, drawn_weight, luck, noise, tile_sizes
+from rnn.dream import Dream, drawn_weight, load_dream, luck, noise, tile_sizes
 from rnn.model import MDNRNN, build_rnn, told_by
 from rnn.starts import Starts
 
@@ -265,6 +266,9 @@ def test_tiles_hold_all_dreams_with_little_room_to_spare():
         assert sum(sizes) - rows <= max(rows / 3, 63)
 
 
-def test_an_m_that_cannot_tell_good_from_bad_cannot_dream():
+def test_in_the_dream_of_an_m_that_cannot_tell_good_from_bad_nothing_is_learnt(tmp_path):
+    """But it can be looked at: it goes on until it is cut."""
     with pytest.raises(Problem, match="predict_done"):
-        Dream(MDNRNN(Z, 1, H, K, predict_done=False), FIRST_FRAMES)
+        load_dream(Experiment(rnn=Rnn(predict_done=False)), Run(tmp_path))
+    reached = Dream(MDNRNN(Z, 1, H, K, predict_done=False), FIRST_FRAMES).rollout(linear, population(1), 4, 0, 1.0, 9)
+    assert (reached.lengths == 9).all() and (reached.returns == 9).all()
