@@ -21,7 +21,8 @@ from experiment.tracking import track
 
 LIMIT = 100_000_000  # bytes of the largest metrics file that is read: a million rows
 REMEDY = "delete it, or run its stage again"
-GROUPS = {"vae": "V/", "rnn": "M/", "controller": "C/"}  # of charts; the next-frame model is alone in its run
+# Of charts, by the folder's name or its first word; the next-frame model is alone in its run.
+GROUPS = {"vae": "V/", "rnn": "M/", "controller": "C/", "controller_both": "C/both/"}
 
 
 class Metrics:
@@ -85,14 +86,14 @@ class Metrics:
 class Events:
     """TensorBoard's events, in a file that replaces those of the folder; earlier ones up to step `last` are kept.
 
-    Each name is a chart or a row of pictures such as V/loss, for all folders vae and vae_*.
+    Each name is a chart or a row of pictures such as V/loss, for all folders vae and vae_*, unless one has its own (GROUPS).
 
     TensorFlow's own writer answers a full disk with messages and a traceback, and leaves what is to be dropped.
     """
 
     def __init__(self, folder: Path, last: float):
         self.folder = folder
-        self.group = GROUPS.get(folder.name.partition("_")[0], "")
+        self.group = GROUPS.get(folder.name, GROUPS.get(folder.name.partition("_")[0], ""))
         before = [path for path in folder.glob("*tfevents*") if path.is_file()]
         path = folder / f"events.out.tfevents.{time.time_ns()}"
         with atomic(path) as temporary, open(temporary, "wb") as self.file:

@@ -435,6 +435,17 @@ def test_what_reads_a_run_takes_the_last_iteration_and_says_so(tmp_path, capsys)
     assert capsys.readouterr().out == ""
 
 
+def test_a_chart_has_one_meaning(tmp_path):
+    """`real` is a return in controller_both, and in controller says which arena it was."""
+    tags = {}
+    for name in ("controller", "controller_real", "controller_both"):
+        with Metrics(tmp_path / f"{name}.csv", tmp_path / name) as metrics:
+            metrics.write(1, real=1.0)
+        *_, event = read_events(next((tmp_path / name).iterdir()))
+        tags[name] = event.summary.value[0].tag
+    assert tags == {"controller": "C/real", "controller_real": "C/real", "controller_both": "C/both/real"}
+
+
 def test_a_record_that_cannot_be_read_is_named(begin):
     begin(FIRST)
     begin.run.record("first").unlink()
