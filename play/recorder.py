@@ -56,7 +56,8 @@ class Recorder:
         self.frames = 0
         self.shape: tuple[int, ...] | None = None
         self.waiting: queue.Queue[np.ndarray | None] = queue.Queue(WAITING)
-        self.thread = threading.Thread(target=save_mp4, args=(path, self._taken(), fps), daemon=True)
+        self.failure: Exception | None = None
+        self.thread = threading.Thread(target=self._save, daemon=True)
         self.thread.start()
 
     def add(self, pictures: Sequence[np.ndarray], labels: Sequence[str]) -> bool:
@@ -83,9 +84,15 @@ class Recorder:
                 self.waiting.put(None, timeout=0.2)
                 break
         self.thread.join()
-        if not self.path.exists():
-            raise Problem("the recording could not be written: is the disk full?")
+        if self.failure is not None:
+            raise Problem(f"the recording could not be written: {self.failure}") from self.failure
         return self.frames / self.fps
+
+    def _save(self) -> None:
+        try:
+            save_mp4(self.path, self._taken(), self.fps)
+        except Exception as error:  # told where it is finished
+            self.failure = error
 
     def _taken(self) -> Iterator[np.ndarray]:
         while (frame := self.waiting.get()) is not None:

@@ -612,6 +612,17 @@ def test_short_recordings_do_not_drop_one_that_still_runs(monkeypatch):
         assert {path.name for path in long.path.parent.iterdir()} == {short[-1], long.path.name}
 
 
+def test_why_a_recording_failed_is_told(monkeypatch, capfd):
+    def refuse(*_):
+        raise OSError("ffmpeg could not write it: no such codec")
+
+    monkeypatch.setattr("play.recorder.save_mp4", refuse)
+    said = r"the recording could not be written: ffmpeg .*no such codec"
+    with contextlib.closing(Recordings()) as recordings, pytest.raises(Problem, match=said):
+        recordings.finish(recordings.begin(35))
+    assert capfd.readouterr().err == ""
+
+
 def test_other_web_sites_have_no_business_here(doom, capsys):
     for origin in (
         "http://example.com",
