@@ -79,16 +79,18 @@ def read_times(line: str) -> tuple[str, int]:
 def read_action(words: str, world: World) -> np.ndarray:
     """The raw action, () or (A,) float32, that the words name. Raises Problem, in one line, if they name none."""
     action: Any = None
-    if isinstance(world.action_space, gymnasium.spaces.Discrete):
+    space: Any = world.action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
         numbers = {name: number for number, name in enumerate(world.action_names)}
-        numbers |= {str(number): number for number in range(int(world.action_space.n))}
+        numbers |= {str(number): number for number in range(int(space.n))}
         action = np.int64(numbers[words]) if words in numbers else None
     else:
-        with contextlib.suppress(ValueError):
-            action = np.array([float(word) for word in words.split()], np.float32)
-    if action is None or not world.action_space.contains(action):
+        kind = float if isinstance(space, gymnasium.spaces.Box) else int
+        with contextlib.suppress(ValueError, OverflowError):
+            action = np.array([kind(word) for word in words.split()], space.dtype).reshape(space.shape)
+    if action is None or not space.contains(action):
         raise Problem(f"'{words}' is no action: {describe_actions(world)}")
-    return np.asarray(world.unexecute(world.from_env(action)), np.float32)
+    return np.asarray(world.unexecute(world.from_env(action[None])), np.float32)[0]
 
 
 def describe_actions(world: World) -> str:
@@ -97,6 +99,8 @@ def describe_actions(world: World) -> str:
     if isinstance(space, gymnasium.spaces.Discrete):
         named = [f"{name} ({number})" for number, name in enumerate(names)] or [f"a number below {space.n}"]
         return f"write {', '.join(named)} or recorded"
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return f"write whole numbers, {' '.join(f'(0 to {last})' for last in space.nvec - 1)}, or recorded"
     return f"write {' '.join(f'{axis.name} ({axis.low:g} to {axis.high:g})' for axis in axes_of(world))} or recorded"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from experiment.backend import ops
 from experiment.config import load_config
 from experiment.problem import Problem
 from experiment.run import Run
+from gallery.stepping import read_action
 from play.messages import axes_of
 from tests.commands import command_here
 
@@ -105,6 +107,23 @@ def test_actions_go_to_the_environment_and_back(space, actions, env_shape):
         assert (
             executed.min() < 0.9 * world.action_space.low.min() and executed.max() > 0.9 * world.action_space.high.max()
         )
+
+
+@pytest.mark.parametrize(
+    ("space", "typed", "wrong", "said"),
+    [
+        ("choice", "2", "3", "write 0 (0), 1 (1), 2 (2) or recorded"),
+        ("choices", "2 1", "2 2", "write whole numbers, (0 to 2) (0 to 1), or recorded"),
+        ("choice_list", "1", "1.5", "write whole numbers, (0 to 2), or recorded"),
+        ("numbers", "0.5 -3", "0.5", "write 0 (0 to 1) 1 (-4 to 4) or recorded"),
+    ],
+)
+def test_actions_can_be_typed(space, typed, wrong, said):
+    world = world_of(settings(f"env.kwargs={{space: {space}}}"))
+    taken = world.to_env(world.execute(read_action(typed, world)[None]))[0]
+    np.testing.assert_allclose(np.ravel(taken), [float(word) for word in typed.split()], atol=1e-6)
+    with pytest.raises(Problem, match=re.escape(f"'{wrong}' is no action: {said}")):
+        read_action(wrong, world)
 
 
 @pytest.mark.parametrize("seen", ["true", "false"])
