@@ -29,10 +29,7 @@ class Branch:
     def __init__(self, exhibit: Exhibit, recording: Recording, at: int):
         if not 0 <= at < len(recording.z):
             raise Problem(f"the episode has no step {at}: it has steps 0 to {len(recording.z) - 1}")
-        if not exhibit.agent.policy.remembers:
-            raise Problem(
-                "this C sees nothing of M, so M has not followed the episode: there is no memory to dream from"
-            )
+        exhibit.check_memory()
         self.exhibit, self.recording, self.at = exhibit, recording, at
         here = slice(at, at + 1)
         z, h, c = recording.z[here], recording.h[here], recording.c[here]

@@ -32,6 +32,13 @@ class Exhibit:
         """The episode of that seed in the real world, C acting, or its first steps."""
         return self.real.record(self.controller, [seed], steps)[0]
 
+    def check_memory(self) -> None:
+        """Raise Problem if M does not follow what the agent lives through, so that h and c of a recording are 0."""
+        if not self.agent.policy.remembers:
+            raise Problem(
+                "this C sees nothing of M, so M has not followed the episode: there is no memory to go on from"
+            )
+
     def steps(self, seconds: float) -> int:
         """Steps that the real world takes in so many seconds."""
         return round(seconds * self.world.fps)

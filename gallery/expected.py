@@ -34,8 +34,12 @@ class Expected(NamedTuple):
 
 
 def expect(exhibit: Exhibit, recording: Recording, temperature: float = 1.0) -> Expected:
-    """What M expects at every step of a recording, and z is drawn from at a temperature (paper, section 2.2)."""
+    """What M expects at every step of a recording, and z is drawn from at a temperature (paper, section 2.2).
+
+    Raises Problem for a temperature that cannot be, or where M has not followed the recording.
+    """
     check_temperature(temperature)
+    exhibit.check_memory()
     rnn = exhibit.agent.rnn
     restart = (np.arange(len(recording.z)) == 0).astype(np.float32)
     predicted = rnn.head(rnn.observe(recording.z, recording.raw, restart, recording.h, recording.c)[0])

@@ -398,14 +398,15 @@ def test_agents_that_are_not_whole_are_left_out(exhibit, tmp_path, capsys):
         open_all([str(run.path)])
 
 
-def test_a_c_that_sees_nothing_of_m_has_no_memory_to_dream_from(exhibit, recording):
+def test_a_c_that_sees_nothing_of_m_has_no_memory_to_go_on_from(exhibit, recording):
     import copy
 
     blind = copy.copy(exhibit)
     blind.agent = copy.copy(exhibit.agent)
     blind.agent.policy = dataclasses.replace(exhibit.agent.policy, inputs=("z",))
-    with pytest.raises(Problem, match="there is no memory to dream from"):
-        branch.Branch(blind, recording, 3)
+    for look in (lambda: branch.Branch(blind, recording, 3), lambda: expected.expect(blind, recording)):
+        with pytest.raises(Problem, match="there is no memory to go on from"):
+            look()
 
 
 def test_carracing_with_its_rewards_and_three_actions(tmp_path):
