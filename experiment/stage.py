@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import math
+import os
 import signal
 import sys
 import textwrap
@@ -214,10 +215,11 @@ def new_parser(
 
 
 def folder_name(text: str) -> str:
-    """The value of --run; an empty one, such as that of a variable that was never set, is a mistake."""
+    """The value of --run, of which no shell expands the ~ in --run=~/doom; an empty one, as of a variable that was never
+    set, is a mistake."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a folder; leave it out for the default")
-    return text
+    return os.path.expanduser(text)
 
 
 def settings_help(sections: Sequence[str], settings: Experiment | None = None) -> str:

@@ -59,7 +59,7 @@ launch() {
     # A folder given by the user is meant from where the user is; the default lies in the project.
     case $run in
         "") [ "$preset" = laptop ] && run=runs/$name || run=runs/$name-$preset ;;
-        /*) ;;
+        /* | "~"*) ;;
         *) run=$PWD/$run ;;
     esac
     [ ! -e /dev/nvidiactl ] || extras=gpu

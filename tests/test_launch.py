@@ -259,7 +259,8 @@ def test_arguments_are_passed_on(script, name, command, tmp_path):
     assert command(script, "quick") == f"{start} --preset quick --run runs/{name}-quick"
     expected = f"{start} --preset paper --run {tmp_path}/else where/my run vae.steps=3 rnn.steps=4"
     assert command(script, "paper", "vae.steps=3", "--run", "my run", "rnn.steps=4") == expected
-    assert command(script, f"--run={tmp_path}/run", "quick") == f"{start} --preset quick --run {tmp_path}/run"
+    for run in (f"{tmp_path}/run", "~/run"):
+        assert command(script, f"--run={run}", "quick") == f"{start} --preset quick --run {run}"
 
 
 @every_experiment

@@ -408,6 +408,11 @@ def test_an_empty_run_folder_is_refused(capsys):
     assert "argument --run: expected a folder" in capsys.readouterr().err
 
 
+def test_a_run_folder_may_be_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse(FIRST, [str(DOOM), "--run=~/doom"]).run == str(tmp_path / "doom")
+
+
 def test_an_iteration_may_be_named_from_inside(tmp_path, monkeypatch):
     folder = tmp_path / "run" / "iterations"
     (folder / "3").mkdir(parents=True)
