@@ -98,7 +98,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=8_000_000, help="of the first of them (8000000)")
     given = parser.parse_args()
     run = find_run(given.run, "ppo_in_the_dream")
-    name = NAMES[run.settings(("env",)).env.name]
+    world = run.settings(("env",)).env.name
+    if world not in NAMES:
+        parser.error(f"there are no environments of {world} by name, expected a run of {' or '.join(NAMES)}")
+    name = NAMES[world]
     dreams = Vector(
         gymnasium.make_vec(f"world_models:{name}Dream-v0", given.dreams, run=run, autoreset_mode="SameStep")
     )

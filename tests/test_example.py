@@ -11,6 +11,13 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "ppo_in_the_dream.py"
 
 
 @pytest.mark.needs("stable_baselines3")
+def test_a_world_that_has_no_environments_is_refused(tmp_path):
+    done = subprocess.run([sys.executable, EXAMPLE, "breakout"], cwd=tmp_path, capture_output=True, text=True)
+    said = "error: there are no environments of breakout by name, expected a run of doom or carracing"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.needs("stable_baselines3")
 def test_another_librarys_agent_learns_in_the_dream_and_plays_the_game(tmp_path):
     options = ["doom", "--steps", "1024", "--dreams", "8", "--episodes", "2"]
     done = subprocess.run([sys.executable, EXAMPLE, *options], cwd=tmp_path, capture_output=True, text=True)
