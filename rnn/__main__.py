@@ -14,7 +14,7 @@ STAGE = Stage(
     dream.temperature have it, and in the game.
 
     reads   latents.h5
-    writes  rnn.weights.h5          M at the epoch with the lowest held-out loss
+    writes  rnn.weights.h5          M at the epoch that rnn.keep says
             metrics/rnn.csv         held-out likelihood of z; precision, recall and calibration of done (a row an epoch)
             metrics/rnn_losses.csv  training losses
             checkpoints/            what going on after an interruption needs
