@@ -15,7 +15,7 @@ from envs.episodes import Each, Played, moments, play
 from envs.worlds import Vector, dream_steps, world_of
 from experiment.hardware import prepare, thread_count
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import HELD_OUT, Experiment
 from experiment.workers import open_pool
 from extract.policies import held
 
@@ -125,8 +125,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
 
     def trial(self, parameters: np.ndarray) -> Played:
         """What one controller's episodes give on the trial seeds: always the same ones, just below the held-out ones."""
-        first = self.settings.evaluate.seed
-        return self.play(parameters, range(first - self.settings.controller.trial_episodes, first))
+        return self.play(parameters, range(HELD_OUT - self.settings.controller.trial_episodes, HELD_OUT))
 
     def close(self) -> None:
         """Close the games."""

@@ -27,7 +27,7 @@ from experiment.metrics import Metrics, read_metrics
 from experiment.problem import Problem
 from experiment.progress import Progress
 from experiment.run import Run
-from experiment.schema import Experiment
+from experiment.schema import HELD_OUT, Experiment
 from extract.collect import SEEDS
 from rnn.dream import Dream, Outcome, load_dream
 from vae.latents import Latents
@@ -70,7 +70,7 @@ class InDream:
 
     def trial(self, controller: np.ndarray) -> np.ndarray:
         """The same in dreams that no generation is tried in, nor what is reported."""
-        return self.dreams(controller, generation_seed(self.settings.evaluate.seed - 1, 0))
+        return self.dreams(controller, generation_seed(HELD_OUT - 1, 0))
 
 
 class InReal:

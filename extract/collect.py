@@ -29,7 +29,7 @@ from extract.rollouts import PATTERN, Episode, Shard, new_shard, read_shard, sha
 
 SEEDS = 900_000
 """Episodes are recorded with seeds below this. From here on come those of the comparison of dream and world
-(rnn.comparison), the last below evaluate.seed (1,000,000) are those of trials, and the final evaluation's follow."""
+(rnn.comparison), the last below 1,000,000 are those of trials, and the final evaluation's follow."""
 NETWORKS = (*SIZES["vae"], *SIZES["rnn"], "controller.inputs", "controller.bias", "controller.hidden")
 """What random networks are made of."""
 AHEAD = 64  # actions drawn at a time by who does not look
