@@ -9,6 +9,7 @@ from experiment.stage import Stage, main
 STAGE = Stage(
     name="controller",
     sections=("env", "extract", "data", "begin", "vae", "rnn", "dream", "controller", "wandb"),
+    reads=("evaluate.dreams",),
     needs=("vae", "vae.encode", "rnn"),
     makes=("controller",),
     text="""

@@ -53,6 +53,7 @@ class Stage:
     name: str  # as in `python -m NAME`
     text: str  # for --help: what it does, reads and writes
     sections: tuple[str, ...]  # of the settings that its result depends on, those of earlier stages included
+    reads: tuple[str, ...] = ()  # other settings, for --help: what it makes does not depend on them
     needs: tuple[str, ...] = ()  # stages that must be complete before it
     makes: tuple[str, ...] = ()  # the attributes of Run that name its products
     lets_be: tuple[str, ...] = ()  # sections of config.yaml that it does not write, for they are the run's own
@@ -188,7 +189,8 @@ def run_folder(arguments: argparse.Namespace) -> Run:
 
 def parse(stage: Stage, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of a stage; argparse answers --help and exits 2 on a mistake."""
-    return new_parser(stage.name, stage.text, stage.sections, arguments).parse_intermixed_args(arguments)
+    parser = new_parser(stage.name, stage.text, (*stage.sections, *stage.reads), arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def new_parser(
@@ -223,14 +225,14 @@ def folder_name(text: str) -> str:
 
 
 def settings_help(sections: Sequence[str], settings: Experiment | None = None) -> str:
-    """The settings of these sections, with values, limits and meaning.
+    """The settings of these sections, or single ones by their keys, with values, limits and meaning.
 
     settings: whose values are shown, of what means something in their world; else the schema's defaults, of everything.
     """
     defaults = "defaults of experiment/schema.py; CONFIG and its presets may say otherwise"
     lines = [f"settings ({'as CONFIG, its preset and what follows them say' if settings else defaults}):"]
     for key, value, entry in flatten(settings or Experiment()):
-        if key.split(".")[0] in sections and (settings is None or is_of(settings.env.name, key, entry)):
+        if {key, key.split(".")[0]} & {*sections} and (settings is None or is_of(settings.env.name, key, entry)):
             limits = limits_text(entry)
             text = f"{entry.metadata['text']} ({limits})" if limits else entry.metadata["text"]
             first = f"  {key}={written(value)}".ljust(SETTING_COLUMN) + " "

@@ -21,6 +21,7 @@ STAGE = Stage(
             results.json            evaluations.rnn and survival
     """,
     sections=("env", "extract", "data", "begin", "vae", "rnn", "wandb"),
+    reads=("dream.temperature", "dream.max_steps", "dream.done"),
     needs=("vae.encode",),
     makes=("rnn_weights",),
 )

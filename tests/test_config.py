@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import controller.__main__
+import rnn.__main__
 from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment, within
@@ -286,6 +288,20 @@ def test_help_shows_the_settings_that_mean_something_in_the_world(world, shown, 
     everything = [entry.name for entry in dataclasses.fields(Experiment)]
     lines = settings_help(everything, load_config(DOOM.with_stem(world))).splitlines()
     keys = {line.split("=")[0].strip() for line in lines}
+    assert shown <= keys and not left_out & keys
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown", "left_out"),
+    [
+        (rnn.__main__.STAGE, {"dream.temperature", "dream.done", "dream.max_steps"}, {"dream.starts"}),
+        (controller.__main__.STAGE, {"evaluate.dreams", "dream.starts"}, {"evaluate.videos"}),
+    ],
+)
+def test_help_shows_what_a_stage_reads_of_other_sections(capsys, stage, shown, left_out):
+    with pytest.raises(SystemExit):
+        parse(stage, [str(DOOM), "--help"])
+    keys = {line.split("=")[0].strip() for line in capsys.readouterr().out.splitlines()}
     assert shown <= keys and not left_out & keys
 
 
