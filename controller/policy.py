@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.worlds import world_of
-from experiment.arrays import open_hdf5
+from experiment.arrays import needed, open_hdf5
 from experiment.backend import tf
 from experiment.problem import Problem
 from experiment.schema import Experiment
@@ -120,8 +120,7 @@ class Controller(NamedTuple):
 
 def load_controller(path: Path, policy: Policy) -> Controller:
     """Read controller.h5. Raises Problem if it is missing, damaged, or belongs to another policy."""
-    if not path.exists():
-        raise Problem(f"there is no {path}: run `python -m controller` with the same arguments first")
+    needed(path, "python -m controller")
     with open_hdf5(path, "delete it and run `python -m controller` again", fault="is not a controller") as file:
         mean, about = file["mean"][()].astype("float32"), dict(file.attrs)
         hidden = int(about.get("hidden", 0))

@@ -12,7 +12,7 @@ import numpy as np
 
 import viz.frames
 from envs.worlds import world_of
-from experiment.arrays import load_weights, open_hdf5
+from experiment.arrays import load_weights, needed, open_hdf5
 from experiment.backend import graph, keras, ops, save_weights
 from experiment.problem import Problem
 from experiment.run import Run
@@ -135,8 +135,7 @@ def load(model: NextFrame, path: Path, damaged: str | None = None) -> None:
 
     damaged: what to do then, if not to delete them and train again.
     """
-    if not path.exists():
-        raise Problem(f"{path} is missing: train the next-frame model first with `python -m nextframe`")
+    needed(path, "python -m nextframe")
     remedy = "use the settings and data it was trained with, or another run folder (--run)"
     again = damaged or "delete it and run `python -m nextframe` again"
     fault = "is damaged or not a next-frame model"

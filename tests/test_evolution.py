@@ -504,5 +504,5 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     (tmp_path / "foreign.h5").write_bytes(b"something else")
     with pytest.raises(Problem, match=r"foreign\.h5 is not a controller"):
         load_controller(tmp_path / "foreign.h5", POLICY)
-    with pytest.raises(Problem, match=r"there is no .*none\.h5"):
+    with pytest.raises(Problem, match=r"none\.h5 is missing: run `python -m controller` first"):
         load_controller(tmp_path / "none.h5", POLICY)

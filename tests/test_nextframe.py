@@ -584,7 +584,7 @@ def test_training_does_not_go_on_from_another_games_checkpoint(run):
 
 def test_weights_that_are_missing_or_damaged_are_a_problem(tmp_path):
     run = Run(tmp_path)
-    with pytest.raises(Problem, match=r"nextframe\.weights\.h5 is missing: train the next-frame model first"):
+    with pytest.raises(Problem, match=r"nextframe\.weights\.h5 is missing: run `python -m nextframe` first"):
         load_nextframe(run, SETTINGS)
     save(new_model(), run.nextframe_weights)
     expected = new_model().get_weights()
