@@ -56,17 +56,6 @@ def fingerprint(run: Run) -> str:
     return f"{zlib.crc32(repr(shards).encode()):08x}"
 
 
-def actions_of(rollouts: Rollouts) -> np.ndarray:
-    """The raw actions of all frames, (F,) or (F, A) float32. Raises Problem, naming a shard, if one is no number."""
-    actions = rollouts.sequences().actions
-    spoilt = np.flatnonzero(~np.isfinite(actions.reshape(len(actions), -1)).all(axis=1))  # of (F, A)
-    if len(spoilt):
-        ends = np.cumsum([shard.lengths.sum() for shard in rollouts.shards])  # (shards,)
-        path = rollouts.shards[int(np.searchsorted(ends, spoilt[0], side="right"))].path
-        raise Problem(f"{path} has recorded actions that are not numbers: delete it and run `python -m extract` again")
-    return actions
-
-
 def manifest(folder: Path) -> str:
     """Game, policy, steps, frames, seeds, versions, and the shards with their counts, as YAML.
 

@@ -15,6 +15,7 @@ in chunks of BLOCK (benchmarks/results/compression.json says why so).
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -240,6 +241,19 @@ class Rollouts:
                 parts.append([file[name][:] for name in SERIES])
         series = {name: np.concatenate(each) for name, each in zip(SERIES, zip(*parts, strict=True), strict=True)}
         return Sequences(**series, lengths=self.lengths, groups=self.groups)
+
+    @functools.cached_property
+    def actions(self) -> np.ndarray:
+        """The raw actions of all frames, (F,) or (F, A) float32, read once. Raises Problem, naming a shard, if one is no number."""
+        actions = self.sequences().actions
+        spoilt = np.flatnonzero(~np.isfinite(actions.reshape(len(actions), -1)).all(axis=1))  # of (F, A)
+        if len(spoilt):
+            number, _, _ = self._place(spoilt[0], spoilt[0])
+            raise Problem(
+                f"{self.shards[number].path} has recorded actions that are not numbers: delete it and run "
+                "`python -m extract` again"
+            )
+        return actions
 
     def episode(self, index: int) -> Episode:
         """One whole episode."""

@@ -25,7 +25,7 @@ from experiment.problem import Problem
 from experiment.run import CONFIG_HEADER, PRETRAINED, Run, find_run
 from experiment.schema import Experiment, Openloop
 from experiment.stage import Parser, guard
-from extract.recorded import actions_of, open_rollouts
+from extract.recorded import open_rollouts
 from extract.rollouts import Episode, Rollouts, new_shard, shard_path
 from gallery.formats import link_rollouts, write_safetensors
 from openloop.predictor import load_predictor, trained_stages
@@ -203,7 +203,7 @@ def measure_windows(settings: Experiment, shipped: Run) -> dict[str, Any]:
 
     rollouts, o = open_rollouts(settings, shipped), settings.openloop
     windows = [Window(number, number, 0, length - o.context) for number, length in enumerate(rollouts.lengths.tolist())]
-    return record_of(evaluate(load_predictor(settings, shipped), rollouts, actions_of(rollouts), windows, o))
+    return record_of(evaluate(load_predictor(settings, shipped), rollouts, rollouts.actions, windows, o))
 
 
 if __name__ == "__main__":

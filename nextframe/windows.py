@@ -7,7 +7,6 @@ import numpy as np
 
 from experiment.problem import Problem
 from extract.ahead import read_ahead
-from extract.recorded import actions_of
 from extract.rollouts import Rollouts
 
 POOL = 8192
@@ -33,7 +32,7 @@ class Windows:
 
     def __init__(self, rollouts: Rollouts, episode_ids: np.ndarray, length: int, what: str = "training"):
         self.rollouts, self.length = rollouts, length
-        self.actions = actions_of(rollouts)  # (F,) or (F, A)
+        self.actions = rollouts.actions  # (F,) or (F, A)
         lengths, starts = rollouts.lengths[episode_ids], rollouts.starts[episode_ids]
         if lengths.max(initial=0) < length:
             raise Problem(

@@ -56,7 +56,6 @@ def again(name: str, seed: int) -> None:
 def measure(settings: Experiment, run: Run, seed: int) -> Record:
     """report.record_of's horizons in windows of fresh episodes, recorded with this extract.seed into a temporary folder."""
     from extract.collect import collect
-    from extract.recorded import actions_of
     from extract.rollouts import Rollouts
     from openloop.evaluation import evaluate
     from openloop.report import record_of
@@ -71,7 +70,7 @@ def measure(settings: Experiment, run: Run, seed: int) -> Record:
         rollouts = Rollouts(Run(folder).rollouts)
         windows = choose_windows(rollouts.lengths, np.arange(rollouts.episodes), settings.openloop)
         predictor = load_predictor(settings, run)
-        return record_of(evaluate(predictor, rollouts, actions_of(rollouts), windows, settings.openloop))["horizons"]
+        return record_of(evaluate(predictor, rollouts, rollouts.actions, windows, settings.openloop))["horizons"]
 
 
 def compare(stated: Record, now: Record, confidence: float) -> None:

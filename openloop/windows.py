@@ -10,7 +10,7 @@ import numpy as np
 from experiment.problem import Problem
 from experiment.run import Run, is_shipped
 from experiment.schema import Experiment, Openloop
-from extract.recorded import actions_of, open_rollouts
+from extract.recorded import open_rollouts
 from extract.rollouts import Rollouts
 
 
@@ -41,7 +41,7 @@ def open_recorded(settings: Experiment, run: Run) -> tuple[Rollouts, np.ndarray,
         raise Problem(f"{run.path} is shipped without rollouts, so there is no window: give your own run")
     rollouts = open_rollouts(settings, run)
     held_out = rollouts.split(settings.data.val_ratio)[1]
-    return rollouts, actions_of(rollouts), choose_windows(rollouts.lengths, held_out, settings.openloop)
+    return rollouts, rollouts.actions, choose_windows(rollouts.lengths, held_out, settings.openloop)
 
 
 def choose_windows(lengths: np.ndarray, held_out: np.ndarray, settings: Openloop) -> list[Window]:

@@ -138,6 +138,11 @@ def test_a_pass_has_every_window_once_and_none_over_an_episodes_end(run, monkeyp
     assert seen == dict.fromkeys(expected, 1)
 
 
+def test_actions_are_read_once_however_many_kinds_of_windows_there_are(run):
+    rollouts = Rollouts(run.rollouts)
+    assert Windows(rollouts, np.arange(8), 3).actions is Windows(rollouts, np.arange(4), 5).actions
+
+
 def test_windows_are_shuffled_across_shards_and_in_another_order_each_pass(run):
     cut = Windows(Rollouts(run.rollouts), np.arange(8), 3)
     first, second = cut.order(0, 0), cut.order(0, 1)
