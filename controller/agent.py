@@ -18,9 +18,8 @@ from envs.episodes import Moment
 from experiment.backend import graph, tf
 from experiment.run import Run
 from experiment.schema import Experiment
-from rnn.dream import in_pairs
 from rnn.model import build_rnn, load_rnn
-from rnn.stepping import Followed
+from rnn.stepping import Followed, in_pairs
 from vae.model import VAE, load_vae
 
 Tensor = Any

@@ -38,4 +38,4 @@ HELP
 
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/experiment.bash"
 read_arguments "" "$@"
-launch experiment carracing
+launch carracing

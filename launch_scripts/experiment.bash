@@ -4,7 +4,7 @@
 #   usage() { ... }               theirs: prints the help text
 #   read_arguments "" "$@"        reads [quick|laptop|paper] [--run DIR] [key=value ...] into preset, run and overrides
 #   read_arguments "a b" "$@"     the same, and one of the words a and b into word, which is empty if none is given
-#   launch experiment doom        installs what is missing and becomes `python -m experiment configs/doom.yaml ...`;
+#   launch doom                   installs what is missing and becomes `python -m experiment configs/doom.yaml ...`;
 #                                 without --run, the run folder is runs/doom, or runs/doom-PRESET
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
@@ -55,7 +55,7 @@ read_word() {
 }
 
 launch() {
-    local module=$1 name=$2 extras=""
+    local name=$1 extras=""
     # A folder given by the user is meant from where the user is; the default lies in the project.
     case $run in
         "") [ "$preset" = laptop ] && run=runs/$name || run=runs/$name-$preset ;;
@@ -66,5 +66,5 @@ launch() {
     setup "${EXTRAS-$extras}"
     clean_environment
     cd "$PROJECT" || exit
-    exec .venv/bin/python -m "$module" "configs/$name.yaml" --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}
+    exec .venv/bin/python -m experiment "configs/$name.yaml" --preset "$preset" --run "$run" ${overrides[@]+"${overrides[@]}"}
 }

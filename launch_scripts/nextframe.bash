@@ -39,4 +39,4 @@ HELP
 
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/experiment.bash"
 read_arguments "breakout coinrun" "$@"
-launch experiment "${word:-breakout}"
+launch "${word:-breakout}"

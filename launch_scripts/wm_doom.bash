@@ -36,4 +36,4 @@ HELP
 
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/experiment.bash"
 read_arguments "" "$@"
-launch experiment doom
+launch doom

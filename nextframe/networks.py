@@ -66,14 +66,14 @@ def from_patches(x: Tensor, patch: int) -> Tensor:
     return ops.reshape(x, (-1, height * patch, width * patch, channels))
 
 
-def convolution(channels: int, size: int = 3, **options: Any) -> layers.Layer:
-    """A convolution that keeps the picture's size, unless strides say otherwise."""
-    return layers.Conv2D(channels, size, padding="same", kernel_initializer="he_normal", **options)
+def convolution(channels: int, **options: Any) -> layers.Layer:
+    """A 3 x 3 convolution that keeps the picture's size, unless strides say otherwise."""
+    return layers.Conv2D(channels, 3, padding="same", kernel_initializer="he_normal", **options)
 
 
-def action_code(actions: Tensor, units: int = 64) -> Tensor:
-    """The K actions of a window (B, K, A) as one vector (B, units) that all blocks are told."""
-    return layers.Dense(units, activation="relu")(layers.Flatten()(actions))
+def action_code(actions: Tensor) -> Tensor:
+    """The K actions of a window (B, K, A) as one vector (B, 64) that all blocks are told."""
+    return layers.Dense(64, activation="relu")(layers.Flatten()(actions))
 
 
 def film(x: Tensor, code: Tensor) -> Tensor:

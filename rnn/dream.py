@@ -70,14 +70,6 @@ def check_temperature(temperature: float) -> None:
         raise Problem(f"the temperature of a dream is {temperature}: expected above 0, at most {TEMPERATURE}")
 
 
-def in_pairs(step: Callable[..., Any], *rows: np.ndarray) -> Any:
-    """What a function of N rows gives; of a lone row, computed twice, since a product with one row is rounded differently."""
-    number = len(rows[0])
-    # As tensors: compiled functions take longer to make them of arrays themselves.
-    results = step(*(tf.constant(np.repeat(each, 2, axis=0) if number == 1 else each) for each in rows))
-    return tf.nest.map_structure(lambda each: each.numpy()[:number], results)
-
-
 class PaddedWeights(NamedTuple):
     """M's weights as the dream uses them: kernels in the dtype of products, padded by `pad` and `unaligned`, biases in float32."""
 

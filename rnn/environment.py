@@ -21,9 +21,9 @@ from envs.worlds import world_of
 from experiment.backend import graph
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run, find_run
-from rnn.dream import State, in_pairs, load_dream
+from rnn.dream import State, load_dream
 from rnn.model import load_rnn
-from rnn.stepping import Dreams, Followed, check_tensorflow
+from rnn.stepping import Dreams, Followed, check_tensorflow, in_pairs
 from vae.model import load_vae
 
 SECTIONS = ("env", "vae", "rnn", "dream")

@@ -287,10 +287,10 @@ set -euo pipefail
 usage() { echo help; }
 source "$(dirname "${BASH_SOURCE[0]}")/experiment.bash"
 read_arguments "breakout coinrun" "$@"
-launch nextframe "${word:-breakout}"
+launch "${word:-breakout}"
 """)
-    assert command("other.bash") == "-m nextframe configs/breakout.yaml --preset laptop --run runs/breakout"
-    expected = "-m nextframe configs/coinrun.yaml --preset quick --run runs/coinrun-quick a.b=1"
+    assert command("other.bash") == "-m experiment configs/breakout.yaml --preset laptop --run runs/breakout"
+    expected = "-m experiment configs/coinrun.yaml --preset quick --run runs/coinrun-quick a.b=1"
     assert command("other.bash", "coinrun", "quick", "a.b=1") == command("other.bash", "quick", "a.b=1", "coinrun")
     assert command("other.bash", "coinrun", "a.b=1", "quick") == expected
     script = project / "launch_scripts" / "other.bash"
