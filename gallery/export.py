@@ -74,36 +74,50 @@ def main() -> None:
 
 def export(run: Run, folder: Path) -> None:
     """Write `folder`. Raises Problem if the run is not finished, or its next-frame model was not measured."""
-    trained, shipped, results = trained_stages(run), Run(folder), run.read_results()
+    told = (ship_nextframe if "nextframe" in trained_stages(run) else ship_agent)(run, Run(folder))
+    print(f"{folder}: {size_of(folder):.1f} MB; {told}")
+
+
+def ship_agent(run: Run, shipped: Run) -> str:
+    """Write what is shipped of V, M and C; returns how they do, in words."""
     settings = run.settings(SECTIONS)
-    if "nextframe" in trained:
-        settings = as_measured(settings, run)
-        rollouts, _, windows = open_recorded(settings, run)
-        keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
-    elif not run.controller.exists():
+    if not run.controller.exists():
         raise Problem(f"{run.controller} is missing: finish the run first")
-    else:
-        with atomic(shipped.controller) as temporary:
-            shutil.copyfile(run.controller, temporary)
-    with atomic(shipped.config) as temporary:
-        temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
-    for stage in trained:
-        copy_half(run.weights(stage), shipped.weights(stage))
-    keep_metrics(run, shipped)
+    with atomic(shipped.controller) as temporary:
+        shutil.copyfile(run.controller, temporary)
+    kept = keep(settings, run, shipped)
+    import_tensorflow()
+    prepare(settings.hardware)
+    figures = measure_agent(settings, run, shipped)
+    kept["evaluations"] = {**kept.get("evaluations", {}), **figures}
+    write_json(shipped.results, kept)
+    return "{mean:,.0f} ± {std:,.0f} in {n} real episodes".format(**figures["game"])
+
+
+def ship_nextframe(run: Run, shipped: Run) -> str:
+    """The same of a next-frame model."""
+    settings = as_measured(run.settings(SECTIONS), run)
+    rollouts, _, windows = open_recorded(settings, run)
+    keep_windows(rollouts, choose(windows), settings.openloop.context, shipped)
+    kept = keep(settings, run, shipped)
     import_tensorflow()
     precision = prepare(settings.hardware)
-    kept = {key: results[key] for key in RESULTS if key in results}
-    if "nextframe" in trained:
-        own = kept["shipped"] = {"precision": precision, **measure_windows(settings, shipped)}
-        means = [(k, at["mse"]["open_loop"][0], at["mse"]["copy"][0]) for k, at in own["horizons"].items()]
-        errors = "; ".join(f"{k}: {open_loop:.2g}, copy {copy:.2g}" for k, open_loop, copy in means)
-        told = f"MSE in its {own['windows']} windows at horizon {errors}"
-    else:
-        figures = measure_agent(settings, run, shipped)
-        kept["evaluations"] = {**kept.get("evaluations", {}), **figures}
-        told = "{mean:,.0f} ± {std:,.0f} in {n} real episodes".format(**figures["game"])
+    own = kept["shipped"] = {"precision": precision, **measure_windows(settings, shipped)}
     write_json(shipped.results, kept)
-    print(f"{folder}: {size_of(folder):.1f} MB; {told}")
+    means = [(k, at["mse"]["open_loop"][0], at["mse"]["copy"][0]) for k, at in own["horizons"].items()]
+    errors = "; ".join(f"{k}: {open_loop:.2g}, copy {copy:.2g}" for k, open_loop, copy in means)
+    return f"MSE in its {own['windows']} windows at horizon {errors}"
+
+
+def keep(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any]:
+    """Write the config, the weights and the metrics of any run; returns what is kept of its results.json."""
+    results = run.read_results()
+    with atomic(shipped.config) as temporary:
+        temporary.write_text(CONFIG_HEADER + to_yaml(settings), encoding="utf-8")
+    for stage in trained_stages(run):
+        copy_half(run.weights(stage), shipped.weights(stage))
+    keep_metrics(run, shipped)
+    return {key: results[key] for key in RESULTS if key in results}
 
 
 def size_of(folder: Path) -> float:
