@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from controller.arenas import InDream, InReal
 from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
 from controller.scores import Record, Row, both_together, counted, once, summary, swept_row, table
-from controller.training import InDream, InReal, evolve, free_weights
+from controller.training import evolve, free_weights
 from envs.worlds import dream_steps, world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem

@@ -154,10 +154,10 @@ def keep_metrics(run: Run, shipped: Run) -> None:
 
 def measure_agent(settings: Experiment, run: Run, shipped: Run) -> dict[str, Any]:
     """Keep some of the run's starts, and let the shipped agent play and dream: its evaluations.game and .dream."""
+    from controller.arenas import InDream
     from controller.evaluation import measure_dream, measure_real
     from controller.policy import load_controller, policy_from
     from controller.real import RealWorld
-    from controller.training import InDream
     from rnn.dream import can_dream, load_dream
     from rnn.model import load_rnn
     from rnn.starts import Starts, load_starts, made_with, write_starts

@@ -6,11 +6,12 @@ import itertools
 import numpy as np
 import pytest
 
+from controller.arenas import InDream, InReal
 from controller.evolution import Evolution, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
 from controller.scores import counted, summary
-from controller.training import InDream, InReal, evolve, evolve_all, save_controller, saved
+from controller.training import evolve, evolve_all, save_controller, saved
 from envs.episodes import Played
 from envs.worlds import WORLDS
 from experiment.files import write_json
