@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controller.evolution import Evolution
+from controller.evolution import Evolution, everywhere
 from envs.episodes import Played
 from experiment.schema import Workers
 from experiment.workers import Pool, open_pool
@@ -65,7 +65,10 @@ def main() -> None:
 
 def evolution_cost() -> float:
     """Of CMA-ES, averaged over generations: it does not decompose its matrix in each."""
-    evolution, returns = Evolution(SIZE, 0.1, POPULATION, seed=0), np.random.default_rng(0).normal(size=POPULATION)
+    evolution, returns = (
+        Evolution(everywhere(SIZE), 0.1, POPULATION, seed=0),
+        np.random.default_rng(0).normal(size=POPULATION),
+    )
     began, generations = time.process_time(), 10
     for _ in range(generations):
         evolution.ask()

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from controller.arenas import InDream, InReal
+from controller.components import search_basis
 from controller.evolution import generation_seed
 from controller.policy import Controller, load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
 from controller.scores import Record, Row, both_together, counted, once, summary, swept_row, table
-from controller.training import evolve, free_weights
+from controller.training import evolve
 from envs.worlds import dream_steps, world_of
 from experiment.hardware import prepare
 from experiment.problem import Problem
@@ -143,7 +144,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         )
     prepare(settings.hardware, run)
     policy, dream = policy_from(settings), load_dream(settings, run)
-    free = free_weights(settings, run, policy)
+    basis = search_basis(settings, run, policy)
     own = settings.dream.temperature
 
     def arena(temperature: float, number: int = 0) -> InDream:
@@ -160,7 +161,7 @@ def sweep(settings: Experiment, run: Run, evolve_each: bool) -> dict[str, Any]:
         if not have:
             print(f"controller {number + 1} at temperature {temperature:g}", flush=True)
             start = load_controller(run.previous.controller, policy).mean if run.previous is not None else None
-            evolve(folder, arena(temperature, number), start=start, free=free)
+            evolve(folder, arena(temperature, number), start=start, basis=basis)
         reached = load_controller(folder.controller, policy)
         in_dream = measure_dream(arena(temperature), reached, run, *keys, "dream")
         return in_dream, measure_real(game, reached, run, *keys, "game")

@@ -6,7 +6,7 @@ the `cma` package's, with its default settings and the full covariance matrix (p
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cma
 import numpy as np
@@ -24,26 +24,46 @@ COPIES = (("strategy", "B"), ("strategy", "C"), ("strategy", "D"), ("strategy", 
 MIRRORS = "strategy.pop_injection_directions"  # directions away from the worst of a population of fewer than 6, (m, D)
 
 
-class Evolution:
-    """The state of an evolution of D numbers.
+class Space(NamedTuple):
+    """Where controllers are searched for: CMA-ES evolves numbers x (K,), from 0 on, of which the weights w (D,) are made."""
 
-    size: D. sigma: the first step size. population: P. weight_decay: fitness = return - weight_decay · mean(w²),
-    so that it always makes large weights worse. x0: where to begin, (D,); zeros if not given. diagonal: without the
-    covariances between weights (separable CMA-ES; Ros & Hansen 2008), whose variances are learnt many times as fast.
+    origin: np.ndarray  # (D,) float32, w where x is 0
+    basis: np.ndarray  # (D, K) float32: w = origin + basis x; or (D,), where K = D: w = origin + basis * x, one by one
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return self.basis.shape[-1]
+
+    def weights(self, numbers: Any) -> np.ndarray:
+        """The weights (..., D) float32 that numbers (..., K) stand for."""
+        numbers = np.asarray(numbers, "float32")
+        return self.origin + (numbers * self.basis if self.basis.ndim == 1 else numbers @ self.basis.T)
+
+
+def everywhere(size: int) -> Space:
+    """All D weights, each by itself, from 0 on."""
+    return Space(np.zeros(size, "float32"), np.ones(size, "float32"))
+
+
+class Evolution:
+    """The state of an evolution of D weights.
+
+    space: where they are searched for. sigma: the first step size. population: P. weight_decay: fitness = return -
+    weight_decay · mean(w²), so that it always makes large weights worse. diagonal: without the covariances between the
+    numbers that are evolved (separable CMA-ES; Ros & Hansen 2008), whose variances are learnt many times as fast.
     """
 
     def __init__(
         self,
-        size: int,
+        space: Space,
         sigma: float,
         population: int,
         seed: int,
         weight_decay: float = 0.0,
-        x0: np.ndarray | None = None,
         diagonal: bool = False,
     ):
-        self.free = np.ones(size, "float32")
-        """0 where a number is to stay 0; not saved, but set anew where an evolution goes on."""
+        self.space = space
         self.weight_decay = weight_decay
         self.generation = 0  # generations told
         self.seconds = 0.0  # of work, over all the times this evolution was interrupted and resumed
@@ -53,14 +73,14 @@ class Evolution:
         self.generator = np.random.default_rng(seed)
         self.restarted = 0  # the generation after which it last began anew: see restart_if_degenerate
         self.made_with = {
-            "size": size, "sigma": sigma, "population": population, "seed": seed, "weight_decay": weight_decay,
+            "size": space.size, "sigma": sigma, "population": population, "seed": seed, "weight_decay": weight_decay,
             "diagonal": diagonal,
         }  # fmt: skip
-        self.strategy = self.begin(np.zeros(size) if x0 is None else x0)
+        self.strategy = self.begin(np.zeros(space.size))
         self.asked: list[np.ndarray] = []
 
     def begin(self, mean: np.ndarray) -> cma.CMAEvolutionStrategy:
-        """A new search around a mean (D,), which draws from this evolution's random numbers."""
+        """A new search around numbers (K,), which draws from this evolution's random numbers."""
         options = {
             "popsize": self.made_with["population"],
             "randn": lambda *shape: self.generator.standard_normal(shape),
@@ -84,14 +104,14 @@ class Evolution:
     def ask(self) -> np.ndarray:
         """The next population, (P, D) float32."""
         self.asked = self.strategy.ask()
-        return np.asarray(self.asked, "float32") * self.free
+        return self.space.weights(self.asked)
 
     def tell(self, returns: np.ndarray) -> None:
         """Take in the returns (P,) of the population that was asked for. Raises Problem if one is not finite."""
         returns = np.asarray(returns, "float64")
         if spoilt := np.sum(~np.isfinite(returns)):
             raise Problem(f"generation {self.generation + 1}: {spoilt} returns are not finite; check V and M for NaN")
-        fitness = returns - self.weight_decay * np.mean(np.square(self.asked * self.free), axis=1)  # (P,)
+        fitness = returns - self.weight_decay * np.mean(np.square(self.space.weights(self.asked)), axis=1)  # (P,)
         self.strategy.tell(self.asked, list(-fitness))  # cma minimises
         self.generation += 1
 
@@ -103,7 +123,7 @@ class Evolution:
     @property
     def mean(self) -> np.ndarray:
         """The mean of the search distribution, (D,) float32: the controller that is reported."""
-        return np.asarray(self.strategy.mean, "float32") * self.free
+        return self.space.weights(self.strategy.mean)
 
     @property
     def sigma(self) -> float:
@@ -118,7 +138,7 @@ class Evolution:
             "normal": self.generator.bit_generator.state,
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        write_npz(path, {"about": text, **state_of(self.strategy)})
+        write_npz(path, {"about": text, **self.space._asdict(), **state_of(self.strategy)})
 
     @staticmethod
     def load(path: Path) -> "Evolution":
@@ -134,8 +154,12 @@ class Evolution:
             learnt = state["scaling.scaling" if made_with["diagonal"] else "sampler.C"]
             if state["strategy.ary"].shape != (population, size) or set(learnt.shape) != {size}:
                 raise ValueError("it does not hold the arrays that it declares")
-            evolution = Evolution(**made_with)
-            state.pop("best", None)  # of an earlier version, as is the lack of "restarted"
+            state.pop("best", None)  # of an earlier version, as is the lack of a space and of "restarted"
+            known = everywhere(size)._asdict()
+            space = Space(*(state.pop(name, array).astype("float32") for name, array in known.items()))
+            if space.origin.shape != space.basis.shape[:1] or space.size != size or space.basis.ndim > 2:
+                raise ValueError(f"a basis {space.basis.shape}")
+            evolution = Evolution(space, **{name: value for name, value in made_with.items() if name != "size"})
             counted.setdefault("restarted", 0)
             restore(evolution.strategy, counted["generation"] - counted["restarted"], state)
             for name in COUNTED:

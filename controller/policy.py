@@ -67,6 +67,13 @@ class Policy:
         free[: outputs * len(seen)] = np.tile(seen, outputs)
         return free
 
+    def basis(self, directions: dict[str, np.ndarray]) -> np.ndarray:
+        """(D, K) float32: weights of what C sees along `directions`, (X_i, k_i) of some of the inputs, and all others by themselves."""
+        sizes = {name: self.latent_size if name == "z" else self.memory for name in self.inputs}
+        blocks = [directions.get(name, np.eye(size, dtype="float32")) for name, size in sizes.items()]
+        (_, outputs), *_ = self.layers
+        return block_diagonal([*blocks * outputs, np.eye(self.size - outputs * self.features, dtype="float32")])
+
     def act(self, parameters: Tensor, z: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """The raw actions of N controllers, each seeing its own row.
 
@@ -86,6 +93,16 @@ class Policy:
                 first += outputs
             seen = [tf.tanh(total)]
         return seen[0][:, 0] if self.actions == 1 else seen[0]
+
+
+def block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
+    """One matrix with these (m, n) along its diagonal, and zeros elsewhere."""
+    matrix = np.zeros(np.sum([block.shape for block in blocks], axis=0), "float32")
+    row = column = 0
+    for block in blocks:
+        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return matrix
 
 
 def weighted(weights: Tensor, seen: list[Tensor]) -> Tensor:

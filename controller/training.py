@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from controller.arenas import Arena, InDream, InReal
-from controller.evolution import Evolution
+from controller.components import search_basis
+from controller.evolution import Evolution, everywhere
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
 from controller.scores import counted, summary
@@ -25,7 +26,6 @@ from experiment.progress import Progress
 from experiment.run import Run
 from experiment.schema import Experiment
 from rnn.dream import Outcome, load_dream
-from vae.latents import Latents
 
 
 def saved(folder: Run, name: str) -> Path:
@@ -43,9 +43,10 @@ def saved(folder: Run, name: str) -> Path:
     return path
 
 
-def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None, free: np.ndarray | None) -> Evolution:
+def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None, basis: np.ndarray | None) -> Evolution:
     """The evolution that is saved in that file, or a new one from `start` on: see evolve."""
     size, wanted = arena.policy.size, arena.settings.controller
+    space = everywhere(size) if basis is None else everywhere(size)._replace(basis=basis)
     if state.exists():
         evolution = Evolution.load(state)
         if (done := evolution.generation) > arena.generations:
@@ -55,8 +56,10 @@ def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None, free:
             )
     else:
         sigma = wanted.sigma if start is None else arena.sigma
-        x0 = start.mean if isinstance(start, Evolution) else start
-        evolution = Evolution(size, sigma, arena.population, wanted.seed, wanted.weight_decay, x0, wanted.diagonal)
+        if start is not None:
+            weights = start.mean if isinstance(start, Evolution) else start
+            space = space._replace(origin=weights * (space.basis.reshape(size, -1) != 0).any(axis=1))
+        evolution = Evolution(space, sigma, arena.population, wanted.seed, wanted.weight_decay, wanted.diagonal)
         if start is not None:
             evolution.last_length = float("inf")  # C has learnt already: its first generation is not cut
         if isinstance(start, Evolution):
@@ -65,8 +68,8 @@ def begun(state: Path, arena: Arena, start: Evolution | np.ndarray | None, free:
         raise Problem(
             f"{state} evolves {len(evolution.mean)} parameters, but the settings make {size}: use another folder (--run)"
         )
-    if free is not None:
-        evolution.free = free
+    if space.basis.ndim == 1:  # earlier versions did not save it
+        evolution.space = evolution.space._replace(basis=space.basis)
     return evolution
 
 
@@ -91,7 +94,7 @@ def evolve(
     arena: Arena,
     trial: Callable[[np.ndarray], Played] | None = None,
     start: Evolution | np.ndarray | None = None,
-    free: np.ndarray | None = None,
+    basis: np.ndarray | None = None,
 ) -> Evolution:
     """Evolve C for as many generations as the arena is given, and write controller.h5.
 
@@ -99,12 +102,13 @@ def evolve(
     is made by looking at the real world. trial: lets a controller (D,) play some real episodes;
     called every controller.trial_every generations, so that dream and reality can be compared while C learns, in
     controller_both.csv counted alike.
-    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given. free: see Evolution.free.
+    start: what to go on from, an evolution in another arena or a controller (D,); zeros if not given. basis: of the Space
+    to search in, as `search_basis` gives it.
     The state is saved every generation; an interrupted evolution goes on from there to the same end.
     """
     settings, world, state = arena.settings, world_of(arena.settings), saved(folder, arena.name)
     every, digits = settings.controller.trial_every, f",.{world.digits}f"
-    evolution = begun(state, arena, start, free)
+    evolution = begun(state, arena, start, basis)
     done = evolution.before + evolution.generation
     with contextlib.ExitStack() as opened:
         metrics, trials, both = (
@@ -177,19 +181,14 @@ def evolve_all(settings: Experiment, folder: Run) -> dict[str, Any]:
     if folder.previous is not None:
         start = load_controller(folder.previous.controller, policy).mean
     check_that_nothing_depends_on(settings, folder)
-    free = free_weights(settings, folder, policy)
+    basis = search_basis(settings, folder, policy)
     gone_on = saved(folder, "real").exists()
     with RealWorld(settings, folder) as world:
         if wanted.generations and not gone_on:
-            start = evolve(folder, InDream(settings, load_dream(settings, folder), policy), world.trial, start, free)
+            start = evolve(folder, InDream(settings, load_dream(settings, folder), policy), world.trial, start, basis)
         if wanted.real_generations:
-            evolve(folder, InReal(world), world.trial, start, free)
+            evolve(folder, InReal(world), world.trial, start, basis)
     return {"generations": wanted.generations + wanted.real_generations, **throughput(folder)}
-
-
-def free_weights(settings: Experiment, folder: Run, policy: Policy) -> np.ndarray | None:
-    """Which of C's numbers are evolved, (D,), if not all are: with controller.active_only none for latents that V leaves unused."""
-    return policy.seeing(Latents.load(folder.latents).active()) if settings.controller.active_only else None
 
 
 def check_that_nothing_depends_on(settings: Experiment, folder: Run) -> None:

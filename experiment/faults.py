@@ -32,6 +32,7 @@ def faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     for wrong, key, why in (
         (not c.inputs or len(set(c.inputs)) != len(c.inputs) or not set(c.inputs) <= {"z", "c", "h"}, "controller.inputs",
          "expected some of z, c, h, each once"),
+        (c.components and c.inputs == ["z"], "controller.components", "C sees nothing of M (controller.inputs), expected 0"),
         (not settings.evaluate.temperatures, "evaluate.temperatures", "expected numbers above 0"),
         (not c.generations and not c.real_generations, "controller.generations",
          "C has to be evolved somewhere, and controller.real_generations=0 too"),

@@ -178,6 +178,8 @@ class Controller:
     bias: bool = setting(False, "whether C has a bias")
     active_only: bool = setting(False, "whether C's weights for latents that V does not use (less than 0.1 nats) stay 0: to C they "
         "are noise")
+    components: int = setting(0, "the principal components of M's c, and of its h, that C's weights are evolved along, each "
+        "divided by its standard deviation (0: every weight by itself)", 0, 4096)
     hidden: int = setting(0, "tanh units between what C sees and what it does (0: none, C is linear)", 0, 4096)
     population: int = setting(64, "candidates a generation", 2, 100_000)
     episodes: int = setting(16, "dreams that a candidate's fitness is the mean of", 1, 10_000)
@@ -209,7 +211,7 @@ class Evaluate:
     episodes: int = setting(100, "real episodes", 2, 100_000)
     dreams: int = setting(100, "dreams", 2, 100_000)
     random_episodes: int = setting(100, "real episodes of the random policy", 2, 100_000)
-    random_controllers: int = setting(0, "random controllers, as in CMA-ES's first generation, of which the best in "
+    random_controllers: int = setting(0, "random controllers, of weights from N(0, controller.sigma²), of which the best in "
         "controller.real_episodes episodes is measured too (0: none)", 0, 100_000)
     seed: int = setting(HELD_OUT, "the first of the held-out seeds; extraction and trials never use seeds from "
         "here on", HELD_OUT, LAST)

@@ -74,7 +74,8 @@ def fixed_scripts(settings: Experiment, world: World, steps: int) -> Fared:
         script[:] = list(itertools.islice(policy, steps))
     scripts = {describe_policy(extract): random}
     for name, raw in world.fixed.items():
-        scripts[name] = np.broadcast_to(np.resize(np.float32(raw), random.shape[1:]), random.shape)
+        script = np.asarray(raw, np.float32)[np.arange(steps) % len(raw)]  # (steps, A)
+        scripts[name] = np.broadcast_to(script, random.shape)
     return {name: script[..., 0] if world.actions == 1 else script for name, script in scripts.items()}
 
 

@@ -58,7 +58,10 @@ def load_starts(settings: Experiment, run: Run, model: MDNRNN) -> Starts:
     if kept is not None and not (run.latents.exists() and run.latents.stat().st_mtime > run.starts.stat().st_mtime):
         return kept
     latents = Latents.load(run.latents)
-    starts = remembered(settings, latents, model, earliest, latest) if latest else first_frames(latents, model.hidden)
+    if latest:
+        starts = remembered(settings, latents, model, earliest, latest, settings.dream.starts)
+    else:
+        starts = first_frames(latents, model.hidden)
     with contextlib.suppress(Problem):  # they are kept for speed; who only plays may not be allowed to write here
         write_starts(run.starts, starts, wanted)
     return starts
@@ -98,8 +101,10 @@ def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts
         return Starts(mu, logvar, h, c) if fits else None
 
 
-def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int) -> Starts:
-    """dream.starts moments of steps `earliest` to `latest`, spread evenly over episodes and steps.
+def remembered(
+    settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int, moments: int
+) -> Starts:
+    """So many moments of steps `earliest` to `latest`, spread evenly over episodes and steps.
 
     M is run over the episodes' beginnings, on latents drawn once, and its state kept at the moments. The episodes are
     those of the last iteration, at most EPISODES of them.
@@ -109,7 +114,7 @@ def remembered(settings: Experiment, latents: Latents, model: MDNRNN, earliest: 
     episodes = np.random.default_rng(0).permutation(long_enough)[:EPISODES]
     if not len(episodes):
         raise Problem(f"no recorded episode has {latest} steps: lower dream.start_steps, or record longer episodes")
-    each = -(-settings.dream.starts // len(episodes))
+    each = -(-moments // len(episodes))
     steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
     series = Series(latents, model, settings.rnn.reward_limits)
     run_m = graph(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))

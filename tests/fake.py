@@ -111,14 +111,14 @@ def save_untrained(
 
 def save_agent(run: Run, settings: Experiment) -> Run:
     """The same, and a C of random weights."""
-    from controller.evolution import Evolution
+    from controller.evolution import Evolution, everywhere
     from controller.policy import policy_from
     from controller.training import save_controller
 
     save_untrained(run, settings)
     policy = policy_from(settings)
     begun = np.random.default_rng(0).normal(size=policy.size)
-    evolution = Evolution(policy.size, 0.1, 4, seed=0, x0=begun)
+    evolution = Evolution(everywhere(policy.size)._replace(origin=begun), 0.1, 4, seed=0)
     evolution.generation = settings.controller.generations
     save_controller(run.controller, policy, evolution)
     return run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from controller.arenas import InDream, InReal
-from controller.evolution import Evolution, generation_seed
+from controller.evolution import Evolution, Space, everywhere, generation_seed
 from controller.policy import Policy, load_controller, policy_from
 from controller.real import RealWorld
 from controller.scores import counted, summary
@@ -32,7 +32,7 @@ def sphere(population: np.ndarray) -> np.ndarray:
 
 
 def test_finds_the_top_of_a_sphere():
-    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3)
+    evolution = Evolution(everywhere(20), sigma=0.1, population=16, seed=3)
     for _ in range(150):
         evolution.tell(sphere(evolution.ask()))
     np.testing.assert_allclose(evolution.mean, 0.5, atol=0.01)
@@ -41,7 +41,7 @@ def test_finds_the_top_of_a_sphere():
 
 @pytest.mark.parametrize("diagonal", [False, True])
 def test_sigma_is_that_of_the_candidates(diagonal):
-    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, diagonal=diagonal)
+    evolution = Evolution(everywhere(20), sigma=0.1, population=16, seed=3, diagonal=diagonal)
     for _ in range(60):
         evolution.tell(sphere(evolution.ask()))
     drawn = np.concatenate([evolution.ask() for _ in range(200)]) - evolution.mean
@@ -50,16 +50,16 @@ def test_sigma_is_that_of_the_candidates(diagonal):
 
 def test_weight_decay_makes_weights_small():
     """With a decay of D/2, the top of -(w - 0.5)² - w²/2 is at 1/3 (with the wrong sign it would be at 1)."""
-    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, weight_decay=10.0)
+    evolution = Evolution(everywhere(20), sigma=0.1, population=16, seed=3, weight_decay=10.0)
     for _ in range(150):
         evolution.tell(sphere(evolution.ask()))
     np.testing.assert_allclose(evolution.mean, 1 / 3, atol=0.01)
 
 
-def test_numbers_that_are_not_free_stay_0():
+def test_weights_that_are_not_free_stay_0():
     free = np.arange(20) % 3 > 0
-    evolution = Evolution(size=20, sigma=0.1, population=16, seed=3, x0=np.ones(20))
-    evolution.free = free.astype("float32")
+    space = Space(free.astype("float32"), free.astype("float32"))
+    evolution = Evolution(space, sigma=0.1, population=16, seed=3)
     for _ in range(150):
         population = evolution.ask()
         assert not population[:, ~free].any()
@@ -67,13 +67,25 @@ def test_numbers_that_are_not_free_stay_0():
     np.testing.assert_allclose(evolution.mean, 0.5 * free, atol=0.02)
 
 
+def test_weights_are_searched_for_along_the_basis():
+    """The top of the sphere in the plane through the origin (1, ..., 1) along two directions."""
+    basis = np.zeros((20, 2), "float32")
+    basis[:5, 0], basis[5:, 1] = 3, 0.1
+    evolution = Evolution(Space(np.ones(20, "float32"), basis), sigma=0.1, population=16, seed=3)
+    for _ in range(100):
+        population = evolution.ask()
+        np.testing.assert_allclose(population, population[:, [0, 5]][:, [0] * 5 + [1] * 15])
+        evolution.tell(sphere(population))
+    np.testing.assert_allclose(evolution.mean, 0.5, atol=0.02)
+
+
 @pytest.mark.parametrize("stop", [1, 7])
 @pytest.mark.parametrize("diagonal", [False, True])
 def test_a_saved_state_goes_on_to_the_identical_end(tmp_path, stop, diagonal):
-    straight = Evolution(size=12, sigma=0.1, population=8, seed=5, diagonal=diagonal)
+    straight = Evolution(everywhere(12), sigma=0.1, population=8, seed=5, diagonal=diagonal)
     for _ in range(20):
         straight.tell(sphere(straight.ask()))
-    broken = Evolution(size=12, sigma=0.1, population=8, seed=5, diagonal=diagonal)
+    broken = Evolution(everywhere(12), sigma=0.1, population=8, seed=5, diagonal=diagonal)
     for _ in range(stop):
         broken.tell(sphere(broken.ask()))
     broken.save(tmp_path / "evolution.npz")
@@ -87,14 +99,14 @@ def test_a_saved_state_goes_on_to_the_identical_end(tmp_path, stop, diagonal):
 
 
 def test_the_seed_decides():
-    first, same, other = (Evolution(5, 0.1, 4, seed).ask() for seed in (1, 1, 2))
+    first, same, other = (Evolution(everywhere(5), 0.1, 4, seed).ask() for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
     assert len({generation_seed(seed, generation) for seed in range(20) for generation in range(50)}) == 1000
 
 
 def test_faults_are_one_line(tmp_path):
-    evolution = Evolution(3, 0.1, 4, seed=0)
+    evolution = Evolution(everywhere(3), 0.1, 4, seed=0)
     evolution.ask()
     with pytest.raises(Problem, match="generation 1: 1 returns are not finite"):
         evolution.tell(np.array([1.0, np.nan, 2.0, 3.0]))
@@ -145,7 +157,7 @@ def trial(parameters):
 
 def test_the_batched_fitness_is_that_of_single_dreams(dream):
     """One call for a whole generation gives what one call for each candidate gives."""
-    population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
+    population = Evolution(everywhere(POLICY.size), 0.5, 6, seed=1).ask()
     together = dream.rollout(POLICY.act, population, 3, seed=9, temperature=1.2, max_steps=90)
     alone = [dream.rollout(POLICY.act, candidate[None], 3, 9, 1.2, 90).returns[0] for candidate in population]
     assert together.returns.shape == (6, 3)
@@ -154,7 +166,7 @@ def test_the_batched_fitness_is_that_of_single_dreams(dream):
 
 
 def test_a_generation_is_dreamt_with_its_own_seed(dream, arena):
-    population = Evolution(POLICY.size, 0.5, 6, seed=1).ask()
+    population = Evolution(everywhere(POLICY.size), 0.5, 6, seed=1).ask()
     tried = [arena(population, generation, last_length=80.0) for generation in (1, 2)]
     assert np.any(tried[0].returns != tried[1].returns)
     expected = dream.rollout(POLICY.act, population, 3, generation_seed(4, 2), 1.2, 90)
@@ -365,6 +377,19 @@ def test_weights_of_latents_that_v_leaves_unused_stay_0_in_both_worlds_and_where
         assert not mean[unused].any() and mean[~unused].all()
 
 
+def test_what_is_searched_for_along_components_goes_on_along_the_same(fake, tmp_path, monkeypatch):
+    """From the dream into the real world, where the search is around what the dream left, and after an interruption."""
+    of, run = asked(components=2), begun(tmp_path)
+    evolve_all(of, run)
+    dreamt, real = (Evolution.load(saved(run, name)) for name in ("dream", "real"))
+    assert dreamt.space.size == real.space.size == TWICE.vae.z + 2 * 2
+    np.testing.assert_array_equal(real.space.origin, dreamt.mean)
+    np.testing.assert_array_equal(real.mean, load_controller(run.controller, policy_from(TWICE)).mean)
+    monkeypatch.setattr("controller.components.MOMENTS", 1)  # what would be found now is something else
+    evolve_all(asked(components=2, real_generations=4), run)
+    np.testing.assert_array_equal(Evolution.load(saved(run, "real")).space.basis, real.space.basis)
+
+
 @pytest.mark.parametrize("at", [4, 5])
 def test_killed_in_the_real_world_and_resumed_comes_to_the_same_end(fake, tmp_path, monkeypatch, at):
     straight, broken = begun(tmp_path / "straight"), begun(tmp_path / "broken")
@@ -495,7 +520,7 @@ def test_the_random_numbers_of_agents_do_not_depend_on_the_games(fake, tmp_path)
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
-    evolution = Evolution(POLICY.size, 0.1, 4, seed=0)
+    evolution = Evolution(everywhere(POLICY.size), 0.1, 4, seed=0)
     save_controller(tmp_path / "controller.h5", POLICY, evolution)
     assert load_controller(tmp_path / "controller.h5", POLICY).mean.shape == (20,)
     with pytest.raises(Problem, match=r"controller\.h5 holds a controller of .*\(20,\)"):

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from controller.evolution import Evolution
+from controller.evolution import Evolution, everywhere
 from controller.training import saved
 from experiment.arrays import open_hdf5, read_npz, write_npz
 from experiment.files import atomic, checksum, read_json, read_text, reading
@@ -342,7 +342,8 @@ def returns(population):
 @pytest.mark.parametrize("population", [4, 5, 8])  # fewer than 6 also begin with mirrors of the worst
 @pytest.mark.parametrize("size", [3, 40])
 def test_cma_goes_on_to_the_last_bit(tmp_path, population, size):
-    straight = Evolution(size, 0.3, population, 4, 0.1, np.linspace(-1, 1, size, dtype="float32"))
+    origin = np.linspace(-1, 1, size, dtype="float32")
+    straight = Evolution(everywhere(size)._replace(origin=origin), 0.3, population, 4, 0.1)
     resumed = straight
     for generation in range(20):
         asked = straight.ask()
@@ -359,7 +360,7 @@ def test_cma_goes_on_to_the_last_bit(tmp_path, population, size):
 
 def test_a_state_that_is_not_ours_is_refused(tmp_path):
     path = tmp_path / "state.npz"
-    evolution = Evolution(3, 0.1, 6, 0)
+    evolution = Evolution(everywhere(3), 0.1, 6, 0)
     evolution.tell(np.arange(len(evolution.ask())))
     evolution.save(path)
     state = read_npz(path, "")

@@ -59,7 +59,7 @@ def test_moments_have_the_memory_that_a_plain_loop_gives(tmp_path, world, done, 
     )
     model = MDNRNN(Z, actions, H, 2, predict_done=done, told=told_by(settings))
     model.kernel.assign(np.random.default_rng(1).normal(size=model.kernel.shape))
-    found = remembered(settings, latents, model, earliest, latest)
+    found = remembered(settings, latents, model, earliest, latest, 20)
     long_enough = np.flatnonzero(latents.lengths > latest)
     each = -(-20 // len(long_enough))
     assert found.mu.shape == (each * len(long_enough), Z) and found.h.shape == (len(found.mu), H)
@@ -82,7 +82,7 @@ def test_m_is_told_raw_actions_where_it_was_trained_on_them(tmp_path):
     latents = write_series(tmp_path / "latents.h5", 1)
     settings = Experiment(rnn=Rnn(hidden=H, action="raw"), dream=Dream(start_steps=[5, 5], starts=1))
     model = MDNRNN(Z, 1, H, 2, predict_done=True, told=told_by(settings))
-    found = remembered(settings, latents, model, 5, 5)
+    found = remembered(settings, latents, model, 5, 5, 1)
     episodes = np.random.default_rng(0).permutation(np.flatnonzero(latents.lengths > 5))
     h, _ = plain_memory(model, latents, episodes[0], 5, np.asarray)
     np.testing.assert_allclose(found.h[0], h, atol=1e-5)
@@ -97,9 +97,9 @@ def test_dreams_begin_in_what_the_last_iteration_recorded(tmp_path, monkeypatch)
     def frames_of(found) -> set[int]:
         return {int(np.flatnonzero((latents.mu == mu).all(axis=1))[0]) for mu in found.mu.astype("float16")}
 
-    assert min(frames_of(remembered(settings, latents, model, 0, 30))) == latents.episode_starts[4]
+    assert min(frames_of(remembered(settings, latents, model, 0, 30, 8))) == latents.episode_starts[4]
     monkeypatch.setattr(module, "EPISODES", 1)
-    found = remembered(settings, latents, model, 0, 30)
+    found = remembered(settings, latents, model, 0, 30, 8)
     assert len(found.mu) == 8 and np.ptp(list(frames_of(found))) == 30  # all of one episode
 
 
@@ -171,4 +171,4 @@ def test_steps_that_no_episode_reaches_are_a_problem(tmp_path):
     model = MDNRNN(Z, 1, H, 2, predict_done=True)
     settings = Experiment(rnn=Rnn(hidden=H), dream=Dream(start_steps=[70, 80]))
     with pytest.raises(Problem, match=r"no recorded episode has 80 steps: lower dream\.start_steps"):
-        remembered(settings, latents, model, 70, 80)
+        remembered(settings, latents, model, 70, 80, 20)
