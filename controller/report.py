@@ -34,6 +34,7 @@ COLOURS = {
     "published, real, CMA-ES mean": ORANGE,
     "ours, dream": BLUE,
     "ours, game": GREEN,
+    "ours, game, as dreams count": VERMILION,
     "paper, dream": SKY,
     "paper, game": ORANGE,
 }
@@ -156,8 +157,10 @@ class Results:
         paper = [row for row in published_rows(self.settings.env.name) if row.temperature]
         for i, place in enumerate(("dream", "game")):
             records = [swept[temperature][i] for temperature in sorted(swept)]
-            errors = np.array([record["standard_error"] for record in records])
-            series[f"ours, {place} (band: standard error)"] = sorted(swept), [r["mean"] for r in records], errors
+            series |= scores_at(sorted(swept), f"ours, {place}", records)
+            if any("counted" in record for record in records):
+                counted = [record.get("counted", record) for record in records]
+                series |= scores_at(sorted(swept), f"ours, {place}, as dreams count", counted)
             if paper:
                 means = [getattr(row, place)["mean"] for row in paper]
                 series[f"paper, {place}"] = [float(row.temperature) for row in paper], means
@@ -199,6 +202,12 @@ class Results:
         roles = {label: label.split(" (")[0] for label in series}
         colours = {label: COLOURS[role] for label, role in roles.items() if role in COLOURS}
         return Curves(series, xlabel, score, against, logx=logx, hlines=levels, colours=colours)
+
+
+def scores_at(temperatures: list[float], label: str, records: list[Record]) -> dict[str, Any]:
+    """A series of scores against the temperatures, by its label."""
+    errors = np.array([record["standard_error"] for record in records])
+    return {f"{label} (band: standard error)": (temperatures, [record["mean"] for record in records], errors)}
 
 
 def history(run: Run, name: str) -> dict[str, np.ndarray]:

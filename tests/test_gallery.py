@@ -262,6 +262,15 @@ def test_a_colour_means_one_thing_in_a_picture():
     assert training.colours["real, CMA-ES mean" + error] == temperatures.colours["ours, game" + error]
 
 
+def test_scores_are_drawn_as_dreams_count_beside_those_of_whole_episodes():
+    """Of CarRacing's 400 steps in the dream, and as many on the track."""
+    (panel,) = Results(Run(PRETRAINED / "carracing")).temperatures()
+    dream, whole, counted = (panel.series[f"ours, {of} (band: standard error)"][1] for of in (
+        "dream", "game", "game, as dreams count"
+    ))  # fmt: skip
+    assert all(np.less(counted, dream)) and whole[-1] > dream[-1]
+
+
 def test_compounding_curves_of_several_runs(exhibit, tmp_path):
     runs = [SHIPPED, exhibit.run]
     assert report.with_figures([*runs, Run(tmp_path)]) == runs
