@@ -7,6 +7,7 @@ docs/other_agents.md says how that goes.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from controller.policy import load_controller, policy_from
 from envs.worlds import world_of
 from experiment.run import Run, find_run
+from experiment.stage import guard
 
 NAMES = {"doom": "Doom", "carracing": "CarRacing"}
 
@@ -126,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guard(main))
