@@ -138,11 +138,13 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
 
 
 def for_workers(settings: Experiment) -> Experiment:
-    """With the precision of this process, so that no worker measures and chooses another, and a core's one thread on Ray."""
+    """With the precision of this process, so that no worker measures and chooses another, and its share of the threads."""
     from experiment.backend import keras
 
     bfloat16 = "bfloat16" in keras.config.dtype_policy().name
-    threads = settings.hardware.threads or (1 if settings.workers.backend == "ray" else 0)
+    processes = settings.workers.processes or thread_count()
+    share = 1 if settings.workers.backend == "ray" else max(thread_count() // processes, 1)
+    threads = settings.hardware.threads or share
     precision: Literal["bfloat16", "float32"] = "bfloat16" if bfloat16 else "float32"
     return dataclasses.replace(
         settings, hardware=dataclasses.replace(settings.hardware, threads=threads, precision=precision)

@@ -5,12 +5,13 @@ import pytest
 
 from controller.agent import Agent, AgentPlayer, recorded
 from controller.policy import Policy
+from controller.real import for_workers
 from envs.actions import move
 from envs.doom import DoomEnv
 from envs.episodes import Each, moments, play
 from envs.worlds import WORLDS
 from experiment.backend import keras
-from experiment.schema import Env, Experiment, Rnn
+from experiment.schema import Env, Experiment, Hardware, Rnn, Workers
 from extract.policies import held
 from rnn.model import MDNRNN, told_by
 from vae.model import VAE
@@ -190,3 +191,15 @@ def test_a_lone_game_is_played_as_beside_others(agent):
     alone = agent.step(*(part[:1] for part in given.values()))
     for one, two in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, two[:1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, 1), ({"processes": 2}, 4), ({"processes": 3}, 2), ({"processes": 20}, 1), ({"backend": "ray"}, 1)],
+)
+def test_workers_share_the_threads(monkeypatch, settings, expected):
+    """Of eight; each taking all of them, the processes of a large machine would wait for one another."""
+    monkeypatch.setattr("controller.real.thread_count", lambda: 8)
+    assert for_workers(Experiment(workers=Workers(**settings))).hardware.threads == expected
+    asked = Experiment(workers=Workers(**settings), hardware=Hardware(threads=5))
+    assert for_workers(asked).hardware.threads == 5
