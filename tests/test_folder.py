@@ -358,6 +358,17 @@ def test_cma_goes_on_to_the_last_bit(tmp_path, population, size):
             resumed = Evolution.load(tmp_path / "state.npz")
 
 
+def test_a_state_without_a_space_is_of_all_weights(tmp_path):
+    """Earlier versions searched nowhere else, and did not say so."""
+    evolution = Evolution(everywhere(4), 0.1, 6, 0)
+    evolution.tell(returns(evolution.ask()))
+    evolution.save(tmp_path / "state.npz")
+    state = read_npz(tmp_path / "state.npz", "")
+    write_npz(tmp_path / "state.npz", {name: state[name] for name in state.keys() - {"origin", "basis"}})
+    resumed = Evolution.load(tmp_path / "state.npz")
+    np.testing.assert_array_equal(resumed.ask(), evolution.ask())
+
+
 def test_a_state_that_is_not_ours_is_refused(tmp_path):
     path = tmp_path / "state.npz"
     evolution = Evolution(everywhere(3), 0.1, 6, 0)
