@@ -86,6 +86,8 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
     model, train, openloop = settings.model, settings.train, settings.openloop
     seen = sum({"z": vae.z, "c": rnn.hidden, "h": rnn.hidden}[letter] for letter in c.inputs)
     weights = (seen + 1) * (c.hidden or 1) + (c.hidden + 1) * 3
+    kept = sum(vae.z if letter == "z" else min(c.components, rnn.hidden) for letter in c.inputs)
+    directions = (kept + 1) * (c.hidden or 1) + (c.hidden + 1) * 3 if c.components else 0
     candidates, state = max(c.population, c.real_population), vae.z + 2 * rnn.hidden
     predicted, drawn = 3 * rnn.mixtures * vae.z, settings.evaluate.random_controllers
     real = c.real_population * c.real_episodes if c.real_generations else 0
@@ -96,6 +98,7 @@ def size_faults(settings: Experiment) -> Iterator[tuple[str, str]]:
         ("a batch of M's", "rnn.streams", "rnn.window", rnn.streams * rnn.window * (4 * rnn.hidden + predicted)),
         ("the dreams' beginnings", "dream.starts", "rnn.hidden", dream.starts * state),
         ("CMA-ES's covariance matrix", "controller.hidden", "controller.inputs, rnn.hidden", weights ** (1 if c.diagonal else 2)),
+        ("the directions that C is searched for in", "controller.components", "controller.hidden", weights * directions),
         ("a generation", "controller.population", "controller.hidden", candidates * weights),
         ("a real generation", "controller.real_population", "controller.real_episodes", real * weights),
         ("a generation's dreams", "controller.population", "controller.episodes", c.population * c.episodes * state),

@@ -229,6 +229,7 @@ def test_every_number_has_limits_at_both_ends_and_its_default_within_them():
         (["vae.z=4096", "rnn.mixtures=100", "rnn.hidden=16384"], "M's weights"),
         (["controller.population=100000", "controller.episodes=10000"], "a generation's dreams"),
         (["controller.hidden=4096"], "covariance matrix"),
+        (["controller.components=512", "controller.hidden=64", "controller.diagonal=true"], "directions"),
         (["evaluate.random_controllers=100000", "controller.real_episodes=1000"], "the random ones"),
         (["model.channels=4096", "model.blocks=100"], "the next-frame model's weights"),
         (["train.batch=16384", "env.size=1024"], "a batch of frames"),
