@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,9 +235,7 @@ def processes_of_session(session: int) -> list[int]:
 def link(recorded: Run, folder: Path) -> Run:
     """A run with copies of the recorded shards."""
     run = Run(folder)
-    run.rollouts.mkdir()
-    for path in recorded.rollouts.iterdir():
-        (run.rollouts / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(recorded.rollouts, run.rollouts)
     return run
 
 
@@ -249,14 +248,12 @@ def test_a_deleted_shard_is_recorded_again_and_no_other(recorded, tmp_path):
     assert shard_path(run.rollouts, 0).stat().st_mtime_ns == before
 
 
-def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path):
+def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path, capsys):
     run = link(recorded, tmp_path)
     os.truncate(shard_path(run.rollouts, 1), 5000)
-    done = subprocess.run(
-        [*COMMAND, "--run", str(run.path), *TINY], cwd=CONFIG.parent.parent, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "shard-00001.h5 is damaged" in done.stderr and "delete it" in done.stderr
+    assert command_here(*COMMAND[2:], "--run", run.path, *TINY) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "shard-00001.h5 is damaged" in said and "delete it" in said
 
 
 def test_what_is_shown_is_of_every_iteration(recorded, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """A run as other tools read it, with nothing but h5py and safetensors."""
 
 import shutil
-import subprocess
 import sys
 
 import h5py
@@ -11,10 +10,9 @@ import pytest
 
 from experiment.problem import Problem, UsageProblem
 from experiment.run import Run, find_run
-from experiment.stage import guard
 from extract.rollouts import Episode, Rollouts, shard_path
-from gallery import export
 from gallery.formats import link_rollouts, write_safetensors
+from tests.commands import command_here
 from tests.fake import write_shard
 
 
@@ -74,14 +72,13 @@ def test_weights_are_safetensors_with_a_card(tmp_path):
     assert "- game: 845.0 ± 433.8 (survival in tics, 100 episodes)\n" in card and "\n  name: doom\n" in card
 
 
-def test_the_command_writes_what_is_asked_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gallery.export", "breakout", "--rollouts", str(tmp_path / "all.h5")])
-    assert guard(export.main) == 0
+def test_the_command_writes_what_is_asked_for(tmp_path, capsys):
+    assert command_here("gallery.export", "breakout", "--rollouts", tmp_path / "all.h5") == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'all.h5'}: ")
     with h5py.File(tmp_path / "all.h5") as file:
         assert file["pixels"].shape[1:] == (84, 84, 1) and file["pixels"][:4].any()
-    done = subprocess.run([sys.executable, "-m", "gallery.export", "doom"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: expected a NAME, --rollouts or --safetensors; see")
+    assert command_here("gallery.export", "doom") == 2
+    assert capsys.readouterr().err.startswith("error: expected a NAME, --rollouts or --safetensors; see")
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -28,6 +28,7 @@ from openloop import report
 from rnn.dream import noise
 from rnn.mixture import sample
 from rnn.model import build_rnn
+from tests.commands import command_here
 from tests.fake import save_agent, save_next_frames
 from viz.curves import Histogram
 from viz.frames import evenly
@@ -473,32 +474,20 @@ def test_a_gif_is_kept_small(tmp_path, monkeypatch):
         save_small_gif(tmp_path / "noise.gif", noisy, 12, 1)
 
 
-def test_the_command_names_a_run_that_there_is_not(tmp_path, monkeypatch, capsys):
-    from experiment.stage import guard
-    from gallery.__main__ import main
-
-    monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path / "out"), "nowhere"])
-    assert guard(main) == 2
+def test_the_command_names_a_run_that_there_is_not(tmp_path, capsys):
+    assert command_here("gallery", "--out", tmp_path / "out", "nowhere") == 2
     assert capsys.readouterr().err.startswith("error: nowhere is neither shipped")
     assert not (tmp_path / "out").exists()
 
 
-def test_seeds_that_training_may_use_are_refused(tmp_path, monkeypatch, capsys):
-    from experiment.stage import guard
-    from gallery.__main__ import main
-
-    for seed in ("-1", "999999"):
-        monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path), "--seed", seed, "doom"])
-        assert guard(main) == 2
-        assert "--seed from 1,000,000" in capsys.readouterr().err
+@pytest.mark.parametrize("seed", [-1, 999_999])
+def test_seeds_that_training_may_use_are_refused(tmp_path, capsys, seed):
+    assert command_here("gallery", "--out", tmp_path, "--seed", seed, "doom") == 2
+    assert "--seed from 1,000,000" in capsys.readouterr().err
 
 
-def test_a_run_without_weights_is_one_line(tmp_path, monkeypatch, capsys):
-    from experiment.stage import guard
-    from gallery.__main__ import main
-
+def test_a_run_without_weights_is_one_line(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(to_yaml(SETTINGS))
-    monkeypatch.setattr("sys.argv", ["gallery", "--out", str(tmp_path / "out"), str(tmp_path)])
-    assert guard(main) == 1
+    assert command_here("gallery", "--out", tmp_path / "out", tmp_path) == 1
     error = capsys.readouterr().err
     assert "vae.weights.h5 is missing" in error and len(error.splitlines()) == 1
