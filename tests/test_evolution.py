@@ -79,25 +79,6 @@ def test_weights_are_searched_for_along_the_basis():
     np.testing.assert_allclose(evolution.mean, 0.5, atol=0.02)
 
 
-@pytest.mark.parametrize("stop", [1, 7])
-@pytest.mark.parametrize("diagonal", [False, True])
-def test_a_saved_state_goes_on_to_the_identical_end(tmp_path, stop, diagonal):
-    straight = Evolution(everywhere(12), sigma=0.1, population=8, seed=5, diagonal=diagonal)
-    for _ in range(20):
-        straight.tell(sphere(straight.ask()))
-    broken = Evolution(everywhere(12), sigma=0.1, population=8, seed=5, diagonal=diagonal)
-    for _ in range(stop):
-        broken.tell(sphere(broken.ask()))
-    broken.save(tmp_path / "evolution.npz")
-    broken.tell(sphere(broken.ask()))  # a generation that is lost
-    np.random.seed(0)  # noqa: NPY002 (the state must not depend on it)
-    resumed = Evolution.load(tmp_path / "evolution.npz")
-    for _ in range(20 - stop):
-        resumed.tell(sphere(resumed.ask()))
-    np.testing.assert_array_equal(resumed.mean, straight.mean)
-    assert (resumed.generation, resumed.sigma) == (20, straight.sigma)
-
-
 def test_the_seed_decides():
     first, same, other = (Evolution(everywhere(5), 0.1, 4, seed).ask() for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
@@ -153,16 +134,6 @@ def trial(parameters):
     """Something to call in place of the real game."""
     returns = parameters[:2].astype(float)
     return Played(returns, np.full(2, 90), np.full(2, 90), returns / 2)
-
-
-def test_the_batched_fitness_is_that_of_single_dreams(dream):
-    """One call for a whole generation gives what one call for each candidate gives."""
-    population = Evolution(everywhere(POLICY.size), 0.5, 6, seed=1).ask()
-    together = dream.rollout(POLICY.act, population, 3, seed=9, temperature=1.2, max_steps=90)
-    alone = [dream.rollout(POLICY.act, candidate[None], 3, 9, 1.2, 90).returns[0] for candidate in population]
-    assert together.returns.shape == (6, 3)
-    assert len(np.unique(together.returns)) > 3
-    np.testing.assert_array_equal(together.returns, alone)
 
 
 def test_a_generation_is_dreamt_with_its_own_seed(dream, arena):

@@ -242,25 +242,6 @@ def test_a_bad_shard_is_named_in_one_line(recorded, spoil):
     assert "\n" not in str(caught.value)
 
 
-def be_a_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def be_a_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-@pytest.mark.parametrize(("refuse", "kind"), [(be_a_folder, "a folder"), (be_a_pipe, "a named pipe")])
-def test_what_is_no_file_is_neither_called_damaged_nor_waited_for(recorded, refuse, kind):
-    path = shard_path(recorded[0], 1)
-    refuse(path)
-    with pytest.raises(Problem) as caught:
-        Rollouts(recorded[0])
-    assert str(caught.value) == f"{path} is {kind}, not a file: move it away"
-
-
 def test_a_shard_that_the_system_refuses_is_not_called_damaged(recorded, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
