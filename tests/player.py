@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import h5py
 import numpy as np
+import pytest
 from websockets.sync.client import connect
 
 from controller.policy import policy_from
@@ -95,6 +96,17 @@ def serving(models: Models, sessions: int = 3, hosts: Hosts | None = None) -> It
         server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive() and not site.sessions
+
+
+def server_of(name: str) -> Any:
+    """A fixture: such a server for all tests of a file."""
+
+    @pytest.fixture(scope="module")
+    def server() -> Iterator[Serving]:
+        with serving(models(name)) as started:
+            yield started
+
+    return server
 
 
 def wait(happens: Callable[[], Any]) -> None:

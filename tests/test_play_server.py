@@ -32,29 +32,14 @@ from play.recorder import Recordings
 from play.scenes import Scene
 from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
-from tests.player import Page, doom_run, models, next_frame_run, serving, unpack_frame, wait
+from tests.player import Page, doom_run, models, next_frame_run, server_of, serving, unpack_frame, wait
 from vae.model import VAE
 
 ONE, THREE = axes_of(WORLDS["doom"]), axes_of(WORLDS["carracing"])
 CHOICE = axes_of(WORLDS["coinrun"])
 
 
-@pytest.fixture(scope="module")
-def doom():
-    with serving(models("doom")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def racing():
-    with serving(models("carracing")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def breakout():
-    with serving(models("breakout")) as server:
-        yield server
+doom, racing, breakout = map(server_of, ("doom", "carracing", "breakout"))
 
 
 @pytest.fixture(autouse=True)

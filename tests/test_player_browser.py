@@ -13,7 +13,7 @@ import pytest
 from experiment.problem import Problem
 from play.hosts import Hosts
 from tests.optional import installed
-from tests.player import PATIENCE, models, serving, wait
+from tests.player import PATIENCE, server_of, wait
 
 api = pytest.importorskip("playwright.sync_api", reason="no Playwright: bash launch_scripts/setup.bash dev")
 expect = api.expect
@@ -55,28 +55,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def doom():
-    with serving(models("doom")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def racing():
-    with serving(models("carracing")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def breakout():
-    with serving(models("breakout")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def coinrun():
-    with serving(models("coinrun")) as server:
-        yield server
+doom, racing, breakout, coinrun = map(server_of, ("doom", "carracing", "breakout", "coinrun"))
 
 
 @pytest.fixture
