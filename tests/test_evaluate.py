@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from controller.evaluation import evaluate, measure_best_of_random, of_others, sweep
 from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
@@ -50,8 +51,6 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(run):
-    from controller.evaluation import evaluate
-
     evaluate(SETTINGS, run)
     return read_json(run.results)["evaluations"]
 
@@ -177,8 +176,6 @@ def test_evaluation_records_everything(evaluated):
 
 
 def test_the_best_of_random_controllers_is_chosen_on_other_seeds(tmp_path):
-    from controller.evaluation import measure_best_of_random
-
     class Stub:
         """A world that rewards the sum of a controller's numbers, and knows who played which seeds."""
 
@@ -209,8 +206,6 @@ def test_evaluation_draws(run, evaluated):
 
 
 def test_what_was_measured_is_not_measured_again(run, evaluated, monkeypatch, capsys):
-    from controller.evaluation import evaluate
-
     without_videos = dataclasses.replace(SETTINGS, evaluate=dataclasses.replace(SETTINGS.evaluate, videos=False))
     monkeypatch.setattr(RealWorld, "play", lambda *_: pytest.fail("played again"))
     evaluate(without_videos, run)
@@ -229,8 +224,6 @@ def test_slices_give_what_the_whole_gives(run, evaluated):
 
 
 def test_sweep_makes_the_papers_table(run, evaluated, capsys):
-    from controller.evaluation import sweep
-
     sweep(SETTINGS, run, evolve_each=True)
     text = capsys.readouterr().out
     assert "ours, evolved at τ 0.50 " in text
@@ -265,8 +258,6 @@ def test_sweep_makes_the_papers_table(run, evaluated, capsys):
 
 
 def test_a_sweep_in_the_other_picture_lets_the_runs_own_figures_be(tmp_path, monkeypatch):
-    from controller.evaluation import of_others
-
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", final=FakeGames))
     run, wanted = Run(tmp_path), CARRACING.evaluate
     fast = dataclasses.replace(CARRACING, evaluate=dataclasses.replace(wanted, fast=True))
@@ -301,8 +292,6 @@ def filmed(monkeypatch) -> dict[str, tuple[str, int, bool]]:
 
 
 def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monkeypatch, capsys):
-    from controller.evaluation import evaluate
-
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     run, videos = save_agent(Run(tmp_path), CARRACING), filmed(monkeypatch)
     assert evaluate(CARRACING, run) == {"episodes": 11, "dreams": 0}
@@ -326,8 +315,6 @@ def test_where_nothing_is_dreamt_only_the_real_world_is_measured(tmp_path, monke
 
 def test_the_fast_picture_is_another_world(tmp_path, monkeypatch, capsys):
     """What is measured in one is not taken for what is asked of the other."""
-    from controller.evaluation import evaluate
-
     opened = []
 
     def kind(name):
@@ -348,8 +335,6 @@ def test_the_fast_picture_is_another_world(tmp_path, monkeypatch, capsys):
 
 
 def test_where_m_predicts_rewards_dreams_return_them(tmp_path, monkeypatch):
-    from controller.evaluation import evaluate
-
     monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing"))
     settings = dataclasses.replace(
         CARRACING,

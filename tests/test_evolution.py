@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from controller.agent import load_agent
 from controller.arenas import InDream, InReal
 from controller.evolution import Evolution, Space, everywhere, generation_seed
 from controller.policy import Policy, load_controller, policy_from
@@ -14,6 +15,7 @@ from controller.scores import counted, summary
 from controller.training import evolve, evolve_all, save_controller, saved
 from envs.episodes import Played
 from envs.worlds import WORLDS
+from experiment.backend import keras
 from experiment.files import write_json
 from experiment.metrics import read_metrics
 from experiment.problem import Problem
@@ -21,7 +23,9 @@ from experiment.run import Run
 from experiment.schema import Controller, Env, Experiment, Hardware, Rnn, Vae
 from experiment.schema import Dream as DreamSettings
 from extract.collect import SEEDS
-from rnn.dream import Outcome
+from rnn.dream import Dream, Outcome, load_dream
+from rnn.model import MDNRNN
+from rnn.starts import Starts
 from tests.fake import fake_world, length, save_untrained
 from vae.latents import Latents
 
@@ -101,11 +105,6 @@ def test_faults_are_one_line(tmp_path):
 @pytest.fixture(scope="module")
 def dream():
     """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
-    from experiment.backend import keras
-    from rnn.dream import Dream
-    from rnn.model import MDNRNN
-    from rnn.starts import Starts
-
     keras.utils.set_random_seed(1)
     model = MDNRNN(latent_size=4, action_size=1, hidden=8, mixtures=2, predict_done=True)
     rng = np.random.default_rng(0)
@@ -256,9 +255,6 @@ TWICE = Experiment(
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """The dream and the agent of those untrained networks, which are the same in every run: compiling takes seconds."""
-    from controller.agent import load_agent
-    from rnn.dream import load_dream
-
     run = begun(tmp_path_factory.mktemp("untrained"))
     return load_dream(TWICE, run), load_agent(TWICE, run)
 
