@@ -8,11 +8,10 @@ from controller.policy import Policy
 from controller.real import for_workers
 from envs.actions import move
 from envs.doom import DoomEnv
-from envs.episodes import Each, moments, play
+from envs.episodes import moments, play
 from envs.worlds import WORLDS
 from experiment.backend import keras
 from experiment.schema import Env, Experiment, Hardware, Rnn, Workers
-from extract.policies import held
 from rnn.model import MDNRNN, told_by
 from vae.model import VAE
 
@@ -82,7 +81,7 @@ def plain_episode(agent, parameters, seed):
 def test_the_batch_plays_as_a_plain_loop_does(agent, controllers, played):
     _, (recording, *_), result = played
     total, raws, h, c = plain_episode(agent, controllers[0].astype("float64"), SEEDS[0])
-    assert result.returns[0] == total == len(recording.raw) == recording.rewards.sum()
+    assert result.returns[0] == result.lengths[0] == total == len(recording.raw) == recording.rewards.sum()
     np.testing.assert_allclose(recording.raw, raws, atol=1e-4)
     np.testing.assert_allclose(recording.h, h, atol=1e-3)
     np.testing.assert_allclose(recording.c, c, atol=1e-3)
@@ -100,26 +99,6 @@ def test_returns_do_not_depend_on_what_is_played_beside(agent, controllers, play
     np.testing.assert_allclose(again[1].z, first.z, atol=1e-5)
     (alone,) = lived(agent, games, controllers[0], SEEDS[:1])
     np.testing.assert_allclose(alone.raw, first.raw, atol=1e-5)
-
-
-def test_lengths_are_the_games(played):
-    _, _, result = played
-    np.testing.assert_array_equal(result.lengths, result.returns)  # one reward a tic
-    assert result.lengths.max() <= MAX_STEPS
-
-
-def test_the_random_policy_draws_each_action_as_often(played):
-    games, _, _ = played
-
-    def player():
-        return Each(lambda _, seed: held(np.random.default_rng((0, seed)), actions=1, hold_max=1), 2)
-
-    first = play(DOOM, games, player(), SEEDS).returns
-    np.testing.assert_array_equal(first, play(DOOM, games, player(), SEEDS).returns)
-    random, both = player(), np.array([0, 1])
-    random.begin(both, both, np.array(SEEDS[:2]))
-    drawn = move(np.concatenate([random.act(np.zeros((2, 1)), both) for _ in range(1500)]))
-    np.testing.assert_allclose([np.mean(drawn == action) for action in (-1, 0, 1)], 1 / 3, atol=0.04)  # 4.6 sigma
 
 
 def some(rows: int, policy: Policy, seed: int = 0) -> dict[str, np.ndarray]:

@@ -96,13 +96,6 @@ def test_the_observation_is_the_screen_with_or_without_its_dashboard(dashboard, 
     assert (frame[-8:] == 0).all(axis=-1).mean() == pytest.approx(0.8 if dashboard else 0, abs=0.2)
 
 
-def test_an_episode_is_cut_after_max_steps():
-    env = CarRacingEnv(max_steps=3)
-    env.reset(seed=0)
-    ends = [env.step(ACTIONS[0, 0])[2:4] for _ in range(3)]
-    assert ends == [(False, False), (False, False), (False, True)]
-
-
 # Many side by side
 
 
@@ -192,17 +185,10 @@ def test_games_that_have_not_begun_wait():
 
 def test_an_id_is_the_same_game_alone_and_side_by_side():
     env, vector = gymnasium.make("CarRacing64-v0"), gymnasium.make_vec("CarRacing64-v0", num_envs=2)
+    assert vector.single_action_space == env.action_space == CarRacing().action_space
     np.testing.assert_array_equal(env.reset(seed=3)[0], vector.reset(seed=[5, 3])[0][1])
     np.testing.assert_array_equal(env.step(ACTIONS[0, 0])[0], vector.step(ACTIONS[0, [0, 0]])[0][1])
     env.close()
-    vector.close()
-
-
-def test_gymnasium_makes_the_vector_environment():
-    vector = gymnasium.make_vec("CarRacing64-v0", num_envs=2, vectorization_mode="vector_entry_point", max_steps=5)
-    frames, _ = vector.reset(seed=0)
-    assert vector.observation_space.contains(frames) and vector.action_space.contains(ACTIONS[0, :2])
-    assert vector.single_action_space == CarRacing().action_space
     vector.close()
 
 

@@ -91,6 +91,7 @@ def test_actions_of_games_that_are_over_may_be_anything():
 def test_every_environment_takes_any_seed_and_refuses_actions_out_of_range(kind, monkeypatch):
     env = kind(2, max_steps=20) if kind in TWO else kind(max_steps=20)
     first = env.reset(seed=5)[0].copy()
+    assert first in env.observation_space
     for seed in (np.int64(5), 2**32 + 5, 2**100 + 5):
         seen, info = env.reset(seed=seed)
         np.testing.assert_array_equal(seen, first)

@@ -131,7 +131,7 @@ def test_an_agents_noise_is_of_the_size_that_is_asked_for(agent):
     assert correlation == pytest.approx(np.exp(-6 / 10), abs=0.12)  # six steps on, of ten that are remembered
 
 
-def test_networks_record_what_they_played(run, monkeypatch, tmp_path):
+def test_networks_record_what_they_played(monkeypatch, tmp_path):
     monkeypatch.setitem(WORLDS, "carracing", WORLD)
     other = Run(tmp_path)
     collect(SETTINGS, other, partial(make_player, other))

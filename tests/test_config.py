@@ -56,7 +56,7 @@ def test_resolved_config_reads_back(tmp_path):
     ("override", "words"),
     [
         ("vae.step=1", ["vae.step", "did you mean vae.steps"]),
-        ("nothing.like.it=1", ["nothing", "--help"]),
+        ("nothing.like.it=1", ["nothing", "python -m experiment --help"]),
         ("vae.steps=many", ["vae.steps", "many", "whole number"]),
         ("vae.steps=-3", ["vae.steps=-3", "from 1 to 1,000,000,000"]),
         ("data.val_ratio=1", ["data.val_ratio=1", "below 1"]),
@@ -83,7 +83,6 @@ def test_resolved_config_reads_back(tmp_path):
         ("rnn.reward_limits=[3]", ["rnn.reward_limits=[3.0]", "two numbers"]),
         ("rnn.predict_done=false", ["controller.generations=20", "rnn.predict_done", "rnn.predict_reward"]),
         ("iterations=0", ["iterations=0", "from 1 to"]),
-        ("nothing.like.it=1", ["python -m experiment --help"]),
         ("vae=3", ["for vae (in vae=3)", "settings such as vae.z", "not 3"]),
         ("vae=", ["for vae (in vae=)", "settings such as vae.z"]),
         ("vae=???", ["for vae", "settings such as vae.z"]),

@@ -168,13 +168,6 @@ def test_a_game_that_is_over_begins_another_episode_as_gymnasiums_do(mode, cut, 
         assert infos[14]["_final_obs"].all() and (last != begun).any(axis=(1, 2, 3)).all()
 
 
-def test_gymnasium_makes_the_vector_environment():
-    vector = gymnasium.make_vec("DoomTakeCover-v0", num_envs=2, vectorization_mode="vector_entry_point", max_steps=5)
-    frames, _ = vector.reset(seed=0)
-    assert vector.observation_space.contains(frames) and vector.action_space.contains(np.array([0, 2]))
-    vector.close()
-
-
 def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
     def die(game):
         raise vizdoom.ViZDoomUnexpectedExitException("gone")

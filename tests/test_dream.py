@@ -7,7 +7,7 @@ import pytest
 
 import rnn.dream
 import rnn.model
-from envs.actions import drive, move
+from envs.actions import move
 from envs.worlds import WORLDS
 from experiment.backend import keras, tf
 from experiment.problem import Problem
@@ -15,7 +15,7 @@ from experiment.run import Run
 from experiment.schema import Dream as DreamSettings
 from experiment.schema import Env, Experiment, Rnn, Vae
 from rnn.dream import Dream, drawn_weight, load_dream, luck, noise, tile_sizes
-from rnn.model import MDNRNN, build_rnn, told_by
+from rnn.model import MDNRNN, build_rnn
 from rnn.starts import Starts
 
 Z, H, K = 4, 16, 3
@@ -150,14 +150,6 @@ def test_dreams_are_those_of_a_plain_loop(name, tiny_tiles):
         np.testing.assert_array_equal(returns, lengths)
 
 
-def test_m_is_told_what_its_world_executes(dream):
-    raw = np.linspace(-1, 1, 9, dtype="float32")
-    np.testing.assert_array_equal(dream.model.told(tf.constant(raw), xp=keras.ops), move(raw))
-    three = np.random.default_rng(0).uniform(-1, 1, (9, 3)).astype("float32")
-    carracing = Experiment(env=Env(name="carracing"))
-    np.testing.assert_array_equal(told_by(carracing)(tf.constant(three), xp=keras.ops), drive(three))
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_slicing_the_population_changes_nothing(policy, tiny_tiles):
     dream, parameters = Dream(small_model(-0.9, policy), FIRST_FRAMES), population(8)
@@ -170,11 +162,6 @@ def test_slicing_the_population_changes_nothing(policy, tiny_tiles):
 def test_candidates_share_their_luck(dream):
     lengths = dream.rollout(linear, np.repeat(population(1), 3, axis=0), 20, 0, 1.0, 100).lengths
     assert np.all(lengths == lengths[0]) and len(np.unique(lengths[0])) > 5
-
-
-def test_seeds_differ(dream):
-    first, second = (dream.rollout(linear, population(1), 20, seed, 1.0, 100).lengths for seed in (0, 1))
-    assert np.any(first != second)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
@@ -198,14 +185,6 @@ def test_low_temperature_is_certain_and_high_is_not():
     model.output_bias.assign(np.append(np.repeat(outputs[:, :, None], Z, axis=2).ravel(), -100))
     z = Dream(model, FIRST_FRAMES).trace(linear, population(1), 50, 0, 0.01, 2)[1].z[0, :, 1]  # (E, Z)
     np.testing.assert_allclose(z, 2.0 + np.exp(2.0) * 0.1 * normal, atol=1e-4)  # component 2: mean and log_std 2
-
-
-@pytest.mark.parametrize(("done_bias", "length"), [(100, 1), (-100, 37)])
-def test_all_dreams_end_at_once_or_never(done_bias, length):
-    dream = Dream(small_model(done_bias), FIRST_FRAMES)
-    lengths = dream.rollout(linear, population(2), 2, 0, 1.0, 37).lengths
-    np.testing.assert_array_equal(lengths, np.full((2, 2), length))
-    assert lengths.dtype == np.int32
 
 
 def test_endings_can_be_drawn_with_their_probability():
@@ -256,7 +235,8 @@ def test_weights_are_read_anew():
     dream = Dream(model, FIRST_FRAMES)
     before = dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths
     model.output_bias.assign(np.append(model.output_bias.numpy()[:-1], 100))
-    assert np.all(before == 50) and np.all(dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths == 1)
+    assert before.dtype == np.int32 and np.all(before == 50)
+    assert np.all(dream.rollout(linear, population(1), 4, 0, 1.0, 50).lengths == 1)
 
 
 def test_tiles_hold_all_dreams_with_little_room_to_spare():

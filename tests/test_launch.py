@@ -178,7 +178,7 @@ def test_extras_may_be_written_in_any_way(project, extras):
 
 
 @pytest.mark.parametrize("extras", ["swift", "play,swift", "../base", "*", "--swift"])
-def test_an_unknown_extra_is_refused_before_anything_is_installed(project, command, extras):
+def test_an_unknown_extra_is_refused_before_anything_is_installed(project, extras):
     assert_mistake(setup(project, extras), extras.removeprefix("play,"))
     script = project / "launch_scripts" / "wm_doom.bash"
     assert_mistake(bash(script, "quick", cwd=project, EXTRAS=extras), extras.removeprefix("play,"))

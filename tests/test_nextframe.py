@@ -604,13 +604,6 @@ def test_weights_that_are_missing_or_damaged_are_a_problem(tmp_path):
         load_nextframe(run, SETTINGS)
 
 
-def test_a_truncated_shard_is_named(run):
-    path = shard_path(run.rollouts, 1)
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(Problem, match=r"shard-00001\.h5 is damaged"):
-        training.train(SETTINGS, run)
-
-
 def test_damage_that_training_meets_with_later_is_a_problem_too(tmp_path, monkeypatch):
     """Not before some batches were read, in the thread that TensorFlow reads them in."""
     monkeypatch.setattr(windows, "POOL", 16)
@@ -635,12 +628,6 @@ def damage_last_read(run: Run, rollouts: Rollouts) -> None:
     with open(path, "r+b") as file:
         file.seek(chunk.byte_offset)
         file.write(bytes(chunk.size))
-
-
-@pytest.mark.parametrize("ratio", [0.01, 0.99])
-def test_a_val_ratio_that_leaves_a_side_empty_is_a_problem(run, ratio):
-    with pytest.raises(Problem, match=rf"data\.val_ratio={ratio} of 8 episodes leaves"):
-        training.train(replace(SETTINGS, data=Data(val_ratio=ratio)), run)
 
 
 def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):

@@ -825,13 +825,6 @@ def test_faults_are_one_line(made, tmp_path):
     assert other.stderr.endswith(f": {made.path} is already made\n") and other.stderr.count("\n") == 1
 
 
-def test_windows_longer_than_episodes_are_one_line(made, tmp_path):
-    with pytest.raises(
-        Problem, match=r"no held-out episode has \d+ frames \(openloop.context=32 and openloop.horizon=64\)"
-    ):
-        evaluate_run(str(made.path), ["openloop.windows=2"])
-
-
 def test_run_folders_of_earlier_versions(made, tmp_path):
     settings, run = open_run(str(made.path), ["openloop.dreams=5"])
     assert settings.openloop == dataclasses.replace(Openloop(), dreams=5) and settings.vae.z == 4

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from envs.worlds import WORLDS
 from experiment.hardware import prepare
 from experiment.problem import Problem, UsageProblem, one_line
-from experiment.run import PRETRAINED, Run, find_run
+from experiment.run import PRETRAINED
 from experiment.schema import Hardware
 from play.__main__ import serve
 from play.agent import for_one, most_seen
@@ -397,7 +397,7 @@ def test_a_batch_of_one_is_computed_in_float32_unless_told_otherwise(monkeypatch
     assert prepare(Hardware()) == "bfloat16"
 
 
-def test_who_touches_nothing_does_what_the_world_calls_nothing(tmp_path):
+def test_who_touches_nothing_does_what_the_world_calls_nothing():
     coinrun = models("coinrun")
     assert coinrun.world.action_names[int(coinrun.world.rest)] == "nothing"
     session = Session(coinrun, None, lambda: None)
@@ -879,19 +879,6 @@ def test_a_run_without_m_can_still_be_looked_at(doom, tmp_path):
     assert session.wishes.world == "real"
     session.hear({"type": "controller", "on": True})
     assert not session.wishes.controller
-
-
-def test_runs_are_found_by_name_and_the_last_iteration_is_taken(tmp_path):
-    assert find_run("doom").path == PRETRAINED / "doom"
-    for number in (1, 2, 3):
-        run = Run(tmp_path).at(number)
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.config.touch()
-        if number < 3:
-            run.controller.touch()
-    assert find_run(str(tmp_path)).path == tmp_path / "iterations" / "2"
-    with pytest.raises(UsageProblem, match="neither shipped"):
-        find_run(str(tmp_path / "none"))
 
 
 def test_a_server_for_all_says_where_others_reach_it(monkeypatch, capsys):

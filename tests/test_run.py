@@ -214,13 +214,6 @@ def test_guard_turns_faults_into_one_line_and_a_code(capsys):
     assert "run the same command again" in capsys.readouterr().err
 
 
-def test_damaged_record_is_named(begin):
-    begin(FIRST)
-    begin.run.record("first").write_text("{")
-    with pytest.raises(Problem, match=r"first\.json is not valid JSON"):
-        begin(FIRST)
-
-
 def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, 1)
@@ -423,23 +416,6 @@ def test_an_iteration_may_be_named_from_inside(tmp_path, monkeypatch):
         assert [os.path.abspath(run.at(number).path) for number in (1, 3)] == [str(tmp_path / "run"), str(folder / "3")]
 
 
-def test_what_reads_a_run_takes_the_last_iteration_and_says_so(tmp_path, capsys):
-    """Unless it is told which."""
-    for number in (1, 2):
-        run = Run(tmp_path).at(number)
-        run.path.mkdir(parents=True, exist_ok=True)
-        for file in (run.config, run.controller):
-            file.touch()
-    first, second = Run(tmp_path), Run(tmp_path).at(2)
-    assert first.latest("second").path == second.path
-    said = f"second: of iteration 2, in {second.path} ({second.path.parent / 'N'} names another)\n"
-    assert capsys.readouterr().out == said
-    assert first.latest().path == second.path
-    assert second.latest("second").path == second.path
-    assert Run(tmp_path / "iterations" / "1").latest("second").path == first.path
-    assert capsys.readouterr().out == ""
-
-
 def test_a_chart_has_one_meaning(tmp_path):
     """`real` is a return in controller_both, and in controller says which arena it was."""
     tags = {}
@@ -449,11 +425,3 @@ def test_a_chart_has_one_meaning(tmp_path):
         *_, event = read_events(next((tmp_path / name).iterdir()))
         tags[name] = event.summary.value[0].tag
     assert tags == {"controller": "C/real", "controller_real": "C/real", "controller_both": "C/both/real"}
-
-
-def test_a_record_that_cannot_be_read_is_named(begin):
-    begin(FIRST)
-    begin.run.record("first").unlink()
-    begin.run.record("first").mkdir()
-    with pytest.raises(Problem, match=r"first\.json is a folder, not a file: move it away"):
-        begin(FIRST)
