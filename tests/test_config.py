@@ -207,7 +207,7 @@ def test_anchors_that_multiply_are_refused(tmp_path):
     lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
     lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in itertools.pairwise("abcdefghij")]
     (tmp_path / "config.yaml").write_text("\n".join(lines))
-    with pytest.raises(UsageProblem, match="anchors"):
+    with pytest.raises(UsageProblem, match=r"anchors \(&\), aliases"):
         load_config(tmp_path / "config.yaml", strict=())
 
 

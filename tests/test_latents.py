@@ -76,5 +76,5 @@ def test_other_files_are_a_problem(runs, tmp_path):
         Latents.load(run.rollouts / "shard-00000.h5")
     damaged = tmp_path / "damaged.h5"
     damaged.write_bytes(run.latents.read_bytes()[:2000])
-    with pytest.raises(Problem, match="damaged"):
+    with pytest.raises(Problem, match=r"damaged\.h5 is damaged \(.*\): delete it"):
         Latents.load(damaged)
