@@ -7,11 +7,17 @@ import pytest
 
 from controller import again as module
 from controller.again import again
+from controller.policy import load_controller, policy_from
+from controller.real import RealWorld
 from controller.scores import summary
+from envs.worlds import WORLDS
+from experiment.config import to_yaml
 from experiment.problem import Problem, UsageProblem
 from experiment.run import PRETRAINED, Run
 from openloop.again import again as again_openloop
 from openloop.again import compare
+from tests.fake import FakeGames, fake_world, save_agent
+from tests.test_evaluate import CARRACING
 
 FIRST, FRESH = 1_000_000, 7_000_000
 
@@ -29,6 +35,23 @@ def run(tmp_path, monkeypatch) -> Run:
         module, "returns_of", lambda run, seeds, fast: run.now + fast + np.tile([-10.0, 10.0], len(seeds) // 2)
     )
     return run
+
+
+@pytest.mark.parametrize(("fast", "picture"), [(False, "own"), (True, "fast")])
+def test_it_is_the_runs_own_agent_that_plays(tmp_path, monkeypatch, fast, picture):
+    opened = []
+
+    def kind(name):
+        return lambda games, max_steps, **_: opened.append(name) or FakeGames(games, 3, max_steps)
+
+    monkeypatch.setitem(WORLDS, "carracing", fake_world("carracing", vector=kind("fast"), final=kind("own")))
+    run, seeds = save_agent(Run(tmp_path), CARRACING), list(range(FRESH, FRESH + 9))
+    run.config.write_text(to_yaml(CARRACING))
+    returns = module.returns_of(run, seeds, fast)
+    with RealWorld(CARRACING, run, final=not fast) as world:
+        controller = load_controller(run.controller, policy_from(CARRACING)).mean
+        np.testing.assert_array_equal(returns, world.play(controller, seeds).returns)
+    assert set(opened) == {picture} and len(set(returns)) > 5
 
 
 def test_it_plays_in_the_picture_that_the_stated_figure_is_of(run, capsys):
