@@ -110,12 +110,18 @@ def save_untrained(
 
 
 def save_agent(run: Run, settings: Experiment) -> Run:
-    """The same, and a C of random weights."""
+    """The same, and a C."""
+    save_untrained(run, settings)
+    return save_random_c(run, settings)
+
+
+def save_random_c(run: Run, settings: Experiment | None = None) -> Run:
+    """A C of random weights; settings: those of the run's config.yaml, if None."""
     from controller.evolution import Evolution, everywhere
     from controller.policy import policy_from
     from controller.training import save_controller
 
-    save_untrained(run, settings)
+    settings = settings or run.settings(())
     policy = policy_from(settings)
     begun = np.random.default_rng(0).normal(size=policy.size)
     evolution = Evolution(everywhere(policy.size)._replace(origin=begun), 0.1, 4, seed=0)

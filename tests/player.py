@@ -11,20 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from controller.policy import policy_from
-from experiment.config import load_config
 from experiment.run import Run
 from experiment.schema import Dream, Env, Experiment, Hardware, Rnn
 from play.hosts import Hosts
 from play.models import load_models
 from play.scenes import Models
 from play.server import Site, listen_on, make_server
-from tests.fake import save_next_frames
+from tests.fake import save_next_frames, save_random_c
 from tests.test_dream_environment import untrained
 
 PATIENCE = 30
@@ -34,7 +31,7 @@ PATIENCE = 30
 def doom_run(path: Any) -> Run:
     """Its dreams do not end by themselves."""
     settings = Experiment(hardware=Hardware(precision="float32"))
-    return with_controller(untrained(path, settings, done_bias=-30.0))
+    return save_random_c(untrained(path, settings, done_bias=-30.0))
 
 
 def racing_run(path: Any) -> Run:
@@ -45,23 +42,12 @@ def racing_run(path: Any) -> Run:
         dream=Dream(start_steps=[1, 1], max_steps=20),
         hardware=Hardware(precision="float32"),
     )
-    return with_controller(untrained(path, settings))
+    return save_random_c(untrained(path, settings))
 
 
 def next_frame_run(name: str, path: Any) -> Run:
     """A next-frame model's."""
     return save_next_frames(Run(path), name)
-
-
-def with_controller(run: Run) -> Run:
-    """A random controller."""
-    policy = policy_from(load_config(run.config))
-    parameters = np.random.default_rng(2).normal(size=policy.size).astype("float32")
-    with h5py.File(run.controller, "w") as file:
-        file["mean"] = parameters
-        file.attrs.update(generation=1)
-        file.attrs.update(inputs=" ".join(policy.inputs), bias=policy.bias, actions=policy.actions, hidden=0)
-    return run
 
 
 @dataclass
