@@ -144,22 +144,14 @@ def never():
     raise AssertionError("measured again")
 
 
-def test_measured_once_for_the_same_thing_only(tmp_path):
-    run = Run(tmp_path)
-    first = once(run, ["game"], {"controller": "a", "seeds": [1, 2]}, lambda: summary(np.array([3.0, 5.0])))
-    assert first["mean"] == 4
-    assert once(run, ["game"], {"controller": "a", "seeds": [1, 2]}, never) == first
-    other = once(run, ["game"], {"controller": "b", "seeds": [1, 2]}, lambda: summary(np.array([7.0, 9.0])))
-    assert other["mean"] == 8
-    assert read_json(run.results)["evaluations"]["game"]["controller"] == "b"
-
-
-def test_what_is_measured_of_something_else_stays(tmp_path):
+def test_measured_once_for_the_same_thing_and_what_was_measured_of_something_else_stays(tmp_path):
     run = Run(tmp_path)
     of = {name: {"controller": name, "seeds": [1, 2]} for name in "abc"}
-    measured = [
-        once(run, ["sweep", "1.00"], of[name], lambda i=i: summary(np.array([i, i + 2.0]))) for i, name in enumerate(of)
-    ]
+    measured = []
+    for i, name in enumerate(of):
+        measured.append(once(run, ["sweep", "1.00"], of[name], lambda i=i: summary(np.array([i, i + 2.0]))))
+        assert measured[i]["mean"] == i + 1 and once(run, ["sweep", "1.00"], of[name], never) == measured[i]
+        assert read_json(run.results)["evaluations"]["sweep"]["1.00"] == measured[i]
     assert read_json(run.results)["earlier"] == {"sweep 1.00": {"1": measured[1], "2": measured[0]}}
     assert once(run, ["sweep", "1.00"], of["a"], never) == measured[0]
     assert read_json(run.results)["earlier"] == {"sweep 1.00": {"1": measured[2], "2": measured[1]}}
