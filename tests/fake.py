@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from envs.worlds import WORLDS, World
@@ -81,6 +82,15 @@ def write_shard(path: Path, episodes: Iterable[Episode], attributes: Mapping[str
     with new_shard(path, attributes) as shard:
         for episode in episodes:
             shard.append(episode)
+
+
+def damage(shard: Path, chunk: int) -> None:
+    """Overwrite a compressed chunk of a shard's frames."""
+    with h5py.File(shard) as file:
+        place = file["frames"].id.get_chunk_info(chunk)
+    with open(shard, "r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(bytes(place.size))
 
 
 def save_untrained(

@@ -38,7 +38,7 @@ from nextframe.model import (
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 from tests.commands import command_here
-from tests.fake import write_shard
+from tests.fake import damage, write_shard
 
 ARCHITECTURES = get_args(Architecture)
 PROJECT = Path(__file__).parent.parent
@@ -609,25 +609,15 @@ def test_damage_that_training_meets_with_later_is_a_problem_too(tmp_path, monkey
     monkeypatch.setattr(windows, "POOL", 16)
     run = Run(tmp_path)
     make_rollouts(run, (100, 100, 100, 100))
-    damage_last_read(run, Rollouts(run.rollouts))
+    rollouts = Rollouts(run.rollouts)
+    cut = Windows(rollouts, rollouts.split(SETTINGS.data.val_ratio)[0], SETTINGS.model.context + 1)
+    shard, row = divmod(int(cut.order(SETTINGS.train.seed, 0)[-1]), 200)  # what the first pass comes to last
+    damage(shard_path(run.rollouts, shard), row // rollouts.block)
     settings = replace(SETTINGS, train=replace(SETTINGS.train, max_steps=200, val_every_steps=200, unroll=1))
     with pytest.raises(Problem, match=r"shard-0000\d\.h5 is damaged \(.*\): delete it and run") as caught:
         training.train(settings, run)
     assert "\n" not in str(caught.value)
     assert len(read_metrics_rows(run.metrics / "metrics.csv")) >= 3
-
-
-def damage_last_read(run: Run, rollouts: Rollouts) -> None:
-    """Overwrite the compressed chunk of a training episode that the first pass of training comes to last."""
-    cut = Windows(rollouts, rollouts.split(SETTINGS.data.val_ratio)[0], SETTINGS.model.context + 1)
-    last = int(cut.order(SETTINGS.train.seed, 0)[-1])
-    shard, row = divmod(last, 200)
-    path = shard_path(run.rollouts, shard)
-    with h5py.File(path) as file:
-        chunk = file["frames"].id.get_chunk_info(row // rollouts.block)
-    with open(path, "r+b") as file:
-        file.seek(chunk.byte_offset)
-        file.write(bytes(chunk.size))
 
 
 def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):

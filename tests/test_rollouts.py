@@ -24,7 +24,7 @@ from extract.rollouts import (
     shard_path,
     split_episodes,
 )
-from tests.fake import write_shard
+from tests.fake import damage, write_shard
 
 SIZE = 8
 
@@ -274,11 +274,7 @@ def test_damage_found_while_reading_is_raised_in_the_consumer(recorded):
     folder, _ = recorded
     rollouts = Rollouts(folder)
     path = shard_path(folder, 2)
-    with h5py.File(path) as file:
-        chunk = file["frames"].id.get_chunk_info(1)
-    with open(path, "r+b") as file:
-        file.seek(chunk.byte_offset)
-        file.write(b"\xff" * chunk.size)
+    damage(path, 1)
     with pytest.raises(Problem, match=path.name):
         list(itertools.islice(rollouts.batches(np.arange(10), 10), 1000))
     with pytest.raises(Problem, match=path.name):

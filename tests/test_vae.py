@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
@@ -24,7 +23,7 @@ from experiment.training import FusedAdam, WarmupCosine
 from extract import rollouts
 from extract.rollouts import Episode, Rollouts, shard_path
 from rnn.model import build_rnn
-from tests.fake import write_shard
+from tests.fake import damage, write_shard
 from vae import training
 from vae.heldout import HeldOut, pick_details
 from vae.model import VAE, PixelDeconv, load_vae
@@ -259,12 +258,7 @@ def test_damage_that_training_v_meets_with_later_is_a_problem(tmp_path, monkeypa
     )
     recorded = Rollouts(run.rollouts)
     order = recorded.pass_order(recorded.split(0.5)[0], 1, settings.vae.seed, 0)
-    path = shard_path(run.rollouts, 0)
-    with h5py.File(path) as file:
-        chunk = file["frames"].id.get_chunk_info(int(order[-1]) // recorded.block)
-    with open(path, "r+b") as raw:
-        raw.seek(chunk.byte_offset)
-        raw.write(bytes(chunk.size))
+    damage(shard_path(run.rollouts, 0), int(order[-1]) // recorded.block)
     with pytest.raises(Problem, match=r"shard-00000\.h5 is damaged \(.*\): delete it and run") as caught:
         training.train(settings, run)
     assert "\n" not in str(caught.value)
