@@ -19,14 +19,8 @@ from tests.ray_cluster import RayCluster
 
 pytestmark = pytest.mark.needs("ray")
 SMALL = (
-    *(
-        "env.max_steps=30",
-        "repeat.max_steps=30",
-        "hardware.precision=float32",
-        "vae.z=16",
-        "rnn.hidden=16",
-        "data.val_ratio=0.5",
-    ),
+    *("env.max_steps=30", "repeat.max_steps=30", "vae.z=16", "rnn.hidden=16", "data.val_ratio=0.5"),
+    "hardware.precision=float32",
     *("extract.episodes=6", "extract.shard_episodes=2", "extract.max_steps=30", "extract.min_steps=1"),
     *("controller.generations=0", "controller.real_generations=2", "controller.trial_every=0"),
     *("controller.real_population=6", "controller.real_episodes=2", "controller.real_sigma=0.5"),

@@ -22,14 +22,8 @@ from tests.commands import command_here
 
 PROJECT = Path(__file__).parent.parent
 BREAKOUT = PROJECT / "configs" / "breakout.yaml"
-TINY = [
-    "extract.steps=300",
-    "extract.shard_steps=150",
-    "extract.min_steps=10",
-    "env.max_steps=60",
-    "openloop.context=8",
-    "openloop.horizon=16",
-]
+TINY = ["extract.steps=300", "extract.shard_steps=150", "extract.min_steps=10", "env.max_steps=60"]
+TINY += ["openloop.context=8", "openloop.horizon=16"]
 
 
 def tiny(*overrides: str) -> Experiment:

@@ -13,16 +13,7 @@ from controller.evaluation import evaluate, measure_best_of_random, of_others, s
 from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
 from controller.report import Results
-from controller.scores import (
-    Row,
-    once,
-    published_curve,
-    published_episodes,
-    published_rows,
-    summary,
-    table,
-    together,
-)
+from controller.scores import Row, once, published_curve, published_episodes, published_rows, summary, table, together
 from envs.episodes import Played
 from envs.worlds import WORLDS
 from experiment.files import read_json

@@ -188,49 +188,24 @@ def test_nothing_that_lies_in_a_run_folder_is_executed(tmp_path, monkeypatch):
         world_of(settings("env.id=somebodys.code:World-v0"))
 
 
+SIZES = """
+env.id=tiny:Tiny-v0 env.games=4 extract.steps=200 extract.shard_steps=100 data.val_ratio=0.25
+hardware.precision=float32 vae.z=4 vae.steps=10 vae.batch=8 rnn.hidden=8 rnn.steps=10 rnn.streams=2 rnn.window=10
+rnn.epochs=1 rnn.check_episodes=2 controller.population=4 controller.episodes=2 controller.generations=2
+controller.trial_every=2 controller.trial_episodes=2 controller.real_generations=1 controller.real_population=4
+controller.real_episodes=1 evaluate.episodes=3 evaluate.dreams=3 evaluate.random_episodes=3
+evaluate.random_controllers=3 evaluate.temperatures=[1.0] openloop.windows=2 openloop.context=2 openloop.horizon=3
+openloop.dreams=2 openloop.resamples=10 workers.processes=1
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where the whole pipeline was run, as a user runs it; the world's module lies there, too."""
     path = tmp_path_factory.mktemp("own")
     (path / "tiny.py").write_text(Path(__file__).read_text().split("\n\ndef settings")[0])
-    sizes = [
-        "env.id=tiny:Tiny-v0",
-        "env.games=4",
-        "extract.steps=200",
-        "extract.shard_steps=100",
-        "data.val_ratio=0.25",
-        "hardware.precision=float32",
-        "vae.z=4",
-        "vae.steps=10",
-        "vae.batch=8",
-        "rnn.hidden=8",
-        "rnn.steps=10",
-        "rnn.streams=2",
-        "rnn.window=10",
-        "rnn.epochs=1",
-        "rnn.check_episodes=2",
-        "controller.population=4",
-        "controller.episodes=2",
-        "controller.generations=2",
-        "controller.trial_every=2",
-        "controller.trial_episodes=2",
-        "controller.real_generations=1",
-        "controller.real_population=4",
-        "controller.real_episodes=1",
-        "evaluate.episodes=3",
-        "evaluate.dreams=3",
-        "evaluate.random_episodes=3",
-        "evaluate.random_controllers=3",
-        "evaluate.temperatures=[1.0]",
-        "openloop.windows=2",
-        "openloop.context=2",
-        "openloop.horizon=3",
-        "openloop.dreams=2",
-        "openloop.resamples=10",
-        "workers.processes=1",
-    ]
     surroundings = {**os.environ, "PYTHONPATH": str(CONFIG.parent.parent)}
-    line = [sys.executable, "-m", "experiment", str(CONFIG), "--preset", "quick", "--run", "run", *sizes]
+    line = [sys.executable, "-m", "experiment", str(CONFIG), "--preset", "quick", "--run", "run", *SIZES.split()]
     ended = subprocess.run(line, cwd=path, env=surroundings, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     assert "dimensions active\n" in ended.stdout  # and nothing of details, which an unknown world has none of

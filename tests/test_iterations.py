@@ -25,17 +25,14 @@ def test_one_iteration_is_as_the_settings_say():
 
 
 def test_later_iterations_do_what_repeat_says():
-    settings = load_config(
-        DOOM,
-        "quick",
-        [
-            "iterations=3",
-            "controller.real_generations=4",
-            "extract.seed=7",
-            "controller.seed=2",
-            "repeat.generations=7",
-        ],
-    )
+    asked = [
+        "iterations=3",
+        "controller.real_generations=4",
+        "extract.seed=7",
+        "controller.seed=2",
+        "repeat.generations=7",
+    ]
+    settings = load_config(DOOM, "quick", asked)
     assert changed(settings, for_iteration(settings, 1)) == {"controller.real_generations": 0}
     repeat = settings.repeat
     second = {

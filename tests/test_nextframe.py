@@ -28,13 +28,7 @@ from experiment.training import OneCycle
 from extract.recorded import Signature, open_rollouts, signature_from
 from extract.rollouts import Episode, Rollouts, shard_path
 from nextframe import training, windows
-from nextframe.model import (
-    NextFrame,
-    load,
-    load_nextframe,
-    pixel_loss,
-    save,
-)
+from nextframe.model import NextFrame, load, load_nextframe, pixel_loss, save
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 from tests.commands import command_here

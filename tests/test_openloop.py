@@ -488,11 +488,7 @@ def plain_dream(predictor, execute, frames, actions, window, draw, open_loop):
 
 @pytest.mark.parametrize(
     ("world", "rnn"),
-    [
-        ("doom", Rnn()),
-        ("doom", Rnn(action="raw")),
-        ("carracing", Rnn(predict_done=False)),
-    ],
+    [("doom", Rnn()), ("doom", Rnn(action="raw")), ("carracing", Rnn(predict_done=False))],
     ids=["doom", "raw actions", "carracing"],
 )
 def test_dreams_and_teacher_forced_steps_are_those_of_a_plain_loop(world, rnn):

@@ -109,12 +109,7 @@ def without_c(run: Run, folder: Path) -> Run:
     """A copy of a run, folder/run, whose last iteration has all but C and what came after it."""
     shutil.copytree(run.path, folder / "run")
     last = Run(folder / "run").latest()
-    for path in [
-        last.controller,
-        last.results,
-        *last.path.rglob("*controller*"),
-        *last.checkpoints.glob("evolution*"),
-    ]:
+    for path in [last.controller, last.results, *last.path.rglob("*controller*"), *last.checkpoints.glob("evolution*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return last
 

@@ -16,14 +16,7 @@ import pytest
 from experiment.problem import Problem
 from extract import rollouts as module
 from extract.ahead import read_ahead
-from extract.rollouts import (
-    Episode,
-    Rollouts,
-    new_shard,
-    read_shard,
-    shard_path,
-    split_episodes,
-)
+from extract.rollouts import Episode, Rollouts, new_shard, read_shard, shard_path, split_episodes
 from tests.fake import damage, write_shard
 
 SIZE = 8

@@ -384,8 +384,7 @@ def test_a_stage_of_another_world_is_refused(tmp_path, stage, config, words):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [([], "required: CONFIG;"), ([str(DOOM), "--rnu", "x"], "unrecognized arguments: --rnu x;")],
+    ("arguments", "words"), [([], "required: CONFIG;"), ([str(DOOM), "--rnu", "x"], "unrecognized arguments: --rnu x;")]
 )
 def test_a_mistake_in_the_command_is_told_in_one_line(capsys, arguments, words):
     with pytest.raises(SystemExit) as caught:

@@ -148,11 +148,7 @@ def test_gif_of_a_long_video_is_subsampled_from_all_of_it(tmp_path, monkeypatch)
 
 def test_a_gif_alone_is_as_wide_as_it_may_be(tmp_path):
     save_gif(
-        tmp_path / "video.gif",
-        [plain(RED if t % 2 else BLUE, 16, 48) for t in range(9)],
-        fps=35,
-        most=3,
-        width=24,
+        tmp_path / "video.gif", [plain(RED if t % 2 else BLUE, 16, 48) for t in range(9)], fps=35, most=3, width=24
     )
     assert [path.name for path in tmp_path.iterdir()] == ["video.gif"]
     with Image.open(tmp_path / "video.gif") as gif:
