@@ -225,12 +225,21 @@ def other_frames(path):
 
 
 @pytest.mark.parametrize(
-    "spoil", [truncate, empty, foreign, not_hdf5, other_version, without_actions, other_length, other_frames]
+    ("spoil", "words"),
+    [
+        *(
+            (spoil, r"is damaged \(.*\): delete it")
+            for spoil in (truncate, empty, not_hdf5, without_actions, other_length)
+        ),
+        (foreign, "is an HDF5 file but not a rollout shard: move it away"),
+        (other_version, "has rollout format version 99, this program reads 1"),
+        (other_frames, r"has frames of \(4, 4, 1\): keep only shards of one kind"),
+    ],
 )
-def test_a_bad_shard_is_named_in_one_line(recorded, spoil):
+def test_a_bad_shard_is_named_in_one_line(recorded, spoil, words):
     path = shard_path(recorded[0], 1)
     spoil(path)
-    with pytest.raises(Problem, match=path.name) as caught:
+    with pytest.raises(Problem, match=f"{path.name} {words}") as caught:
         Rollouts(recorded[0])
     assert "\n" not in str(caught.value)
 
