@@ -278,18 +278,16 @@ def begun(path) -> Run:
     return run
 
 
-class Killed:
-    """An arena in the real world that is killed in a generation."""
+def kill(monkeypatch, at: int) -> None:
+    """A generation in the real world is interrupted."""
+    original = InReal.__call__
 
-    def __init__(self, monkeypatch, at: int):
-        original = InReal.__call__
+    def call(arena, candidates, generation, last_length):
+        if generation == at:
+            raise KeyboardInterrupt
+        return original(arena, candidates, generation, last_length)
 
-        def call(arena, candidates, generation, last_length):
-            if generation == at:
-                raise KeyboardInterrupt
-            return original(arena, candidates, generation, last_length)
-
-        monkeypatch.setattr(InReal, "__call__", call)
+    monkeypatch.setattr(InReal, "__call__", call)
 
 
 def table_of(run: Run, name: str = "controller.csv") -> dict[str, list[float]]:
@@ -362,7 +360,7 @@ def test_killed_in_the_real_world_and_resumed_comes_to_the_same_end(fake, tmp_pa
     straight, broken = begun(tmp_path / "straight"), begun(tmp_path / "broken")
     figures = evolve_all(TWICE, straight)
     with monkeypatch.context() as patch:
-        Killed(patch, at)
+        kill(patch, at)
         for _ in range(2):  # the second time it is killed at once, and nothing of what was reached is lost
             with pytest.raises(KeyboardInterrupt):
                 evolve_all(TWICE, broken)

@@ -232,7 +232,7 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
-def link(recorded: Run, folder: Path) -> Run:
+def copied(recorded: Run, folder: Path) -> Run:
     """A run with copies of the recorded shards."""
     run = Run(folder)
     shutil.copytree(recorded.rollouts, run.rollouts)
@@ -240,7 +240,7 @@ def link(recorded: Run, folder: Path) -> Run:
 
 
 def test_a_deleted_shard_is_recorded_again_and_no_other(recorded, tmp_path):
-    run = link(recorded, tmp_path)
+    run = copied(recorded, tmp_path)
     shard_path(run.rollouts, 1).unlink()
     before = shard_path(run.rollouts, 0).stat().st_mtime_ns
     collect(tiny(), run)
@@ -249,7 +249,7 @@ def test_a_deleted_shard_is_recorded_again_and_no_other(recorded, tmp_path):
 
 
 def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path, capsys):
-    run = link(recorded, tmp_path)
+    run = copied(recorded, tmp_path)
     os.truncate(shard_path(run.rollouts, 1), 5000)
     assert command_here(*COMMAND[2:], "--run", run.path, *TINY) == 1
     said = capsys.readouterr().err
@@ -257,9 +257,9 @@ def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path, capsys):
 
 
 def test_what_is_shown_is_of_every_iteration(recorded, tmp_path, capsys):
-    run = link(recorded, tmp_path)
+    run = copied(recorded, tmp_path)
     run.at(2).path.mkdir(parents=True)
-    max(link(recorded, run.at(2).path).rollouts.iterdir()).unlink()
+    max(copied(recorded, run.at(2).path).rollouts.iterdir()).unlink()
     run.at(2).controller.touch()
     show(["--show", str(run.path)])
     shown = capsys.readouterr().out.rstrip("\n").split("\n---\n")
@@ -283,7 +283,7 @@ def test_who_stops_reading_what_is_shown_sees_no_traceback(recorded):
 
 
 def test_shards_of_other_settings_are_refused(recorded, tmp_path):
-    run = link(recorded, tmp_path)
+    run = copied(recorded, tmp_path)
     with pytest.raises(Problem, match=r"shard-00000.h5 was recorded with extract.seed=1, not 7"):
         collect(tiny("extract.seed=7"), run)
     write_shard(shard_path(run.rollouts, 9), [Rollouts(run.rollouts).episode(0)], {})

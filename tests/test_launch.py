@@ -374,13 +374,14 @@ def test_what_says_where_packages_come_from_is_kept(tmp_path):
     )
     show = "import packages, json; print(json.dumps(packages.pip_environment()))"
     mine = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_TIMEOUT": "8", "PIP_ROOT": "/y", "HOME": str(tmp_path)}
+    mine["SSL_CERT_FILE"] = "/its.pem"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | mine
     done = subprocess.run([sys.executable, "-c", show], cwd=SCRIPTS, env=environment, capture_output=True, check=True)
     kept = {name: value for name, value in json.loads(done.stdout).items() if name.startswith("PIP_")}
     assert kept.pop("PIP_CONFIG_FILE") == os.devnull
     expected = {"PIP_INDEX_URL": "https://two", "PIP_EXTRA_INDEX_URL": "https://a https://b", "PIP_TIMEOUT": "8"}
     assert expected.items() <= kept.items() and not kept.keys() & {"PIP_USER", "PIP_ROOT", "PIP_PROXY"}
-    assert os.environ.get("SSL_CERT_FILE") == json.loads(done.stdout).get("SSL_CERT_FILE")
+    assert json.loads(done.stdout)["SSL_CERT_FILE"] == "/its.pem"
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="no git: apt install git")
