@@ -17,7 +17,6 @@ import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing
 from gymnasium.utils.env_checker import check_env
 
-import envs  # noqa: F401 (registers the environments)
 from envs.carracing import CarRacingEnv, CarRacingVector
 from envs.sidebyside import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, SEEDS, SideBySide
 from experiment.problem import Problem

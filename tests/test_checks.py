@@ -189,8 +189,6 @@ def test_every_environment_is_copied_and_pickled_as_it_was_made(kind, copied):
 
 
 def test_gymnasium_makes_games_in_processes_of_their_own():
-    import envs  # noqa: F401 (registers them)
-
     vector = gymnasium.make_vec("CarRacing64-v0", num_envs=2, vectorization_mode="async", max_steps=3)
     vector.reset(seed=2**40)
     assert vector.step(vector.action_space.sample())[0].shape == (2, 64, 64, 3)

@@ -15,7 +15,6 @@ import vizdoom
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import envs  # noqa: F401 (registers the environments)
 from envs.doom import DoomEnv, DoomVector
 from envs.shrink import Shrink
 from experiment.problem import Problem

@@ -6,7 +6,6 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import rnn  # noqa: F401 (registers the environments)
 from controller.policy import load_controller, policy_from
 from controller.real import RealWorld
 from experiment.problem import Problem, UsageProblem
