@@ -1,4 +1,4 @@
-"""The benchmarks on tiny networks, and their table; what they measure at full size is in benchmarks/results."""
+"""The benchmarks of the dream and of M on tiny networks, and the table; what all measure is in benchmarks/results."""
 
 import dataclasses
 
