@@ -1,5 +1,7 @@
 """Breakout and CoinRun: episodes side by side are those one by one, recorded as asked; and CoinRun without Qt 5."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from extract.collect import check, collect, plan
 from extract.policies import sticky
 from extract.recorded import manifest
 from extract.rollouts import Rollouts
-from tests.commands import command_here
 
 PROJECT = Path(__file__).parent.parent
 BREAKOUT = PROJECT / "configs" / "breakout.yaml"
@@ -120,10 +121,15 @@ def test_the_result_does_not_depend_on_how_many_games_are_played_side_by_side(re
             assert all((a[name][()] == b[name][()]).all() for name in a)
 
 
-def test_the_manifest_says_what_is_recorded(recorded, capsys):
-    assert command_here("extract", "--show", recorded.path) == 0
-    shown = capsys.readouterr().out
-    assert shown.strip() == manifest(recorded.rollouts)
+def test_the_manifest_says_what_is_recorded(recorded):
+    done = subprocess.run(
+        [sys.executable, "-m", "extract", "--show", str(recorded.path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and done.stdout.strip() == manifest(recorded.rollouts)
     rollouts = Rollouts(recorded.rollouts)
     for words in (
         "game: breakout",
@@ -137,13 +143,14 @@ def test_the_manifest_says_what_is_recorded(recorded, capsys):
             for shard in rollouts.shards
         ),
     ):
-        assert words in shown, shown
+        assert words in done.stdout, done.stdout
 
 
-def test_the_manifest_of_nothing_is_one_line(tmp_path, capsys):
-    assert command_here("extract", "--show", tmp_path) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "has no rollouts" in said
+def test_the_manifest_of_nothing_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "extract", "--show", str(tmp_path)], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "has no rollouts" in done.stderr
 
 
 def test_a_shard_from_before_a_setting_counts_as_its_default(recorded, tmp_path):

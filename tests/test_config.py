@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,6 @@ from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment, within
 from experiment.stage import Stage, parse, settings_help
-from tests.commands import command_here
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
@@ -247,10 +248,12 @@ def test_a_preset_may_be_a_number(tmp_path):
         load_config(path, "2")
 
 
-def test_every_setting_is_in_the_help_of_the_whole_experiment(capsys):
+def test_every_setting_is_in_the_help_of_the_whole_experiment():
     """Where the message about an unknown one says that they are."""
-    assert command_here("experiment", "--help") == 0
-    listed = {line.split("=")[0].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    done = subprocess.run(
+        [sys.executable, "-m", "experiment", "--help"], cwd=DOOM.parents[1], capture_output=True, text=True, check=True
+    )
+    listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
 
 

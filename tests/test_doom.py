@@ -140,18 +140,31 @@ def test_many_games_side_by_side_are_the_same_as_one_by_one(env, vector):
         np.testing.assert_array_equal(np.stack(frames)[:, i], play(env, 20 + i, ACTIONS[:40, i]))
 
 
-def test_a_game_that_is_over_begins_another_episode_in_the_same_step():
-    """Where Gymnasium is asked for that; the other ways are tested in test_checks.py."""
-    games = gymnasium.make_vec("envs:DoomTakeCover-v0", num_envs=2, max_steps=15, autoreset_mode="SameStep")
-    assert games.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+@pytest.mark.parametrize(
+    ("mode", "cut", "unrewarded"),
+    [
+        ("NextStep", [15, 31], [16, 32]),
+        ("SameStep", [15, 30], []),
+        ("Disabled", list(range(15, 33)), list(range(16, 33))),
+    ],
+)
+def test_a_game_that_is_over_begins_another_episode_as_gymnasiums_do(mode, cut, unrewarded):
+    options = {} if mode == "NextStep" else {"autoreset_mode": mode}  # that is Gymnasium's default
+    games = gymnasium.make_vec("envs:DoomTakeCover-v0", num_envs=2, max_steps=15, **options)
+    assert games.metadata["autoreset_mode"] is AutoresetMode(mode)
     first, _ = games.reset(seed=[3, 4])
     frames, rewards, _, truncated, infos = zip(*(games.step(np.zeros(2, int)) for _ in range(32)), strict=True)
     games.close()
-    assert [step for step, ended in enumerate(truncated, 1) if ended.all()] == [15, 30] and np.all(rewards)
-    assert [step for step, info in enumerate(infos, 1) if "final_obs" in info] == [15, 30]
-    np.testing.assert_array_equal(frames[14], first)  # Doom's first picture is the same for all seeds
-    last = np.stack(infos[14]["final_obs"].tolist())
-    assert infos[14]["_final_obs"].all() and (last != first).any(axis=(1, 2, 3)).all()
+    assert [step for step, ended in enumerate(truncated, 1) if ended.all()] == cut
+    assert [step for step, reward in enumerate(rewards, 1) if not reward.any()] == unrewarded
+    assert [step for step, info in enumerate(infos, 1) if "final_obs" in info] == (
+        [15, 30] if mode == "SameStep" else []
+    )
+    begun = frames[14] if mode == "SameStep" else frames[15]
+    assert np.array_equal(begun, first) == (mode != "Disabled")  # Doom's first picture is the same for all seeds
+    if mode == "SameStep":
+        last = np.stack(infos[14]["final_obs"].tolist())
+        assert infos[14]["_final_obs"].all() and (last != begun).any(axis=(1, 2, 3)).all()
 
 
 def test_a_game_that_cannot_live_is_a_problem(env, monkeypatch):
