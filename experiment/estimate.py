@@ -69,6 +69,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     lasted, random, dreamed = min(trained, longest), min(untrained, longest), min(trained, dreams)
     frames = recorded(experiment, iteration)
     seen = sum(recorded(experiment, number) for number in range(1, iteration + 1))
+    encoded = seen if v.steps else frames
     taught = m.steps * m.streams * m.window + (m.epochs + 1) * seen * settings.data.val_ratio / FORWARD
     compared = (m.check_episodes or world.compared) * (1 + len(world.fixed)) * min(random, dreams)
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
@@ -95,10 +96,10 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
             {"agent" if e.policy in ("agent", "networks") else "extract": frames},
         ),
         "vae": (
-            f"train V: {v.steps:,} batches of {v.batch} frames",
-            {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs},
+            f"train V: {v.steps:,} batches of {v.batch} frames" if v.steps else "V stays as it is",
+            {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs * bool(v.steps)},
         ),
-        "vae.encode": (f"encode some {seen:,} frames", {"encode": seen}),
+        "vae.encode": (f"encode some {encoded:,} frames", {"encode": encoded}),
         "rnn": (training, {"rnn": taught, "dream": compared, "blind": compared} if m.train else {}),
         "controller": (
             f"evolve C: {', then '.join(evolved)}",

@@ -231,7 +231,8 @@ class Repeat:
     max_steps: int = setting(0, "they are cut after this many steps (0: env.max_steps)", 0, LONGEST)
     noise: float = setting(0.3, "standard deviation of the noise added to its output", 0, 10)
     rate: float = setting(0.5, "V's and M's learning rates are multiplied by this", above=0, most=100)
-    vae_steps: int = setting(2000, "steps that V is trained on, on all data", 1, STEPS)
+    vae_steps: int = setting(2000, "steps that V is trained on, on all data (0: it stays as it is, and only new "
+        "frames are encoded)", 0, STEPS)
     rnn_steps: int = setting(1500, "steps that M is trained on, on all data", 1, STEPS)
     generations: int = setting(20, "generations that C is evolved on in the dream", 1, 1_000_000)
 

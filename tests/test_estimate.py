@@ -60,6 +60,17 @@ def test_recording_takes_longer_where_networks_play(machine):
     assert networks - FIXED["extract"] == pytest.approx((held - FIXED["extract"]) * rates.extract / rates.agent)
 
 
+def test_what_is_not_done_again_takes_no_time(machine):
+    settings = load_config(
+        CONFIGS / "doom.yaml", "laptop", ["iterations=2", "repeat.episodes=1000", "repeat.vae_steps=0"]
+    )
+    of, rates = estimate(settings, 2), world_of(settings).rates
+    assert of["vae"] == ("V stays as it is", FIXED["vae"])
+    text, lasts = of["vae.encode"]
+    assert text == f"encode some {1000 * rates.agent_episode:,} frames"
+    assert lasts - FIXED["vae.encode"] == pytest.approx(1000 * rates.agent_episode / rates.encode[module.FLOAT32])
+
+
 def test_a_processor_is_judged_by_its_extensions_and_the_precision_asked_for(machine):
     plain = seconds("doom")["rnn"]
     machine("(AVX-512, AVX512_BF16)", kind=module.BF16)

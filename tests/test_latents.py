@@ -9,11 +9,13 @@ import pytest
 from experiment.backend import save_weights
 from experiment.problem import Problem
 from experiment.run import Run
+from experiment.schema import Vae
 from extract.rollouts import Rollouts
 from tests.test_vae import SETTINGS, make_rollouts, start_and_kill
 from vae import encode
-from vae.latents import Latents
+from vae.latents import Latents, write_latents
 from vae.model import VAE, load_vae
+from vae.training import train
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,29 @@ def test_killed_encoding_comes_to_the_same_end(runs):
     np.testing.assert_allclose(left.logvar, right.logvar, atol=2e-3)
     np.testing.assert_array_equal(left.episode_starts, right.episode_starts)
     assert not list(killed.checkpoints.iterdir())
+
+
+def test_where_v_stays_as_it_is_only_new_frames_are_encoded(tmp_path):
+    first = Run(tmp_path)
+    second = first.at(2)
+    for run in (first, second):
+        make_rollouts(run)
+    save_weights(VAE(SETTINGS.vae.z, seed=1), first.vae_weights)
+    assert train(dataclasses.replace(SETTINGS, vae=Vae(z=SETTINGS.vae.z, steps=0)), second)["frames"] == 0
+    assert second.vae_weights.read_bytes() == first.vae_weights.read_bytes()
+
+    once = encode.run(SETTINGS, first)["frames"]
+    before = Latents.load(first.latents)
+    before.mu[:] += 1  # not what V says: where that comes back it was not encoded anew
+    write_latents(first.latents, [(before.mu, before.logvar)], Rollouts(first.rollouts).sequences())
+    assert encode.run(SETTINGS, second)["frames"] == once
+    both = Latents.load(second.latents)
+    assert both.frames == 2 * once and both.groups.tolist() == 2 * before.groups.tolist()
+    np.testing.assert_array_equal(both.mu[:once], before.mu)
+    np.testing.assert_allclose(both.mu[once:], before.mu - 1, atol=4e-3)  # the same rollouts again
+
+    save_weights(VAE(SETTINGS.vae.z, seed=2), second.vae_weights)
+    assert encode.run(SETTINGS, second)["frames"] == 2 * once
 
 
 def test_other_files_are_a_problem(runs, tmp_path):

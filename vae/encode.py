@@ -1,6 +1,6 @@
 """`python -m vae.encode`: every recorded frame to its latent mu and logvar.
 
-Shard by shard: what is done of a killed run is not done again.
+Shard by shard: what is done of a killed run is not done again, nor, where V is the same, what an earlier iteration did.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from experiment.schema import Experiment
 from experiment.stage import Stage, main
 from extract.ahead import in_threads
 from extract.rollouts import Rollouts
-from vae.latents import write_latents
+from vae.latents import Latents, write_latents
 
 BATCHES = 2  # batches whose frames are read at once: to open a shard takes as long as to read some hundred frames
 STAGE = Stage(
@@ -37,7 +37,8 @@ STAGE = Stage(
     Reads the rollouts and vae.weights.h5.
 
     Writes latents.h5 in the run folder: mu and logvar (float16) of each frame, with the actions,
-    rewards, endings and episode starts. An interrupted run goes on with the shard it was at.
+    rewards, endings and episode starts. An interrupted run goes on with the shard it was at. Where V
+    stays as it is (repeat.vae_steps=0), only what this iteration recorded is encoded.
     """,
 )
 
@@ -49,18 +50,23 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
 
     prepare(settings.hardware, run)
     model = load_vae(run, settings)
-    rollouts = Rollouts(*run.all_rollouts)
+    rollouts, before = Rollouts(*run.all_rollouts), encoded_before(run)
     encode = graph(model.encode, input_signature=[tf.TensorSpec((None, *rollouts.frame_shape), tf.uint8)])
 
     # Named after the weights, so that parts made with others are never taken for these.
     folder = run.checkpoints / f"vae.encode-{checksum(run.vae_weights):08x}"
-    paths = [folder / f"{number:05d}.npz" for number in range(len(rollouts.shards))]
     lengths = np.array([shard.lengths.sum() for shard in rollouts.shards])
     starts, size = np.cumsum(lengths) - lengths, settings.hardware.encode_batch
+    known = len(before[0]) if before else 0
+    shards = {  # the first frame of each that is new, and how many it has
+        folder / f"{number:05d}.npz": (start, length)
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=True))
+        if start >= known
+    }
     step = BATCHES * size
     ranges = {  # of each shard still to do, the first and last frame of what is read at once
         path: [(first, min(first + step, start + length)) for first in range(start, start + length, step)]
-        for path, start, length in zip(paths, starts, lengths, strict=True)
+        for path, (start, length) in shards.items()
         if not is_whole(path, length, settings.vae.z)
     }
     todo = sum(last - first for parts in ranges.values() for first, last in parts)
@@ -78,10 +84,21 @@ def run(settings: Experiment, run: Run) -> dict[str, Any]:
             mu, logvar = (np.concatenate(series) for series in zip(*done, strict=True))
             write_npz(path, {"mu": mu, "logvar": logvar})
     seconds = time.monotonic() - began
-    write_latents(run.latents, (load_part(path) for path in paths), rollouts.sequences())
+    every = itertools.chain([before] if before else [], map(load_part, shards))
+    write_latents(run.latents, every, rollouts.sequences())
     for leftover in run.checkpoints.glob("vae.encode-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return {"frames": int(todo), "frames_per_second": round(todo / max(seconds, 1e-9))}
+
+
+def encoded_before(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """mu and logvar, (n, Z) float16 each, of what earlier iterations recorded, if it is there and V is the same; else None."""
+    if (last := run.previous) is None or not last.latents.exists():
+        return None
+    if checksum(last.vae_weights) != checksum(run.vae_weights):
+        return None
+    latents = Latents.load(last.latents)
+    return latents.mu, latents.logvar
 
 
 def encode_ranges(

@@ -6,6 +6,7 @@ not been: the checkpoint holds weights, optimiser state and step.
 """
 
 import contextlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from envs.worlds import world_of
 from experiment.backend import save_weights
 from experiment.beginning import REMEDY, beginning
+from experiment.files import atomic
 from experiment.hardware import prepare
 from experiment.metrics import Metrics
 from experiment.progress import Progress
@@ -36,6 +38,11 @@ def train(settings: Experiment, run: Run) -> dict[str, Any]:
     """
     precision = prepare(settings.hardware, run)
     options = settings.vae
+    if run.previous is not None and not options.steps:
+        with atomic(run.vae_weights) as temporary:
+            shutil.copyfile(run.previous.vae_weights, temporary)
+        print("V stays as it is (repeat.vae_steps=0)", flush=True)
+        return {"frames": 0, "precision": precision}
     rollouts = Rollouts(*run.all_rollouts)
     train_ids, held_out_ids = rollouts.split(settings.data.val_ratio)
     held_out = HeldOut(rollouts, held_out_ids, world_of(settings))
