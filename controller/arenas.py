@@ -41,8 +41,10 @@ class InDream:
 
     def __call__(self, candidates: np.ndarray, generation: int, last_length: float | None) -> Outcome:
         wanted, longest = self.settings.controller, self.cap(last_length)
-        seed, temperature = generation_seed(wanted.seed, generation), self.settings.dream.temperature
-        return self.dream.rollout(self.policy.act, candidates, wanted.episodes, seed, temperature, longest)
+        seed, dream = generation_seed(wanted.seed, generation), self.settings.dream
+        return self.dream.rollout(
+            self.policy.act, candidates, wanted.episodes, seed, dream.temperature, longest, dream.done == "expected"
+        )
 
     def dreams(self, controller: np.ndarray, seed: int) -> np.ndarray:
         """The returns (n,) of one controller (D,) in evaluate.dreams whole dreams, which begin and go on by the seed."""

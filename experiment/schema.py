@@ -162,9 +162,10 @@ class Dream:
     temperature: float = setting(1.15, "above 1 a dream is less certain, harder to exploit", above=0, most=TEMPERATURE)
     max_steps: int = setting(2100, "steps after which a dream is cut, or the environment's own limit where "
         "that is lower", 1, 1_000_000)
-    done: Literal["threshold", "drawn"] = setting("threshold", "when a dream ends: where M's logit is above 0, as in "
-        "the original (with rnn.done_weight=10 that is a probability above 1 in 11); or drawn with M's probability, "
-        "the weight taken out")
+    done: Literal["threshold", "drawn", "expected"] = setting("threshold", "when a dream ends: where M's logit is above "
+        "0, as in the original (with rnn.done_weight=10 that is a probability above 1 in 11); or drawn with M's "
+        "probability, the weight taken out; expected: drawn, but while C is evolved no dream ends, and every step counts "
+        "as much as the probability that it is reached")
     start_steps: list[int] = setting([0, 0], "dreams begin between these steps of recorded episodes, with M's memory "
         "of what came before; [0,0]: at their first frames, without any", 0, LONGEST)
     starts: int = setting(4000, "recorded moments that dreams can begin at, where not at first frames", 1, 1_000_000)

@@ -48,7 +48,7 @@ def compare(settings: Experiment, run: Run) -> None:
     in_dream = dream_returns(dream, scripts, settings.dream.temperature)
     in_world, first_hits = in_the_world(replace(settings, env=replace(settings.env, max_steps=longest)), world, scripts)
     places = {"game": in_world} | ({"first hits": first_hits} if first_hits else {})
-    if settings.dream.done == "drawn":
+    if settings.dream.done != "threshold":
         places = dict(reversed(places.items()))
     places = {"dream": in_dream, **places}
     print("\n".join(table(places, settings.dream.temperature, world.score, world.digits)), flush=True)

@@ -3,7 +3,7 @@
 Every dream starts at a moment of a real episode: at its first frame with M's state at zero, or further on with M's
 memory of what came before. In each step C sees z[t], h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture
 at a temperature. Where M predicts done, the dream ends when the done logit is above 0, or with the probability that M
-gives (dream.done); where it predicts reward, that is what a step brings, else 1.
+gives, or never and every step counts by it (dream.done); where it predicts reward, that is what a step brings, else 1.
 
 How it is fast: the products of a step run as they are (oneDNN, bfloat16 where M computes in it), with the
 weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes, so the
@@ -61,7 +61,7 @@ def load_dream(settings: Experiment, run: Run) -> "Dream":
 
 def drawn_weight(settings: Experiment) -> float | None:
     """The weight that endings had in M's loss where they are drawn; None where they are not."""
-    return settings.rnn.done_weight if settings.dream.done == "drawn" else None
+    return None if settings.dream.done == "threshold" else settings.rnn.done_weight
 
 
 def check_temperature(temperature: float) -> None:
@@ -88,10 +88,10 @@ class State(NamedTuple):
 
 
 class Live(NamedTuple):
-    """A tile of a population's dreams: their state, whether each is still going, the steps it has lived, its return."""
+    """A tile of a population's dreams: their state, the probability that each still goes on, the steps it has lived, its return."""
 
     state: State
-    alive: Tensor  # (N,) bool
+    going: Tensor  # (N,) float32: 1, and 0 once it has ended, unless no dream ends (dream.done=expected)
     lengths: Tensor  # (N,) int32
     returns: Tensor  # (N,) float32
     row: Tensor  # (N,) int32, which of the population's dreams it is; the last may be there twice, to fill the tile
@@ -160,9 +160,9 @@ def into_tiles(dreams: Live, chosen: np.ndarray) -> list[Live]:
 
 def survivors(tiles: list[Live]) -> np.ndarray:
     """Where in the concatenated tiles the dreams that go on are, each once."""
-    alive, row = (np.concatenate(parts) for parts in zip(*((tile.alive, tile.row) for tile in tiles), strict=True))
+    going, row = (np.concatenate(parts) for parts in zip(*((tile.going, tile.row) for tile in tiles), strict=True))
     places = np.unique(row, return_index=True)[1]
-    return places[alive[places]]
+    return places[going[places] > 0]
 
 
 class Dream:
@@ -175,7 +175,7 @@ class Dream:
         self.model, self.starts, self.drawn = model, starts, drawn
         self._remember = graph(self.remember, jit_compile=True)
         self._imagine = graph(self.imagine, jit_compile=True)
-        self._blocks: dict[tuple[Act, bool], Any] = {}
+        self._blocks: dict[tuple[Act, bool, bool], Any] = {}
 
     def weights(self) -> PaddedWeights:
         """M's weights as they are now."""
@@ -253,15 +253,19 @@ class Dream:
         m = self.model
         weights = tf.nest.map_structure(lambda weight: of(*weight.shape, dtype=weight.dtype), self.weights())
         state = State(of(None, m.latent_size), of(None, m.hidden), of(None, m.hidden))
-        live = Live(state, of(None, dtype=tf.bool), of(None, dtype=tf.int32), of(None), of(None, dtype=tf.int32))
+        live = Live(state, of(None), of(None, dtype=tf.int32), of(None), of(None, dtype=tf.int32))
         episodes, seed, temperature = of(dtype=tf.int32), of(dtype=tf.int64), of()
         return weights, of(None, None), episodes, seed, temperature, of(None, dtype=tf.int32), live
 
-    def _block(self, act: Act, traced: bool) -> Any:
-        """The compiled function that takes a tile through some steps; if traced, it also returns their Moments (steps, N, ...)."""
-        if (act, traced) in self._blocks:
-            return self._blocks[act, traced]
+    def _block(self, act: Act, traced: bool = False, expected: bool = False) -> Any:
+        """The compiled function that takes a tile through some steps; if traced, it also returns their Moments (steps, N, ...).
+
+        expected: as in `rollout`.
+        """
+        if (act, traced, expected) in self._blocks:
+            return self._blocks[act, traced, expected]
         names = inspect.signature(act).parameters
+        fades = self.drawn if expected and self.model.predict_done else None
 
         @graph(jit_compile=True)
         def choose(parameters: Tensor, state: State, step: Tensor, episode: Tensor) -> Tensor:
@@ -283,37 +287,49 @@ class Dream:
             arrays = tuple(tf.TensorArray(tf.float32, number) for _ in Moments._fields) if traced else ()
 
             def advance(i: Tensor, live: Live, arrays: Any) -> tuple[Tensor, Live, Any]:
-                state, alive, lengths, returns, row = live
+                state, going, lengths, returns, row = live
                 uniform, normal = noise(seed, steps[i], episodes, self.model.latent_size)
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
                 raw = choose(own, state, steps[i], episode)
-                restart = tf.fill(tf.shape(alive), tf.cast((steps[i] == 0) & self.starts.fresh, tf.float32))
+                restart = tf.fill(tf.shape(going), tf.cast((steps[i] == 0) & self.starts.fresh, tf.float32))
                 following, imagined = self.step(weights, state, raw, restart, temperature, uniform, normal)
                 now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
                 arrays = tuple(array.write(i, part) for array, part in zip(arrays, now, strict=False))
-                lengths += tf.cast(alive, tf.int32)
-                returns += tf.where(alive, imagined.reward, 0.0)
-                alive &= ~self.ends(imagined.done_logit, tf.gather(luck(seed, steps[i], episodes), episode))
-                return i + 1, Live(following, alive, lengths, returns, row), arrays
+                lengths += tf.cast(going > 0, tf.int32)
+                returns += going * imagined.reward
+                if fades is not None:
+                    ends = ending(imagined.done_logit, fades)
+                else:
+                    ends = self.ends(imagined.done_logit, tf.gather(luck(seed, steps[i], episodes), episode))
+                going *= 1 - tf.cast(ends, tf.float32)
+                return i + 1, Live(following, going, lengths, returns, row), arrays
 
             _, live, arrays = tf.while_loop(lambda i, *_: i < number, advance, (0, live, arrays))
             return live, tuple(array.stack() for array in arrays)
 
-        self._blocks[act, traced] = block
+        self._blocks[act, traced, expected] = block
         return block
 
     def rollout(
-        self, act: Act, parameters: np.ndarray, episodes: int, seed: int, temperature: float, max_steps: int
+        self,
+        act: Act,
+        parameters: np.ndarray,
+        episodes: int,
+        seed: int,
+        temperature: float,
+        max_steps: int,
+        expected: bool = False,
     ) -> Outcome:
         """What P candidates reach in E dreams each, of at most max_steps: returns float32, lengths int32.
 
-        parameters: (P, D) float32. The E starts and all random numbers are the same for every candidate.
+        parameters: (P, D) float32. The E starts and all random numbers are the same for every candidate. expected: no
+        dream ends, and what a step brings counts as much as the probability that M gives to its being reached.
 
         `act(parameters, z, h, c)` is a function that XLA can compile: the raw actions (N,) of N dreams, from
         parameters (N, D), z (N, Z), h and c (N, H). If it names them it is also given `step`, int32 (), and
         `episode`, int32 (N,): which of the E dreams each row is.
         """
-        total, block = len(parameters) * episodes, self._block(act, traced=False)
+        total, block = len(parameters) * episodes, self._block(act, expected=expected)
         lengths, returns = np.zeros(total, "int32"), np.zeros(total, "float32")
         for tiles, _ in self._live(block, parameters, episodes, seed, temperature, max_steps):
             for tile in tiles:
@@ -362,7 +378,7 @@ class Dream:
         weights, total = self.weights(), len(parameters) * episodes
         # N = P·E, candidate-major
         state = State(*(tf.tile(part, (len(parameters), 1)) for part in self.first(seed, episodes)))
-        dreams = Live(state, tf.ones(total, tf.bool), tf.zeros(total, tf.int32), tf.zeros(total), tf.range(total))
+        dreams = Live(state, tf.ones(total), tf.zeros(total, tf.int32), tf.zeros(total), tf.range(total))
         tiles = into_tiles(dreams, np.arange(total))
         numbers = tf.constant(episodes), tf.constant(seed, tf.int64), tf.constant(temperature, tf.float32)
         advance = functools.partial(block, weights, tf.constant(parameters, tf.float32), *numbers)

@@ -204,10 +204,28 @@ def test_endings_can_be_drawn_with_their_probability():
     assert np.abs(np.corrcoef(luck(0, 3, 4000), noise(0, 3, 4000, 1)[0][:, 0])[0, 1]) < 0.06
 
 
+def test_where_no_dream_ends_steps_count_by_the_probability_of_being_reached(tiny_tiles):
+    weight, longest, with_reward = 10.0, 30, Rnn(predict_reward=True)
+    of = {"episodes": 5, "seed": 3, "temperature": 1.2, "max_steps": longest}
+    endless = Dream(small_model(done_bias=-30, settings=with_reward), FIRST_FRAMES)
+    _, moments = endless.trace(linear, population(4), **of)
+    goes_on = 1 - sigmoid(moments.done_logit.astype("float64") + 28 - np.log(weight))
+    dream = Dream(small_model(done_bias=-2, settings=with_reward), FIRST_FRAMES, drawn=weight)
+    reached = np.concatenate([np.ones((4, 5, 1)), goes_on.cumprod(axis=2)[..., :-1]], axis=2)
+    tried = dream.rollout(linear, population(4), **of, expected=True)
+    np.testing.assert_allclose(tried.returns, (reached * moments.reward).sum(axis=2), rtol=1e-4, atol=1e-4)
+    assert (tried.lengths == longest).all() and 0.1 < reached[..., -1].mean() < 0.9
+    assert (dream.rollout(linear, population(4), **of).lengths < longest).any()  # else they end
+
+    without = Dream(small_model(settings=replace(with_reward, predict_done=False)), FIRST_FRAMES, drawn=weight)
+    plain, counted = (without.rollout(linear, population(4), **of, expected=expected) for expected in (False, True))
+    np.testing.assert_array_equal(plain.returns, counted.returns)
+
+
 def test_what_the_weight_is_of_endings_that_are_drawn():
     rnn = Rnn(done_weight=3)
     assert drawn_weight(Experiment(rnn=rnn)) is None
-    assert drawn_weight(Experiment(rnn=rnn, dream=DreamSettings(done="drawn"))) == 3
+    assert {drawn_weight(Experiment(rnn=rnn, dream=DreamSettings(done=done))) for done in ("drawn", "expected")} == {3}
     certain = Dream(MDNRNN(Z, 1, H, K, predict_done=False, predict_reward=True), FIRST_FRAMES, drawn=3.0)
     assert (certain.rollout(linear, population(1), 9, 0, 1.0, 30).lengths == 30).all()  # of an M without done
 

@@ -23,7 +23,7 @@ from experiment.run import Run
 from experiment.schema import Controller, Env, Experiment, Hardware, Rnn, Vae
 from experiment.schema import Dream as DreamSettings
 from extract.collect import SEEDS
-from rnn.dream import Dream, Outcome, load_dream
+from rnn.dream import Dream, Outcome, drawn_weight, load_dream
 from rnn.model import MDNRNN
 from rnn.starts import Starts
 from tests.fake import fake_world, length, save_untrained
@@ -203,6 +203,25 @@ def test_the_cap_grows_with_what_was_reached(dream, arena):
     endless = dataclasses.replace(SETTINGS, rnn=Rnn(predict_done=False, predict_reward=True))
     for settings in (uncapped, endless):
         assert InDream(settings, dream, POLICY).cap(5.0) == 90
+
+
+@pytest.mark.parametrize("done", ["threshold", "expected"])
+def test_a_dream_that_does_not_end_is_told_from_one_that_is_only_gone_on_with(dream, done, tmp_path, capsys):
+    few = dataclasses.replace(SETTINGS.controller, generations=2, adaptive_cap=False)
+    of = DreamSettings(temperature=1.2, max_steps=30, done=done)
+    settings = dataclasses.replace(SETTINGS, controller=few, dream=of)
+    bias = dream.model.output_bias.numpy()
+    for name, logit in (("ends", bias[-1]), ("endless", -30)):
+        dream.model.output_bias.assign([*bias[:-1], logit])
+        evolve(
+            Run(tmp_path / name), InDream(settings, Dream(dream.model, dream.starts, drawn_weight(settings)), POLICY)
+        )
+        assert ("lasted to its end" in capsys.readouterr().out) == (name == "endless")
+        table = table_of(Run(tmp_path / name))
+        assert (max(table["mean"]) < 29) == (name == "ends")
+        if done == "expected":
+            assert table["steps"] == [6 * 3 * 30, 2 * 6 * 3 * 30]
+    dream.model.output_bias.assign(bias)
 
 
 class Slope:
