@@ -1,6 +1,7 @@
 """Where dreams begin: moments of recorded episodes, with M's memory of what came before."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,25 +105,31 @@ def read_starts(path: Path, model: MDNRNN, attributes: dict[str, Any]) -> Starts
 def remembered(
     settings: Experiment, latents: Latents, model: MDNRNN, earliest: int, latest: int, moments: int
 ) -> Starts:
-    """So many moments of steps `earliest` to `latest`, spread evenly over episodes and steps.
+    """About so many moments of steps `earliest` to `latest`, spread evenly over steps and the episodes that last so long.
 
     M is run over the episodes' beginnings, on latents drawn once, and its state kept at the moments. The episodes are
-    those of the last iteration, at most EPISODES of them.
+    those of the last iteration, at most EPISODES of them, with those that end before `latest`: else dreams would begin
+    only where all goes well for long.
     """
     newest = np.arange(latents.episodes) >= latents.episodes - latents.groups[-1]
-    long_enough = np.flatnonzero(newest & (latents.lengths > latest))
+    long_enough = np.flatnonzero(newest & (latents.lengths > earliest))
     episodes = np.random.default_rng(0).permutation(long_enough)[:EPISODES]
     if not len(episodes):
-        raise Problem(f"no recorded episode has {latest} steps: lower dream.start_steps, or record longer episodes")
-    each = -(-moments // len(episodes))
-    steps = np.linspace(earliest, latest, each).round().astype(int)  # of every episode
+        raise Problem(
+            f"no recorded episode has more than {earliest} steps: lower dream.start_steps, or record longer episodes"
+        )
+    lengths = latents.lengths[episodes]
+    latest = min(latest, lengths.max() - 1)
+    there = np.minimum(lengths, latest + 1) - earliest  # moments of each
+    each = math.ceil(moments * (latest + 1 - earliest) / there.sum())
+    steps = np.linspace(earliest, latest, each).round().astype(int)
     series = Series(latents, model, settings.rnn.reward_limits)
     run_m = graph(lambda inputs, keep, state: run_sequence(model, inputs, keep, state))
     state = LSTMState(*tf.zeros((2, len(episodes), model.hidden)))
     memories: dict[int, Any] = {}
     for first in range(0, latest + 1, WINDOW):
         frames = latents.episode_starts[episodes] + np.arange(first, first + WINDOW)[:, None]  # (T, B)
-        frames = np.where(np.arange(first, first + WINDOW)[:, None] < latents.lengths[episodes], frames, -1)
+        frames = np.where(np.arange(first, first + WINDOW)[:, None] < lengths, frames, -1)
         batch = series.batch(frames, np.random.default_rng([first, 3]))
         for step in steps[(steps >= first) & (steps < first + WINDOW)]:
             if step == first:
@@ -131,6 +138,6 @@ def remembered(
                 part = slice(0, step - first)
                 memories[step] = run_sequence(model, batch.inputs[part], batch.keep[part], state)[1]
         _, state = run_m(tf.constant(batch.inputs), tf.constant(batch.keep), state)
-    at = np.concatenate([latents.episode_starts[episodes] + step for step in steps])
-    h, c = (np.concatenate([memories[step][i].numpy() for step in steps]) for i in range(2))
+    at = np.concatenate([(latents.episode_starts[episodes] + step)[lengths > step] for step in steps])
+    h, c = (np.concatenate([memories[step][i].numpy()[lengths > step] for step in steps]) for i in range(2))
     return Starts(latents.mu[at].astype("float32"), latents.logvar[at].astype("float32"), h, c)
