@@ -1,9 +1,6 @@
 """Breakout and CoinRun: episodes side by side are those one by one, recorded as asked; and CoinRun without Qt 5."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,8 +17,8 @@ from extract.collect import check, collect, plan
 from extract.policies import sticky
 from extract.recorded import manifest
 from extract.rollouts import Rollouts
+from tests.commands import PROJECT, python
 
-PROJECT = Path(__file__).parent.parent
 BREAKOUT = PROJECT / "configs" / "breakout.yaml"
 TINY = ["extract.steps=300", "extract.shard_steps=150", "extract.min_steps=10", "env.max_steps=60"]
 TINY += ["openloop.context=8", "openloop.horizon=16"]
@@ -122,13 +119,7 @@ def test_the_result_does_not_depend_on_how_many_games_are_played_side_by_side(re
 
 
 def test_the_manifest_says_what_is_recorded(recorded):
-    done = subprocess.run(
-        [sys.executable, "-m", "extract", "--show", str(recorded.path)],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = python("-m", "extract", "--show", recorded.path)
     assert done.returncode == 0 and done.stdout.strip() == manifest(recorded.rollouts)
     rollouts = Rollouts(recorded.rollouts)
     for words in (
@@ -147,9 +138,7 @@ def test_the_manifest_says_what_is_recorded(recorded):
 
 
 def test_the_manifest_of_nothing_is_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "extract", "--show", str(tmp_path)], cwd=PROJECT, capture_output=True, text=True
-    )
+    done = python("-m", "extract", "--show", tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "has no rollouts" in done.stderr
 
 

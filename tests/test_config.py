@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from experiment.config import flatten, load_config, to_yaml
 from experiment.problem import UsageProblem
 from experiment.schema import Experiment, within
 from experiment.stage import Stage, parse, settings_help
+from tests.commands import python
 
 DOOM = Path(__file__).parents[1] / "configs" / "doom.yaml"
 
@@ -250,9 +249,7 @@ def test_a_preset_may_be_a_number(tmp_path):
 
 def test_every_setting_is_in_the_help_of_the_whole_experiment():
     """Where the message about an unknown one says that they are."""
-    done = subprocess.run(
-        [sys.executable, "-m", "experiment", "--help"], cwd=DOOM.parents[1], capture_output=True, text=True, check=True
-    )
+    done = python("-m", "experiment", "--help")
     listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from envs.doom import DoomEnv, DoomVector
 from envs.shrink import Shrink
 from experiment.problem import Problem
+from tests.commands import python
 
 ACTIONS = np.random.default_rng(0).integers(0, 3, (60, 3))
 
@@ -236,15 +235,7 @@ def test_nothing_is_left_behind(tmp_path, end):
     working, temporary = tmp_path / "working", tmp_path / "temporary"
     working.mkdir()
     temporary.mkdir()
-    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    parent = subprocess.run(
-        [sys.executable, "-c", PARENT, end],
-        cwd=working,
-        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    parent = python("-c", PARENT, end, cwd=working, TMPDIR=str(temporary))
     games = [word.split(":") for word in parent.stdout.split()]
     assert len(games) == 2, parent.stderr
 
@@ -274,10 +265,7 @@ vector.close()
 
 
 def test_too_many_games_for_the_open_files_that_are_allowed_are_one_line(tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED], env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
+    done = python("-c", LIMITED, TMPDIR=str(tmp_path))
     assert done.stdout.startswith("error: no more games can be started here (Too many open files)"), done.stderr
     assert done.stdout.count("\n") == 1 and "ulimit -n" in done.stdout and done.stderr == ""
     assert not list(tmp_path.iterdir())

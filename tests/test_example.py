@@ -1,18 +1,17 @@
 """What examples/ shows, as a reader runs it."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "ppo_in_the_dream.py"
+from tests.commands import PROJECT, python
+
+EXAMPLE = PROJECT / "examples" / "ppo_in_the_dream.py"
 
 
 @pytest.mark.needs("stable_baselines3")
 def test_a_world_that_has_no_environments_is_refused(tmp_path):
-    done = subprocess.run([sys.executable, EXAMPLE, "breakout"], cwd=tmp_path, capture_output=True, text=True)
+    done = python(EXAMPLE, "breakout", cwd=tmp_path)
     said = "error: there are no environments of breakout by name, expected a run of doom or carracing"
     assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(said)
 
@@ -20,7 +19,7 @@ def test_a_world_that_has_no_environments_is_refused(tmp_path):
 @pytest.mark.needs("stable_baselines3")
 def test_another_librarys_agent_learns_in_the_dream_and_plays_the_game(tmp_path):
     options = ["doom", "--steps", "1024", "--dreams", "8", "--episodes", "2"]
-    done = subprocess.run([sys.executable, EXAMPLE, *options], cwd=tmp_path, capture_output=True, text=True)
+    done = python(EXAMPLE, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "\n1,024 dreamed steps in " in done.stdout
     returns = re.findall(r"^(PPO|the run's C|random play) +(\d+) ± \d+ \(mean ± \d+\)$", done.stdout, re.MULTILINE)

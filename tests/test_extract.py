@@ -28,7 +28,7 @@ from extract.__main__ import show
 from extract.collect import SEEDS, collect, episodes, plan
 from extract.recorded import manifest
 from extract.rollouts import Rollouts, shard_path
-from tests.commands import command_here
+from tests.commands import command_here, python
 from tests.fake import FakeGames, fake_world, length, write_shard
 from tests.test_episodes import Witness
 
@@ -77,8 +77,7 @@ def test_a_policy_that_does_not_look_needs_no_tensorflow(tmp_path):
         "atexit.register(lambda: print([name for name in ('numpy', 'tensorflow', 'keras') if name in sys.modules])); "
         "main(STAGE, run)"
     )
-    command = [sys.executable, "-c", code, str(CONFIG), "--run", str(tmp_path / "run"), *TINY]
-    done = subprocess.run(command, cwd=CONFIG.parent.parent, capture_output=True, text=True)
+    done = python("-c", code, CONFIG, "--run", tmp_path / "run", *TINY)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['numpy']"
     assert "cores" in Run(tmp_path / "run").read_results()["machine"]
@@ -251,9 +250,7 @@ def test_a_deleted_shard_is_recorded_again_and_no_other(recorded, tmp_path):
 def test_a_damaged_shard_is_named_by_the_command(recorded, tmp_path):
     run = copied(recorded, tmp_path)
     os.truncate(shard_path(run.rollouts, 1), 5000)
-    done = subprocess.run(
-        [*COMMAND, "--run", str(run.path), *TINY], cwd=CONFIG.parent.parent, capture_output=True, text=True, timeout=60
-    )
+    done = python(*COMMAND[1:], "--run", run.path, *TINY)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "shard-00001.h5 is damaged" in done.stderr and "delete it" in done.stderr
 

@@ -1,7 +1,6 @@
 """A run as other tools read it, with nothing but h5py and safetensors."""
 
 import shutil
-import subprocess
 import sys
 
 import h5py
@@ -13,7 +12,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run, find_run
 from extract.rollouts import Episode, Rollouts, shard_path
 from gallery.formats import link_rollouts, write_safetensors
-from tests.commands import command_here
+from tests.commands import command_here, python
 from tests.fake import write_shard
 
 
@@ -78,7 +77,7 @@ def test_the_command_writes_what_is_asked_for(tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'all.h5'}: ")
     with h5py.File(tmp_path / "all.h5") as file:
         assert file["pixels"].shape[1:] == (84, 84, 1) and file["pixels"][:4].any()
-    done = subprocess.run([sys.executable, "-m", "gallery.export", "doom"], capture_output=True, text=True)
+    done = python("-m", "gallery.export", "doom")
     assert done.returncode == 2 and done.stderr.startswith("error: expected a NAME, --rollouts or --safetensors; see")
 
 

@@ -1,10 +1,7 @@
 """Worlds that nobody has seen: any environment of Gymnasium that shows pixels, here a tiny one of this file."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from experiment.problem import Problem
 from experiment.run import Run
 from gallery.stepping import read_action
 from play.messages import axes_of
-from tests.commands import command_here
+from tests.commands import command_here, python
 
 CONFIG = Path(__file__).parent.parent / "configs" / "gymnasium.yaml"
 TINY = f"{__name__}:Tiny-v0"
@@ -204,9 +201,7 @@ def folder(tmp_path_factory):
     """Where the whole pipeline was run, as a user runs it; the world's module lies there, too."""
     path = tmp_path_factory.mktemp("own")
     (path / "tiny.py").write_text(Path(__file__).read_text().split("\n\ndef settings")[0])
-    surroundings = {**os.environ, "PYTHONPATH": str(CONFIG.parent.parent)}
-    line = [sys.executable, "-m", "experiment", str(CONFIG), "--preset", "quick", "--run", "run", *SIZES.split()]
-    ended = subprocess.run(line, cwd=path, env=surroundings, capture_output=True, text=True, timeout=600)
+    ended = python("-m", "experiment", CONFIG, "--preset", "quick", "--run", "run", *SIZES.split(), cwd=path)
     assert ended.returncode == 0, ended.stderr
     assert "dimensions active\n" in ended.stdout  # and nothing of details, which an unknown world has none of
     return path

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import h5py
@@ -31,11 +30,10 @@ from nextframe import training, windows
 from nextframe.model import NextFrame, load, load_nextframe, pixel_loss, save
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
-from tests.commands import command_here
+from tests.commands import PROJECT, command_here, python
 from tests.fake import damage, write_shard
 
 ARCHITECTURES = get_args(Architecture)
-PROJECT = Path(__file__).parent.parent
 SIZE, ACTIONS = 16, 4
 SETTINGS = Experiment(
     env=Env(name="breakout", size=SIZE, grey=True),
@@ -620,8 +618,7 @@ def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):
     tiny += ["train.max_steps=2", "train.val_every_steps=2", "train.video_steps=4", "train.batch=2", "model.channels=8"]
     tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3", "begin="]
     words = ["configs/breakout.yaml", "--preset", "quick", "--run", str(tmp_path / "run"), *tiny]
-    line = [sys.executable, "-m", "experiment", *words, "workers.processes=1"]
-    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=300)
+    done = python("-m", "experiment", *words, "workers.processes=1")
     assert done.returncode == 0, done.stderr
     assert "── nextframe" in done.stdout and "── vae" not in done.stdout
     assert "nextframe.weights.h5 in" in done.stdout and (tmp_path / "run" / "nextframe.weights.h5").exists()

@@ -3,11 +3,8 @@
 import contextlib
 import csv
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,12 +33,12 @@ from openloop.report import read_means, save_comparison, without_seen
 from openloop.vm import VisionMemory
 from openloop.windows import Recorded, Window, choose_windows, read_windows, seen_in_training
 from rnn.model import MDNRNN, told_by
+from tests.commands import python
 from tests.fake import save_next_frames, save_untrained, write_shard
 from tests.test_viz import read_video
 from viz.frames import to_rgb, to_unit
 from viz.scores import Scores, score
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Openloop(windows=7, context=4, horizon=6, dreams=3, batch=3, resamples=50)
 CERTAIN = ["open_loop", "teacher_forced", "copy"]
 
@@ -578,16 +575,9 @@ SMALL = [
 ]
 
 
-def command(module: str, *arguments) -> subprocess.CompletedProcess:
-    """A command as a user runs it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120)
-
-
 @pytest.fixture(scope="module")
 def evaluated(made):
-    done = command("openloop", made.path, *SMALL)
+    done = python("-m", "openloop", made.path, *SMALL)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -801,7 +791,7 @@ def test_v_and_m_as_shipped_have_no_window_to_begin_with():
 
 
 def test_faults_are_one_line(made, tmp_path):
-    missing = command("openloop", tmp_path / "nowhere")
+    missing = python("-m", "openloop", tmp_path / "nowhere")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr.startswith(f"error: {tmp_path}/nowhere is neither shipped (breakout, ")
     assert missing.stderr.endswith(") nor a run folder such as runs/doom\n") and missing.stderr.count("\n") == 1
@@ -812,11 +802,11 @@ def test_faults_are_one_line(made, tmp_path):
     unfinished.vae_weights.touch()
     for complete in (False, True):  # not trained to the end, or its weights are gone
         write_json(unfinished.record("rnn"), {"complete": complete, "settings": {}})
-        done = command("openloop", unfinished.path)
+        done = python("-m", "openloop", unfinished.path)
         assert (done.returncode, done.stdout) == (1, "")
         wanted = "has no trained model to predict with yet: run `python -m rnn` or `python -m nextframe` first"
         assert done.stderr == f"error: {unfinished.path} {wanted}\n"
-    other = command("openloop", made.path, "vae.z=5")
+    other = python("-m", "openloop", made.path, "vae.z=5")
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
     assert other.stderr.endswith(f": {made.path} is already made\n") and other.stderr.count("\n") == 1
 
@@ -834,7 +824,7 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
 
 
 def test_help_lists_what_can_be_changed():
-    done = command("openloop", "--help")
+    done = python("-m", "openloop", "--help")
     shown = {line.split(".")[0].strip() for line in done.stdout.splitlines() if re.match(r"  \w+\.\w+=", line)}
     assert shown == {"openloop", "hardware"}
 

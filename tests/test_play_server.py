@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import types
 
@@ -32,6 +30,7 @@ from play.recorder import Recordings
 from play.scenes import Scene
 from play.server import IN_FLIGHT, LARGEST, Flow, listen_on, reachable_at
 from play.session import Session
+from tests.commands import python
 from tests.player import Page, doom_run, models, next_frame_run, server_of, serving, unpack_frame, wait
 from vae.model import VAE
 
@@ -906,8 +905,7 @@ def test_mistakes_in_the_command_are_one_line_and_told_before_tensorflow_is_impo
         (["--sessions", "0"], 2, "--sessions 0: "),
         ([str(tmp_path)], 1, f"{tmp_path}/vae.weights.h5 is missing: "),
     ):
-        command = [sys.executable, "-c", code, "--port", "0", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = python("-c", code, "--port", "0", *arguments)
         assert (done.returncode, done.stdout) == (exit_code, "")
         assert done.stderr.startswith(f"error: {reason}") and done.stderr.count("\n") == 1
     with listen_on("127.0.0.1", 0) as first, pytest.raises(Problem, match="choose another with --host or --port"):

@@ -1,8 +1,6 @@
 """M: the published model, the fast path against the plain one, the data feed, training, resuming and its faults."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +26,16 @@ from rnn.series import Batch, Series
 from rnn.training import train
 from rnn.unrolled import LSTMState, loss_of_hidden, losses, run_sequence
 from rnn.validation import Validation, Validator, describe, figures
+from tests.commands import PROJECT, python
 from vae.latents import Latents, write_latents
 
-ROOT = Path(__file__).parent.parent
 TINY = ["vae.z=4", "rnn.hidden=16", "rnn.mixtures=2", "rnn.streams=4", "rnn.window=6", "rnn.steps=12", "rnn.epochs=4"]
 TINY += ["extract.episodes=20", "data.val_ratio=0.2", "hardware.precision=float32"]
 
 
 @pytest.fixture
 def settings() -> Experiment:
-    return load_config(ROOT / "configs" / "doom.yaml", overrides=TINY)
+    return load_config(PROJECT / "configs" / "doom.yaml", overrides=TINY)
 
 
 def write_tiny_latents(path: Path, episodes: int = 20, latent_size: int = 4) -> None:
@@ -403,8 +401,8 @@ def test_killed_training_goes_on_to_the_same_end(run: Run, settings: Experiment,
     other = Run(tmp_path / "other")
     other.path.mkdir()
     write_tiny_latents(other.latents)
-    command = [sys.executable, "-c", KILLED_AT_STEP_8, ROOT / "configs" / "doom.yaml", other.path, *TINY]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == -signal.SIGKILL
+    killed = python("-c", KILLED_AT_STEP_8, PROJECT / "configs" / "doom.yaml", other.path, *TINY)
+    assert killed.returncode == -signal.SIGKILL
     train(settings, other)
 
     train(settings, run)

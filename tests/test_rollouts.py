@@ -4,8 +4,6 @@ import errno
 import fcntl
 import itertools
 import os
-import subprocess
-import sys
 import threading
 import tracemalloc
 
@@ -17,6 +15,7 @@ from experiment.problem import Problem
 from extract import rollouts as module
 from extract.ahead import read_ahead
 from extract.rollouts import Episode, Rollouts, new_shard, read_shard, shard_path, split_episodes
+from tests.commands import python
 from tests.fake import damage, write_shard
 
 SIZE = 8
@@ -329,9 +328,7 @@ except Problem as problem:
 
 @pytest.mark.parametrize("limit", [60_000, 500_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, limit):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, tmp_path, str(limit)], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = python("-c", FULL_DISK, tmp_path, limit)
     assert "disk is full" in done.stdout and "shard-00000.h5" in done.stdout and done.stdout.count("\n") == 1
     assert done.stderr == ""
     assert not list(tmp_path.iterdir())

@@ -4,8 +4,6 @@ import errno
 import io
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -22,6 +20,7 @@ from experiment.problem import Problem, UsageProblem
 from experiment.run import Run
 from experiment.schema import Hardware
 from experiment.stage import Stage, guard, parse, run_alone
+from tests.commands import python
 from tests.test_config import DOOM
 
 FIRST = Stage("first", "The first.", sections=("env", "extract"), makes=("vae_weights",))
@@ -337,9 +336,7 @@ sys.exit(guard(lambda: fill(Path(sys.argv[1]))))
 
 @pytest.mark.parametrize("where", ["csv", "events"])
 def test_a_full_disk_while_training_is_one_line(tmp_path, where):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path), where], capture_output=True, text=True, timeout=120
-    )
+    done = python("-c", FULL_DISK, tmp_path, where)
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()  # TensorFlow may complain too
     assert (

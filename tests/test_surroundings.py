@@ -5,10 +5,7 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,22 +15,7 @@ from experiment.progress import Progress, duration, percent
 from experiment.schema import Hardware
 from experiment.stage import guard
 from experiment.surroundings import Stream, drop_variables
-
-PROJECT = Path(__file__).parents[1]
-
-
-def python(code: str, *arguments: str, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own, its streams redirected as in a shell."""
-    command = f'exec "$0" "$@" {shell}'
-    return subprocess.run(
-        ["bash", "-c", command, sys.executable, "-c", code, *arguments],
-        cwd=PROJECT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
+from tests.commands import python
 
 KERAS = """
 import os
@@ -48,7 +30,7 @@ print(os.environ["KERAS_BACKEND"])
 def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_path, backend):
     theirs = {"backend": backend, "floatx": "float64", "epsilon": 0.5, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(theirs))
-    done = python(KERAS, KERAS_BACKEND=backend, KERAS_HOME=str(tmp_path))
+    done = python("-c", KERAS, KERAS_BACKEND=backend, KERAS_HOME=str(tmp_path))
     assert done.stdout.splitlines() == ["tensorflow float32 1e-07 channels_last", backend], done.stderr
     assert json.loads((tmp_path / "keras.json").read_text()) == theirs
 
@@ -66,7 +48,7 @@ print(hasattr(ctypes.CDLL(None), "TF_Version"), tf.function(lambda x: x + 1, jit
 
 def test_tensorflow_keeps_its_symbols_to_itself_whichever_package_loads_it():
     """Others crash on them, those with an LLVM of their own. Its compiler still works."""
-    done = python(APART, "controller", "gallery", "nextframe", "openloop", "play", "rnn", "vae")
+    done = python("-c", APART, "controller", "gallery", "nextframe", "openloop", "play", "rnn", "vae")
     assert done.stdout == "False 2\n", done.stderr
 
 
@@ -97,12 +79,12 @@ if __name__ == "__main__":
 
 
 def test_a_warning_is_not_an_error_because_the_user_says_so():
-    assert python(WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE="1").returncode == 0
+    assert python("-c", WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE="1").returncode == 0
 
 
 def test_docstrings_are_there_whatever_the_user_says():
     code = "import sys; from experiment.stage import guard; guard(lambda: print(guard.__doc__ is not None))"
-    assert python(code, PYTHONOPTIMIZE="2").stdout == "True\n"
+    assert python("-c", code, PYTHONOPTIMIZE="2").stdout == "True\n"
 
 
 def test_what_a_terminal_lacks_is_replaced_and_what_it_would_obey_is_shown():
@@ -141,7 +123,7 @@ sys.exit(guard(work))
 )
 def test_streams_that_are_closed_or_full_do_not_end_the_work(tmp_path, shell, code, said):
     delayed = WORKS.replace("def work():", "import time\ndef work():\n    time.sleep(0.2)")  # until `true` has ended
-    done = python(delayed, str(tmp_path / "made"), shell=shell)
+    done = python("-c", delayed, str(tmp_path / "made"), shell=shell)
     assert (tmp_path / "made").read_text() == "done"
     assert done.returncode == code and done.stderr.startswith(said) and "Traceback" not in done.stderr
 
@@ -208,12 +190,7 @@ def test_the_setting_for_threads_holds_in_this_process_and_in_those_that_it_star
     assert thread_count() == core_count()
     use_threads(Hardware(threads=3))
     assert thread_count() == 3
-    started = subprocess.run(
-        [sys.executable, "-c", "from experiment.hardware import thread_count; print(thread_count())"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-    )
+    started = python("-c", "from experiment.hardware import thread_count; print(thread_count())")
     assert started.stdout == "3\n", started.stderr
 
 
@@ -248,5 +225,5 @@ print({name for name in os.environ if name.startswith("MPL")} == before, matplot
 
 def test_matplotlib_can_still_open_a_window_beside_envpool(monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    done = python(SCREEN)
+    done = python("-c", SCREEN)
     assert done.stdout == "True None\n", done.stderr

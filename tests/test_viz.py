@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 
 import imageio_ffmpeg
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiment.problem import Problem
+from tests.commands import python
 from viz.curves import ORANGE, PALETTE, Curves, Histogram, save_panels
 from viz.strips import GAP, save_strip, strip
 from viz.video import CAPTION, save_gif, save_video, side_by_side
@@ -196,9 +196,7 @@ guard(lambda: save_video(sys.argv[1], (noise.integers(0, 255, (64, 64, 3)).astyp
 
 def test_a_full_disk_is_one_line(tmp_path):
     """With ffmpeg itself, which may write no more than a few kilobytes."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "video")], capture_output=True, text=True, timeout=60
-    )
+    done = python("-c", LIMITED, tmp_path / "video")
     assert re.fullmatch(r"error: the disk is full while writing \S*video\.\w+: free some space .*\n", done.stderr)
     assert not list(tmp_path.iterdir())
 

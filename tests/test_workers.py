@@ -15,6 +15,7 @@ from experiment.hardware import core_count
 from experiment.problem import Problem
 from experiment.schema import Workers
 from experiment.workers import open_pool, without_interrupts
+from tests.commands import python
 from tests.ray_cluster import SECONDS, RayCluster, limited
 
 RAY = pytest.param("ray", marks=pytest.mark.needs("ray"))
@@ -320,8 +321,8 @@ if __name__ == "__main__":
 
 
 def test_tensorflow_starts_in_silence_in_workers():
-    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True)
-    assert done.stderr.split("now\n")[1] == ""
+    done = python("-c", IMPORTING)
+    assert done.returncode == 0 and done.stderr.split("now\n")[1] == ""
 
 
 @pytest.mark.skipif(core_count() < 2, reason="needs two cores")
