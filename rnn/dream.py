@@ -296,7 +296,7 @@ class Dream:
                 now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
                 arrays = tuple(array.write(i, part) for array, part in zip(arrays, now, strict=False))
                 lengths += tf.cast(going > 0, tf.int32)
-                returns += going * imagined.reward
+                returns += tf.math.multiply_no_nan(imagined.reward, going)  # whatever is imagined after the end
                 if fades is not None:
                     ends = ending(imagined.done_logit, fades)
                 else:
