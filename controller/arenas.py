@@ -35,7 +35,8 @@ class InDream:
         cost most of the time.
         """
         wanted, longest = self.settings.controller, dream_steps(self.settings)
-        if not wanted.adaptive_cap or not self.settings.rnn.predict_done:
+        ends = self.settings.rnn.predict_done and self.settings.dream.done != "expected"
+        if not wanted.adaptive_cap or not ends:
             return longest
         return int(np.clip(2 * (last_length or 0), min(wanted.cap_min, longest), longest))
 

@@ -151,6 +151,7 @@ def evolve(
             bar.say(line)
             bar.update(1)
             survive = arena.name == "dream" and settings.rnn.predict_done and not settings.rnn.predict_reward
+            # As many steps as a dream has, or, with dream.done=expected, all but as many.
             if survive and tried.returns.min() > dream_steps(settings) - 0.5:
                 bar.say(
                     "every dream of this generation lasted to its end: M has not learnt how episodes end; train it longer"

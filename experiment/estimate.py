@@ -75,6 +75,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
     trials = (c.generations + c.real_generations) // c.trial_every * c.trial_episodes if c.trial_every else 0
     grown = c.generations / (2 * LEARNING) if c.generations < LEARNING else 1 - LEARNING / (2 * c.generations)
     learnt = min(untrained, dreams) * (1 - grown) + dreamed * grown
+    learnt = dreams if settings.dream.done == "expected" else learnt
     evolved = [
         f"{count} generation{'s' * (count > 1)} of {population} x {episodes} {what}"
         for count, population, episodes, what in (

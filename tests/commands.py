@@ -23,11 +23,13 @@ def command_here(module: str, *words: object) -> int:
     return ended.value.code or 0
 
 
-def python(*words: object, cwd: Path = PROJECT, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *words: object, cwd: Path = PROJECT, shell: str = "", timeout: float = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS ...` in a process of its own, with this project whatever its folder is, and these variables set.
 
-    shell: redirections of its streams, as a shell has them.
+    shell: redirections of its streams, as a shell has them. timeout: seconds after which the test fails.
     """
     line = ["bash", "-c", f'exec "$0" "$@" {shell}', sys.executable, *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), **variables}
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)

@@ -250,6 +250,7 @@ def test_a_preset_may_be_a_number(tmp_path):
 def test_every_setting_is_in_the_help_of_the_whole_experiment():
     """Where the message about an unknown one says that they are."""
     done = python("-m", "experiment", "--help")
+    assert done.returncode == 0
     listed = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {key for key, _, _ in flatten(load_config(DOOM))} <= listed
 

@@ -266,6 +266,7 @@ vector.close()
 
 def test_too_many_games_for_the_open_files_that_are_allowed_are_one_line(tmp_path):
     done = python("-c", LIMITED, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("error: no more games can be started here (Too many open files)"), done.stderr
     assert done.stdout.count("\n") == 1 and "ulimit -n" in done.stdout and done.stderr == ""
     assert not list(tmp_path.iterdir())

@@ -71,6 +71,14 @@ def test_what_is_not_done_again_takes_no_time(machine):
     assert lasts - FIXED["vae.encode"] == pytest.approx(1000 * rates.agent_episode / rates.encode[module.FLOAT32])
 
 
+def test_dreams_that_do_not_end_take_their_whole_length(machine):
+    begun, whole = (seconds("doom", "controller.trial_every=0", f"dream.done={done}") for done in ("drawn", "expected"))
+    c, rates = load_config(DOOM, "quick").controller, world_of(load_config(DOOM)).rates
+    steps = c.generations * c.population * c.episodes * 2100
+    lasts = whole["controller"] - FIXED["controller"]
+    assert begun["controller"] < whole["controller"] and lasts == pytest.approx(steps / rates.dream[module.FLOAT32])
+
+
 def test_a_processor_is_judged_by_its_extensions_and_the_precision_asked_for(machine):
     plain = seconds("doom")["rnn"]
     machine("(AVX-512, AVX512_BF16)", kind=module.BF16)

@@ -102,17 +102,21 @@ def test_faults_are_one_line(tmp_path):
         Evolution.load(tmp_path / "state")
 
 
-@pytest.fixture(scope="module")
-def dream():
+def small_dream(done_bias: float = -1.2, drawn: float | None = None) -> Dream:
     """A dream of a small M that was never trained, whose done logit is moved so that dreams last some steps."""
     keras.utils.set_random_seed(1)
     model = MDNRNN(latent_size=4, action_size=1, hidden=8, mixtures=2, predict_done=True)
     rng = np.random.default_rng(0)
     model.kernel.assign(rng.normal(size=model.kernel.shape))
     model.output_kernel.assign(rng.normal(size=model.output_kernel.shape))
-    model.output_bias.assign([*np.zeros(model.mixture_size), -1.2])
+    model.output_bias.assign([*np.zeros(model.mixture_size), done_bias])
     mu, logvar = rng.normal(size=(5, 4)).astype("float32"), np.full((5, 4), -2, "float32")
-    return Dream(model, Starts(mu, logvar, *np.zeros((2, 5, 8), "float32")))
+    return Dream(model, Starts(mu, logvar, *np.zeros((2, 5, 8), "float32")), drawn)
+
+
+@pytest.fixture(scope="module")
+def dream():
+    return small_dream()
 
 
 @pytest.fixture(scope="module")
@@ -201,27 +205,23 @@ def test_the_cap_grows_with_what_was_reached(dream, arena):
     assert [arena.cap(mean) for mean in (None, 5.0, 30.0, 80.0)] == [20, 20, 60, 90]
     uncapped = dataclasses.replace(SETTINGS, controller=Controller(adaptive_cap=False))
     endless = dataclasses.replace(SETTINGS, rnn=Rnn(predict_done=False, predict_reward=True))
-    for settings in (uncapped, endless):
+    expected = dataclasses.replace(SETTINGS, dream=dataclasses.replace(SETTINGS.dream, done="expected"))
+    for settings in (uncapped, endless, expected):
         assert InDream(settings, dream, POLICY).cap(5.0) == 90
 
 
 @pytest.mark.parametrize("done", ["threshold", "expected"])
-def test_a_dream_that_does_not_end_is_told_from_one_that_is_only_gone_on_with(dream, done, tmp_path, capsys):
-    few = dataclasses.replace(SETTINGS.controller, generations=2, adaptive_cap=False)
+def test_a_dream_that_does_not_end_is_told_from_one_that_is_only_gone_on_with(done, tmp_path, capsys):
+    few = dataclasses.replace(SETTINGS.controller, generations=2, cap_min=30)
     of = DreamSettings(temperature=1.2, max_steps=30, done=done)
     settings = dataclasses.replace(SETTINGS, controller=few, dream=of)
-    bias = dream.model.output_bias.numpy()
-    for name, logit in (("ends", bias[-1]), ("endless", -30)):
-        dream.model.output_bias.assign([*bias[:-1], logit])
-        evolve(
-            Run(tmp_path / name), InDream(settings, Dream(dream.model, dream.starts, drawn_weight(settings)), POLICY)
-        )
+    for name, done_bias in (("ends", -1.2), ("endless", -30)):
+        evolve(Run(tmp_path / name), InDream(settings, small_dream(done_bias, drawn_weight(settings)), POLICY))
         assert ("lasted to its end" in capsys.readouterr().out) == (name == "endless")
         table = table_of(Run(tmp_path / name))
         assert (max(table["mean"]) < 29) == (name == "ends")
         if done == "expected":
             assert table["steps"] == [6 * 3 * 30, 2 * 6 * 3 * 30]
-    dream.model.output_bias.assign(bias)
 
 
 class Slope:

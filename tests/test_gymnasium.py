@@ -201,7 +201,9 @@ def folder(tmp_path_factory):
     """Where the whole pipeline was run, as a user runs it; the world's module lies there, too."""
     path = tmp_path_factory.mktemp("own")
     (path / "tiny.py").write_text(Path(__file__).read_text().split("\n\ndef settings")[0])
-    ended = python("-m", "experiment", CONFIG, "--preset", "quick", "--run", "run", *SIZES.split(), cwd=path)
+    ended = python(
+        "-m", "experiment", CONFIG, "--preset", "quick", "--run", "run", *SIZES.split(), cwd=path, timeout=600
+    )
     assert ended.returncode == 0, ended.stderr
     assert "dimensions active\n" in ended.stdout  # and nothing of details, which an unknown world has none of
     return path

@@ -618,7 +618,7 @@ def test_the_commands_as_a_user_runs_them(tmp_path, monkeypatch, capsys):
     tiny += ["train.max_steps=2", "train.val_every_steps=2", "train.video_steps=4", "train.batch=2", "model.channels=8"]
     tiny += ["openloop.windows=2", "openloop.context=4", "openloop.horizon=3", "begin="]
     words = ["configs/breakout.yaml", "--preset", "quick", "--run", str(tmp_path / "run"), *tiny]
-    done = python("-m", "experiment", *words, "workers.processes=1")
+    done = python("-m", "experiment", *words, "workers.processes=1", timeout=300)
     assert done.returncode == 0, done.stderr
     assert "── nextframe" in done.stdout and "── vae" not in done.stdout
     assert "nextframe.weights.h5 in" in done.stdout and (tmp_path / "run" / "nextframe.weights.h5").exists()

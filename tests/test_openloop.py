@@ -577,7 +577,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def evaluated(made):
-    done = python("-m", "openloop", made.path, *SMALL)
+    done = python("-m", "openloop", made.path, *SMALL, timeout=120)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -791,7 +791,7 @@ def test_v_and_m_as_shipped_have_no_window_to_begin_with():
 
 
 def test_faults_are_one_line(made, tmp_path):
-    missing = python("-m", "openloop", tmp_path / "nowhere")
+    missing = python("-m", "openloop", tmp_path / "nowhere", timeout=120)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr.startswith(f"error: {tmp_path}/nowhere is neither shipped (breakout, ")
     assert missing.stderr.endswith(") nor a run folder such as runs/doom\n") and missing.stderr.count("\n") == 1
@@ -802,11 +802,11 @@ def test_faults_are_one_line(made, tmp_path):
     unfinished.vae_weights.touch()
     for complete in (False, True):  # not trained to the end, or its weights are gone
         write_json(unfinished.record("rnn"), {"complete": complete, "settings": {}})
-        done = python("-m", "openloop", unfinished.path)
+        done = python("-m", "openloop", unfinished.path, timeout=120)
         assert (done.returncode, done.stdout) == (1, "")
         wanted = "has no trained model to predict with yet: run `python -m rnn` or `python -m nextframe` first"
         assert done.stderr == f"error: {unfinished.path} {wanted}\n"
-    other = python("-m", "openloop", made.path, "vae.z=5")
+    other = python("-m", "openloop", made.path, "vae.z=5", timeout=120)
     assert other.returncode == 2 and other.stderr.startswith("error: vae.z=5 cannot be changed here")
     assert other.stderr.endswith(f": {made.path} is already made\n") and other.stderr.count("\n") == 1
 
@@ -824,7 +824,7 @@ def test_run_folders_of_earlier_versions(made, tmp_path):
 
 
 def test_help_lists_what_can_be_changed():
-    done = python("-m", "openloop", "--help")
+    done = python("-m", "openloop", "--help", timeout=120)
     shown = {line.split(".")[0].strip() for line in done.stdout.splitlines() if re.match(r"  \w+\.\w+=", line)}
     assert shown == {"openloop", "hardware"}
 

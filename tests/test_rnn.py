@@ -401,7 +401,7 @@ def test_killed_training_goes_on_to_the_same_end(run: Run, settings: Experiment,
     other = Run(tmp_path / "other")
     other.path.mkdir()
     write_tiny_latents(other.latents)
-    killed = python("-c", KILLED_AT_STEP_8, PROJECT / "configs" / "doom.yaml", other.path, *TINY)
+    killed = python("-c", KILLED_AT_STEP_8, PROJECT / "configs" / "doom.yaml", other.path, *TINY, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     train(settings, other)
 

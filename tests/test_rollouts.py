@@ -329,6 +329,7 @@ except Problem as problem:
 @pytest.mark.parametrize("limit", [60_000, 500_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, limit):
     done = python("-c", FULL_DISK, tmp_path, limit)
+    assert done.returncode == 0
     assert "disk is full" in done.stdout and "shard-00000.h5" in done.stdout and done.stdout.count("\n") == 1
     assert done.stderr == ""
     assert not list(tmp_path.iterdir())

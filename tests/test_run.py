@@ -336,7 +336,7 @@ sys.exit(guard(lambda: fill(Path(sys.argv[1]))))
 
 @pytest.mark.parametrize("where", ["csv", "events"])
 def test_a_full_disk_while_training_is_one_line(tmp_path, where):
-    done = python("-c", FULL_DISK, tmp_path, where)
+    done = python("-c", FULL_DISK, tmp_path, where, timeout=120)
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()  # TensorFlow may complain too
     assert (

@@ -30,7 +30,7 @@ print(os.environ["KERAS_BACKEND"])
 def test_keras_is_as_the_project_needs_it_and_the_variables_stay_the_users(tmp_path, backend):
     theirs = {"backend": backend, "floatx": "float64", "epsilon": 0.5, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(theirs))
-    done = python("-c", KERAS, KERAS_BACKEND=backend, KERAS_HOME=str(tmp_path))
+    done = python("-c", KERAS, KERAS_BACKEND=backend, KERAS_HOME=str(tmp_path), timeout=120)
     assert done.stdout.splitlines() == ["tensorflow float32 1e-07 channels_last", backend], done.stderr
     assert json.loads((tmp_path / "keras.json").read_text()) == theirs
 
@@ -48,7 +48,7 @@ print(hasattr(ctypes.CDLL(None), "TF_Version"), tf.function(lambda x: x + 1, jit
 
 def test_tensorflow_keeps_its_symbols_to_itself_whichever_package_loads_it():
     """Others crash on them, those with an LLVM of their own. Its compiler still works."""
-    done = python("-c", APART, "controller", "gallery", "nextframe", "openloop", "play", "rnn", "vae")
+    done = python("-c", APART, "controller", "gallery", "nextframe", "openloop", "play", "rnn", "vae", timeout=120)
     assert done.stdout == "False 2\n", done.stderr
 
 
@@ -79,12 +79,12 @@ if __name__ == "__main__":
 
 
 def test_a_warning_is_not_an_error_because_the_user_says_so():
-    assert python("-c", WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE="1").returncode == 0
+    assert python("-c", WARNS, PYTHONWARNINGS="error", PYTHONDEVMODE="1", timeout=120).returncode == 0
 
 
 def test_docstrings_are_there_whatever_the_user_says():
     code = "import sys; from experiment.stage import guard; guard(lambda: print(guard.__doc__ is not None))"
-    assert python("-c", code, PYTHONOPTIMIZE="2").stdout == "True\n"
+    assert python("-c", code, PYTHONOPTIMIZE="2", timeout=120).stdout == "True\n"
 
 
 def test_what_a_terminal_lacks_is_replaced_and_what_it_would_obey_is_shown():
@@ -123,7 +123,7 @@ sys.exit(guard(work))
 )
 def test_streams_that_are_closed_or_full_do_not_end_the_work(tmp_path, shell, code, said):
     delayed = WORKS.replace("def work():", "import time\ndef work():\n    time.sleep(0.2)")  # until `true` has ended
-    done = python("-c", delayed, str(tmp_path / "made"), shell=shell)
+    done = python("-c", delayed, str(tmp_path / "made"), shell=shell, timeout=120)
     assert (tmp_path / "made").read_text() == "done"
     assert done.returncode == code and done.stderr.startswith(said) and "Traceback" not in done.stderr
 
@@ -225,5 +225,5 @@ print({name for name in os.environ if name.startswith("MPL")} == before, matplot
 
 def test_matplotlib_can_still_open_a_window_beside_envpool(monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    done = python("-c", SCREEN)
+    done = python("-c", SCREEN, timeout=120)
     assert done.stdout == "True None\n", done.stderr

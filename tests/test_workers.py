@@ -321,7 +321,7 @@ if __name__ == "__main__":
 
 
 def test_tensorflow_starts_in_silence_in_workers():
-    done = python("-c", IMPORTING)
+    done = python("-c", IMPORTING, timeout=600)
     assert done.returncode == 0 and done.stderr.split("now\n")[1] == ""
 
 

@@ -20,6 +20,7 @@ STAGE = Stage(
     dimensions, share found of what is small: fireballs, kerbs); plots/vae_frames_epoch_*.png and
     plots/vae_fireballs_epoch_*.png (vae_kerbs_*): frames above their reconstructions; TensorBoard events of
     these numbers and pictures; checkpoints/vae.weights.h5 every 250 steps, from which an interrupted run goes on.
+    With repeat.vae_steps=0, iterations after the first write vae.weights.h5 alone: that of the one before.
     """,
 )
 
