@@ -4,10 +4,8 @@ Frames are uint8 outside and float in [0, 1] inside; the model converts them its
 pipeline moves bytes. Under the mixed_bfloat16 policy the convolutions are computed in bfloat16; mu, logvar,
 the draw of z, the sigmoid and the loss are float32 always.
 
-Speed on two cores with AMX: the first transposed convolution as a matrix product (PixelDeconv) halves the
-training step, and a fused Adam (experiment/training.py) takes an eighth off the rest. What did not pay: XLA, and the other
-convolutions as matrix products of patches or as convolutions of 2 x 2 blocks of pixels (forward as fast,
-backward up to a hundred times slower).
+The convolutions are those of vae/convolutions.py, which says what was done for their speed. A fused Adam
+(experiment/training.py) takes an eighth off a training step; XLA did not pay.
 """
 
 import itertools
@@ -21,6 +19,7 @@ from experiment import arrays
 from experiment.backend import keras, layers, ops, tf
 from experiment.run import Run
 from experiment.schema import Experiment
+from vae.convolutions import Conv2D, Conv2DTranspose, PixelDeconv, convolve_bytes
 
 Tensor = Any
 DECODED_AT_ONCE = 500
@@ -44,10 +43,7 @@ class VAE(keras.Model):
             return {"kernel_initializer": keras.initializers.GlorotUniform(next(seeds))}
 
         def conv(filters: int) -> layers.Layer:
-            return layers.Conv2D(filters, 4, strides=2, activation="relu", **kernel())
-
-        def deconv(filters: int, size: int, activation: str | None = "relu") -> layers.Layer:
-            return layers.Conv2DTranspose(filters, size, strides=2, activation=activation, **kernel())
+            return Conv2D(filters, 4, activation="relu", **kernel())
 
         self.encoder = keras.Sequential(
             [keras.Input(FRAME), conv(32), conv(64), conv(128), conv(256), layers.Flatten()], name="encoder"
@@ -59,9 +55,9 @@ class VAE(keras.Model):
                 layers.Dense(1024, **kernel()),  # linear, as in the paper
                 layers.Reshape((1, 1, 1024)),
                 PixelDeconv(128, 5, activation="relu", **kernel()),
-                deconv(64, 5),
-                deconv(32, 6),
-                deconv(3, 6, activation=None),  # the sigmoid follows in float32
+                Conv2DTranspose(64, 5, activation="relu", **kernel()),
+                Conv2DTranspose(32, 6, activation="relu", **kernel()),
+                Conv2DTranspose(3, 6, **kernel()),  # the sigmoid follows in float32
             ],
             name="decoder",
         )  # 1 -> 5 -> 13 -> 30 -> 64 pixels a side
@@ -117,27 +113,6 @@ class VAE(keras.Model):
         kl = ops.sum(kl_divergence(mu, logvar), axis=1)  # (B,)
         loss = ops.mean(squared_error + ops.maximum(kl, self.kl_floor * self.latent_size))
         return {"loss": loss, "squared_error": ops.mean(squared_error), "kl": ops.mean(kl)}
-
-
-class PixelDeconv(layers.Conv2DTranspose):
-    """A transposed convolution of images of one pixel, computed as what it is: a single matrix product.
-
-    The same weights and result as keras.layers.Conv2DTranspose, which takes half of a training step for it.
-    """
-
-    def call(self, inputs: Tensor) -> Tensor:
-        pixels = ops.squeeze(inputs, axis=(1, 2))  # (B, 1, 1, C) to (B, C)
-        return self.activation(ops.einsum("bc,hwfc->bhwf", pixels, self.kernel) + self.bias)
-
-
-def convolve_bytes(layer: layers.Conv2D, frames: Tensor) -> Tensor:
-    """What a convolution makes of uint8 frames divided by 255.
-
-    Divided is the kernel, 1,536 numbers, and not each frame: an eighth more frames are encoded in a second.
-    """
-    kernel, bias = (ops.cast(part, layer.compute_dtype) for part in (layer.kernel / 255, layer.bias))
-    frames = ops.cast(frames, layer.compute_dtype)  # bfloat16 holds bytes as they are
-    return layer.activation(layer.convolution_op(frames, kernel) + bias)
 
 
 def draw(mu: Tensor, logvar: Tensor, normal: Tensor) -> Tensor:
