@@ -28,7 +28,7 @@ FIXED = {
     "extract": 5.0, "vae": 13.0, "vae.encode": 2.0, "rnn": 18.0, "controller": 12.0, "controller.evaluate": 26.0,
     "nextframe": 20.0, "openloop": 15.0,
 }  # fmt: skip
-"""Seconds that a stage takes whatever the amounts: importing TensorFlow (where it is first needed), compiling, pictures, games."""
+"""Seconds that a stage with work takes whatever the amounts: importing TensorFlow (where it is first needed), compiling, pictures, games."""
 VALIDATION = 4.0  # seconds that V's figures and pictures at the end of an epoch take
 FILM = 0.006  # seconds that a frame of a video takes: decoded, composed, and encoded twice
 LEARNING = 40  # generations in which C's episodes grow from those of random play to those of a trained C
@@ -55,7 +55,7 @@ def estimate(experiment: Experiment, iteration: int = 1) -> dict[str, tuple[str,
         return float(amount / (of_class * (min(games, networks) if kind == "agent" else speed)))
 
     return {
-        stage: (text, FIXED[stage] * slow + sum(seconds(*item) for item in amounts.items()))
+        stage: (text, FIXED[stage] * slow * bool(amounts) + sum(seconds(*item) for item in amounts.items()))
         for stage, (text, amounts) in works.items()
     }
 
@@ -98,7 +98,7 @@ def agent_works(experiment: Experiment, settings: Experiment, iteration: int) ->
         ),
         "vae": (
             f"train V: {v.steps:,} batches of {v.batch} frames" if v.steps else "V stays as it is",
-            {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs * bool(v.steps)},
+            {"vae": v.steps * v.batch, "second": VALIDATION * v.epochs} if v.steps else {},
         ),
         "vae.encode": (f"encode some {encoded:,} frames", {"encode": encoded}),
         "rnn": (training, {"rnn": taught, "dream": compared, "blind": compared} if m.train else {}),
