@@ -1,8 +1,7 @@
 """V's convolutions, all with strides of 2: Keras's, computed faster, and with the right gradient of the bias.
 
-On two cores with AMX the first transposed convolution as a matrix product halves V's training step, the kernels' gradients of
-small images take a fifth off the rest, and the last transposed convolution by blocks a twentieth. What did not pay: the
-others as products of patches, or by blocks.
+On two cores with AMX the first transposed convolution as a matrix product halves V's training step. The kernels' gradients of
+small images, as convolutions, and the last transposed convolution by blocks take a seventh off the rest (docs/speed.md).
 
 Keras adds a bias by an operation whose gradient TensorFlow sums in bfloat16, where after some hundreds of numbers nothing is
 added any more: of the last layer's sums, over 400,000 numbers a batch, 6 % were left. That of `+` is summed in float32.
