@@ -28,7 +28,7 @@ def unet(frames: Tensor, actions: Tensor, options: Model) -> Tensor:
     x = convolution(2 * options.channels, strides=2)(fine)
     for _ in range(2 * options.blocks):
         x = residual(x, code)
-    x = from_patches(layers.Dense(4 * options.channels)(x), 2)[:, : fine.shape[1], : fine.shape[2]]
+    x = from_patches(Dense(4 * options.channels)(x), 2)[:, : fine.shape[1], : fine.shape[2]]
     x = x + fine
     for _ in range(options.blocks):
         x = residual(x, code)
@@ -71,15 +71,22 @@ def convolution(channels: int, **options: Any) -> layers.Layer:
     return layers.Conv2D(channels, 3, padding="same", kernel_initializer="he_normal", **options)
 
 
+class Dense(layers.Dense):
+    """keras.layers.Dense, but for the bias's gradient, which is summed in float32; vae/convolutions.py says why."""
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        return self.activation(ops.matmul(inputs, self.kernel) + self.bias)
+
+
 def action_code(actions: Tensor) -> Tensor:
     """The K actions of a window (B, K, A) as one vector (B, 64) that all blocks are told."""
-    return layers.Dense(64, activation="relu")(layers.Flatten()(actions))
+    return Dense(64, activation="relu")(layers.Flatten()(actions))
 
 
 def film(x: Tensor, code: Tensor) -> Tensor:
     """Scale and shift every channel as the actions say (FiLM, Perez et al. 2018): (1 + gamma) x + beta."""
     channels = x.shape[-1]
-    gamma, beta = ops.split(layers.Dense(2 * channels)(code), 2, axis=-1)  # (B, channels) each
+    gamma, beta = ops.split(Dense(2 * channels)(code), 2, axis=-1)  # (B, channels) each
     return x * (1 + ops.expand_dims(gamma, (1, 2))) + ops.expand_dims(beta, (1, 2))
 
 

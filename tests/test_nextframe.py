@@ -28,6 +28,7 @@ from extract.recorded import Signature, open_rollouts, signature_from
 from extract.rollouts import Episode, Rollouts, shard_path
 from nextframe import training, windows
 from nextframe.model import NextFrame, load, load_nextframe, pixel_loss, save
+from nextframe.networks import Dense
 from nextframe.validation import HeldOutWindows
 from nextframe.windows import Windows
 from tests.commands import PROJECT, command_here, python
@@ -194,6 +195,13 @@ def test_every_weight_has_a_part_in_what_is_predicted():
         weights.assign(0 * kept)
         assert np.abs(change(model, frames, raw) - before).max() > 1e-4, weights.path
         weights.assign(kept)
+
+
+def test_in_bfloat16_a_bias_has_the_gradient_of_a_sum_in_float32():
+    layer = Dense(2, dtype="mixed_bfloat16")
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.cast(layer(tf.ones((2000, 3))), tf.float32))
+    np.testing.assert_array_equal(tf.cast(tape.gradient(total, layer.bias.value), tf.float32), 2000)
 
 
 def test_an_untrained_model_copies_the_last_frame():
