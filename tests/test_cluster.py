@@ -65,7 +65,8 @@ def test_a_machine_that_joins_is_used_at_once_and_one_that_leaves_is_missed(clus
     with pool_on(cluster, time.sleep) as pool:
         assert pool.size() == 1
         threading.Timer(2, cluster.tell, ["a machine joins"]).start()
-        assert sorted(pool.run([0.1] * 3)) == [(0, None), (1, None), (2, None)] and pool.size() == 2
+        # Tasks that last until the pool has looked again how large the cluster is, which it does every second.
+        assert sorted(pool.run([1.0] * 3)) == [(0, None), (1, None), (2, None)] and pool.size() == 2
         results = pool.run([0.1, 1000])
         assert next(results) == (0, None)
         monkeypatch.setattr(module, "GIVE_UP", 4.0)
