@@ -74,7 +74,7 @@ def convolution(channels: int, **options: Any) -> layers.Layer:
 class Dense(layers.Dense):
     """keras.layers.Dense, but for the bias's gradient, which is summed in float32; vae/convolutions.py says why."""
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+    def call(self, inputs: Tensor) -> Tensor:
         return self.activation(ops.matmul(inputs, self.kernel) + self.bias)
 
 

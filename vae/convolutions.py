@@ -57,7 +57,10 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         size = self.kernel_size[0] // 2  # in blocks
         kernel = ops.reshape(self.kernel, (size, 2, size, 2, self.filters, -1))[::-1, :, ::-1]
         kernel = ops.reshape(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), (size, size, -1, 4 * self.filters))
-        around = [size - 1, size - 1]
+        around = [
+            size - 1,
+            size - 1,
+        ]  # padded here: of a convolution that pads, the gradient takes a hundred times as long
         blocks = ops.conv(ops.pad(images, [[0, 0], around, around, [0, 0]]), kernel) + ops.tile(self.bias, 4)
         return tf.nn.depth_to_space(blocks, 2)
 
@@ -71,7 +74,10 @@ class PixelDeconv(Conv2DTranspose):
 
 @tf.custom_gradient
 def halve(images: Tensor, kernel: Tensor) -> Any:
-    """A convolution with strides of 2, whose kernel's gradient is computed as another convolution."""
+    """A convolution with strides of 2, whose kernel's gradient is computed as another convolution.
+
+    kernel: no variable, which tf.custom_gradient does not take.
+    """
 
     def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
         by_images = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(images), 2, "VALID")
