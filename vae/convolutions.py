@@ -57,10 +57,8 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         size = self.kernel_size[0] // 2  # in blocks
         kernel = ops.reshape(self.kernel, (size, 2, size, 2, self.filters, -1))[::-1, :, ::-1]
         kernel = ops.reshape(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), (size, size, -1, 4 * self.filters))
-        around = [
-            size - 1,
-            size - 1,
-        ]  # padded here: of a convolution that pads, the gradient takes a hundred times as long
+        # Padded beforehand: the gradient of a convolution that pads its images itself takes seventy times as long.
+        around = [size - 1, size - 1]
         blocks = ops.conv(ops.pad(images, [[0, 0], around, around, [0, 0]]), kernel) + ops.tile(self.bias, 4)
         return tf.nn.depth_to_space(blocks, 2)
 
