@@ -21,8 +21,6 @@ from extract.policies import held
 
 Progressed = Callable[[int], Any]
 Slice = tuple[np.ndarray | None, Sequence[int], int]  # parameters, seeds and patience, as `RealWorld.play` takes them
-FEW = 4
-"""Episodes that are spread over processes where a world asks for it: starting them takes 10 to 20 seconds, once."""
 SLICES = 3  # for each worker of a cluster: whoever is faster plays more of them
 
 
@@ -91,9 +89,8 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         On this machine as many as the settings say, else 1, or one for each core; on a cluster some for each worker.
         """
         if self.settings.workers.backend == "ray":
-            return SLICES * self.pool.size()
-        spread = self.world.processes and episodes >= FEW
-        return self.settings.workers.processes or (thread_count() if spread else 1)
+            return max(SLICES * self.pool.size(), -(-episodes // self.settings.env.games))
+        return self.settings.workers.processes or (thread_count() if episodes >= self.world.spread else 1)
 
     def play(
         self,
@@ -110,7 +107,7 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
         parts = self.parts(len(seeds))
         if parts <= 1:
             return self.play_slice((parameters, seeds, patience), progress)
-        size = min(self.settings.env.games, -(-len(seeds) // parts))
+        size = -(-len(seeds) // parts)
         slices: list[Slice] = []
         for first in range(0, len(seeds), size):
             part = slice(first, first + size)

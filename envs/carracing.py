@@ -116,7 +116,6 @@ CARRACING = World(
     score="return",
     solved=900,
     recorded=16,
-    processes=True,
     detail="kerbs",
     shows_detail=white,
     fixed={

@@ -242,6 +242,7 @@ DOOM = World(
     random=(210, 108),
     published_in="dream",
     recorded=16,
+    spread=64,
     detail="fireballs",
     shows_detail=burning,
     fixed={

@@ -123,7 +123,7 @@ class GymnasiumVector(SideBySide):
     """N environments in this process, one after the other.
 
     Gymnasium's own vector environments step finished games too, or wait until all are begun anew; work is spread over
-    processes by who plays (World.processes). `render` gives the whole pictures, in their own size.
+    processes by who plays (World.spread). `render` gives the whole pictures, in their own size.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (as Gymnasium has it)
@@ -232,7 +232,6 @@ def known(options: str) -> World:
         solved=spec.reward_threshold if spec else None,
         digits=2,
         recorded=8,
-        processes=True,
         compared=20,
         rates=Rates(
             episode=lasts, random=lasts, agent_episode=lasts, extract=rate, blind=rate / 2, agent=rate / 2, final=rate,

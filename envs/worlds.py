@@ -64,8 +64,9 @@ class World:
     rates: Rates
     recorded: int  # games that one worker of extraction steps side by side
     limit: int = STEPS  # steps after which the environment itself cuts an episode, if it does: M knows nothing of it
-    processes: bool = False
-    """Whether to spread games over processes, since one does not keep all cores busy."""
+    spread: int = 4
+    """Episodes from which on an agent's are spread over processes, since one does not keep all cores busy. Starting them
+    takes 10 to 20 seconds, once."""
     final: Callable[..., Vector] | None = None
     """As `vector`: the games that final figures are measured in, where those are others."""
     blind: Callable[..., Any] | None = None

@@ -369,7 +369,8 @@ def test_slices_are_put_together_in_their_order(tmp_path, monkeypatch):
         ("carracing", True, 4, True),
         ("carracing", False, 3, False),
         ("carracing", False, 1000, True),
-        ("doom", True, 1000, False),
+        ("doom", False, 20, False),
+        ("doom", True, 100, True),
     ],
 )
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, final, episodes, spread):
@@ -378,6 +379,14 @@ def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, world, fina
     assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == (2 if spread else 1)
     settings = dataclasses.replace(settings, workers=Workers(processes=3))
     assert RealWorld(settings, Run(tmp_path), final).parts(episodes) == 3
+
+
+def test_a_slice_on_a_cluster_is_played_at_once(tmp_path):
+    """A slice that is lost with its machine is played again, so it has no more episodes than games run side by side."""
+    ray = dataclasses.replace(CARRACING, workers=Workers(backend="ray"))
+    with RealWorld(CARRACING, Run(tmp_path)) as world:
+        world.settings, world.pool.processes = ray, 2
+        assert [world.parts(episodes) for episodes in (4, 18, 19, 300)] == [6, 6, 7, 100]
 
 
 def test_games_are_opened_once_and_again_only_for_more(tmp_path, monkeypatch):
