@@ -36,6 +36,8 @@ OF_NEXT_FRAME = ("model", "train")  # and those that mean something only there
 EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations", "controller.generations",
               "controller.real_generations", "controller.trial_every", "controller.trial_episodes")  # fmt: skip
 """Settings, and sections of them, that may differ from what a run folder was begun with: more generations of the same run."""
+UNRECORDED = ("env.games",)
+"""Settings of how the work is done, which nothing that comes of it depends on."""
 
 
 # A table: each setting with its default, its meaning and its limits.

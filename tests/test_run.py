@@ -75,6 +75,11 @@ def test_other_settings_are_refused_by_name(begin):
             begin(stage, "extract.seed=1")
     assert begin(FIRST, "vae.steps=3") is True, "a later stage's settings do not matter to an earlier one"
     assert begin(FIRST, "workers.processes=2", "hardware.threads=1") is True, "nor does who does the work"
+    assert begin(FIRST, "env.games=3") is True, "or how many games at once"
+    record = begin.run.read_record("first")
+    assert "env.games" not in record["settings"] and "env.max_steps" in record["settings"]
+    write_json(begin.run.record("first"), {**record, "settings": {**record["settings"], "env.games": 50}})
+    assert begin(FIRST, "env.games=3") is True, "earlier versions wrote that down"
 
 
 def test_extendable_setting_reopens_a_stage(begin):
