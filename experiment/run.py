@@ -30,7 +30,7 @@ from experiment.files import (
     write_json,
 )
 from experiment.problem import Problem, UsageProblem
-from experiment.schema import EXTENDABLE, UNRECORDED, Experiment
+from experiment.schema import EXTENDABLE, UNRECORDED, UNUSED, Experiment
 
 ITERATIONS = "iterations"
 PRETRAINED = SHIPPED / "pretrained"  # run folders of agents that are shipped, by name
@@ -213,7 +213,9 @@ class Run:
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        fixed = {key for key in recorded if not {key, key.split(".")[0]} & {*EXTENDABLE, *UNRECORDED}}
+        unused = [key for number, keys in UNUSED.items() if not recorded.get(number) for key in keys]
+        free = {*EXTENDABLE, *UNRECORDED, *unused}
+        fixed = {key for key in recorded if not {key, key.split(".")[0]} & free}
         wanted = {key: value for key, value, _ in flatten(settings) if key in fixed}
         if key := difference(recorded, wanted, unsaid={}):
             asked = "nothing" if wanted[key] == "" else wanted[key]
