@@ -86,7 +86,8 @@ class RealWorld(contextlib.AbstractContextManager["RealWorld"]):
     def parts(self, episodes: int) -> int:
         """How many slices so many episodes are played in, at least; where it is one, this process plays it.
 
-        On this machine as many as the settings say, else 1, or one for each core; on a cluster some for each worker.
+        On this machine as many as the settings say, else 1, or one for each core (World.spread). On a cluster some for each
+        worker, and none with more episodes than are played side by side: one that is lost is played again.
         """
         if self.settings.workers.backend == "ray":
             return max(SLICES * self.pool.size(), -(-episodes // self.settings.env.games))

@@ -30,7 +30,7 @@ from experiment.files import (
     write_json,
 )
 from experiment.problem import Problem, UsageProblem
-from experiment.schema import EXTENDABLE, UNRECORDED, UNUSED, Experiment
+from experiment.schema import EXTENDABLE, UNRECORDED, Experiment
 
 ITERATIONS = "iterations"
 PRETRAINED = SHIPPED / "pretrained"  # run folders of agents that are shipped, by name
@@ -49,8 +49,9 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any], unsaid: Mappi
 
 def section_settings(settings: Experiment, sections: Sequence[str]) -> dict[str, Any]:
     """Dotted key -> value, of these sections, without those that what is made does not depend on."""
-    of_sections = {key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections}
-    return {key: value for key, value in of_sections.items() if key not in UNRECORDED}
+    return {
+        key: value for key, value, _ in flatten(settings) if key.split(".")[0] in sections and key not in UNRECORDED
+    }
 
 
 class Run:
@@ -213,9 +214,7 @@ class Run:
 
     def compare(self, stage: str, recorded: dict[str, Any], settings: Experiment) -> None:
         """Raise Problem naming the first setting that differs from what `stage` was made with here."""
-        unused = [key for number, keys in UNUSED.items() if not recorded.get(number) for key in keys]
-        free = {*EXTENDABLE, *UNRECORDED, *unused}
-        fixed = {key for key in recorded if not {key, key.split(".")[0]} & free}
+        fixed = {key for key in recorded if not {key, key.split(".")[0]} & {*EXTENDABLE, *UNRECORDED}}
         wanted = {key: value for key, value, _ in flatten(settings) if key in fixed}
         if key := difference(recorded, wanted, unsaid={}):
             asked = "nothing" if wanted[key] == "" else wanted[key]

@@ -38,9 +38,6 @@ EXTENDABLE = ("iterations", "evaluate", "wandb", "openloop", "repeat.generations
 """Settings, and sections of them, that may differ from what a run folder was begun with: more generations of the same run."""
 UNRECORDED = ("env.games",)
 """Settings of how the work is done, which nothing that comes of it depends on."""
-UNUSED = {"controller.real_generations": ("controller.real_population", "controller.real_episodes", "controller.real_sigma",
-                                          "controller.patience")}  # fmt: skip
-"""Number -> settings that mean nothing while it is 0, and so may still be chosen."""
 
 
 # A table: each setting with its default, its meaning and its limits.

@@ -92,17 +92,6 @@ def test_extendable_setting_reopens_a_stage(begin):
         begin(controller, "controller.sigma=0.2")
 
 
-def test_how_the_real_world_is_learnt_in_can_be_chosen_until_it_is(begin):
-    controller = Stage("controller", "", sections=("controller",))
-    begin(controller)
-    begin.run.complete("controller")
-    wanted = ["controller.real_episodes=4", "controller.real_sigma=0.3", "controller.patience=50"]
-    assert begin(controller, *wanted, "controller.real_generations=2") is False
-    assert begin(controller, *wanted, "controller.real_generations=3") is False
-    with pytest.raises(Problem, match=r"controller\.real_episodes=4, not 5"):
-        begin(controller, *wanted[1:], "controller.real_episodes=5", "controller.real_generations=3")
-
-
 def test_run_stage_records_skips_and_locks(tmp_path, capsys):
     calls = []
 
