@@ -114,6 +114,11 @@ def test_histogram_states_its_figures(tmp_path):
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["random: 2.50 ± 1.29 (n = 4)"]
+    axes = Figure().subplots()
+    Histogram({"agent": [890, 900], "random": [-30, -32]}, "return", "Returns").draw(axes)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["agent: 895 ± 7 (n = 2)", "random: -31 ± 1 (n = 2)"]
     save_panels(tmp_path / "histogram.png", [Histogram(samples, "tics", "Survival")])
     save_panels(tmp_path / "panels.png", [panel, panel, Curves({"a": ([0, 1], [2, 1])}, "x", "y", "z")])
     one, three = (read_picture(tmp_path / name).shape[:2] for name in ("histogram.png", "panels.png"))

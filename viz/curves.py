@@ -93,7 +93,8 @@ class Histogram:
         samples = {label: values for label, values in samples.items() if values.size}
         together = np.concatenate([*samples.values(), [0.0, *self.lines.values()]])
         edges = np.histogram_bin_edges(together, bins=BINS)
-        labels = [f"{label}: {_figures(values)}" for label, values in samples.items()]
+        decimals = 0 if np.abs(together).max() >= 100 else 2  # the same for all, so that they can be compared
+        labels = [f"{label}: {_figures(values, decimals)}" for label, values in samples.items()]
         for i, (values, label) in enumerate(zip(samples.values(), labels, strict=True)):
             colour, weights = PALETTE[i % len(PALETTE)], np.full(len(values), 100 / len(values))
             style: dict[str, Any] = {"bins": edges, "weights": weights, "color": colour}
@@ -158,7 +159,6 @@ def _name_levels(axes: Axes, levels: Mapping[str, float]) -> None:
                       va="center", fontsize=8, color=FAINT)  # fmt: skip
 
 
-def _figures(values: np.ndarray) -> str:
+def _figures(values: np.ndarray, decimals: int) -> str:
     deviation = values.std(ddof=1) if len(values) > 1 else 0.0
-    decimals = 0 if abs(values.mean()) >= 100 else 2
     return f"{values.mean():,.{decimals}f} ± {deviation:,.{decimals}f} (n = {len(values):,})"
