@@ -133,6 +133,8 @@ class Rnn:
     train: bool = setting(True, "false: M keeps its random weights (the paper's question what an untrained M is worth)")
     action: Literal["executed", "raw"] = setting("executed", "the action M sees: as the world executes it (doom: -1, "
         "0, 1), or the raw tanh as in the original")
+    dropout: float = setting(0.0, "share of z's and h's numbers that M's LSTM is not given: others in every batch and in every "
+        "dream, and none where M follows the world", 0, 0.9)
     predict_done: bool = setting(True, "M also predicts whether the episode ends; then it also sees the restart flag")
     done_weight: float = setting(10.0, "weight of an ending in the done loss", above=0, most=WEIGHT)
     predict_reward: bool = setting(False, "M also predicts its action's reward, so that C can be trained in its dream")

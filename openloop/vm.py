@@ -3,7 +3,7 @@
 M is warmed up on a window's context, from an empty memory, which its restart flag tells it, as where an episode begins
 in training. Then it dreams under the recorded actions: each z is drawn from M's mixture at openloop.temperature and fed
 back. Like everything that C sees, a recorded frame's z is drawn from V's mu and logvar, anew for each of the D dreams.
-M's done is not asked: what is compared are the steps for which the recorded episode went on.
+M's done is not asked: what is compared are the steps for which the recorded episode went on. Nor is its dropout used.
 """
 
 from typing import Any, NamedTuple

@@ -4,6 +4,8 @@ Every dream starts at a moment of a real episode: at its first frame with M's st
 memory of what came before. In each step C sees z[t], h[t] and c[t] and acts; M steps; z[t+1] is drawn from its mixture
 at a temperature. Where M predicts done, the dream ends when the done logit is above 0, or with the probability that M
 gives, or never and every step counts by it (dream.done); where it predicts reward, that is what a step brings, else 1.
+Where M has dropout, every dream has a mask of its own, the same for all candidates: without it an M that was trained
+with it dreams far too easily.
 
 How it is fast: the products of a step run as they are (oneDNN, bfloat16 where M computes in it), with the
 weights cast once; what lies between them is compiled by XLA into three pieces. XLA needs fixed shapes, so the
@@ -37,6 +39,7 @@ Act = Callable[..., Tensor]
 PADDING = 32  # the products' inner and outer sizes are multiples of this
 BLOCK = 20  # steps between two looks at which dreams have ended
 FULL = 0.75  # the share of a tile that must be needed for it to be chosen over smaller ones
+MASKS = 2**62  # beside a seed, where `noise` and `luck` have steps
 TILES = (512, 256, 128, 64)  # rows that are stepped together; each size is compiled once, in about a second
 
 
@@ -136,6 +139,12 @@ def luck(seed: Tensor, step: Tensor, episodes: Tensor) -> Tensor:
     return tf.random.stateless_uniform((episodes,), [tf.cast(seed, tf.int64), -3 - tf.cast(step, tf.int64)])
 
 
+def masks(model: MDNRNN, seed: Tensor, episodes: Tensor) -> Tensor:
+    """Of `MDNRNN.mask`, one for each of E dreams, (E, I+H+padding) in M's compute dtype; independent of `noise`."""
+    uniform = tf.random.stateless_uniform((episodes, model.mask_size), [tf.cast(seed, tf.int64), MASKS])
+    return tf.cast(pad(model.mask(uniform), axis=1), model.compute_dtype)
+
+
 def pad(values: Tensor, axis: int) -> Tensor:
     """Zeros added at the end of an axis, to a multiple of PADDING."""
     return tf.pad(values, [[0, -values.shape[axis] % PADDING if i == axis else 0] for i in range(len(values.shape))])
@@ -193,12 +202,13 @@ class Dream:
         mu, logvar, h, c = (tf.gather(part, chosen) for part in self.starts)
         return State(draw(mu, logvar, normal), h, c)
 
-    def see(self, state: State, raw: Tensor, restart: Tensor) -> Tensor:
-        """What M's gates are a product of, (N, I+H+padding): z, the action as M is told it, restart (N,), and h."""
+    def see(self, state: State, raw: Tensor, restart: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What M's gates are a product of, (N, I+H+padding): z, the action as M is told it, restart (N,), and h, times mask."""
         dtype = self.model.compute_dtype
         inputs = self.model.inputs(state.z, raw, restart)
         padding = tf.zeros((tf.shape(inputs)[0], -(inputs.shape[1] + state.h.shape[1]) % PADDING), dtype)
-        return tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
+        seen = tf.concat([tf.cast(inputs, dtype), tf.cast(state.h, dtype), padding], axis=1)
+        return seen if mask is None else seen * mask
 
     def remember(self, products: list[Tensor], bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the gates' products, four of (N, H or more), to the next h and c (N, H), and h as the head's product takes it."""
@@ -225,13 +235,14 @@ class Dream:
         temperature: Tensor,
         uniform: Tensor,
         normal: Tensor,
+        mask: Tensor | None = None,
     ) -> tuple[State, Imagined]:
         """One step of N dreams after their raw actions, (N,) or (N, A).
 
         restart: (N,), 1 on the first step of an episode, else 0; there h and c must be zero. uniform and normal: (N, Z),
-        the random numbers of `sample`. Returns the next State, and what M imagined.
+        the random numbers of `sample`. mask: of `masks`, (N, I+H+padding). Returns the next State, and what M imagined.
         """
-        inputs = self.see(state, raw, restart)
+        inputs = self.see(state, raw, restart, mask)
         products = [tf.matmul(inputs, kernel) for kernel in weights.kernels]  # four are faster than one
         h, c, factor = self._remember(products, weights.bias, state.c)
         product = tf.matmul(factor, weights.output_kernel)
@@ -284,6 +295,7 @@ class Dream:
         ) -> tuple[Live, tuple[Tensor, ...]]:
             number, episode = tf.size(steps), live.row % episodes
             own = tf.gather(parameters, live.row // episodes)  # (N, D)
+            mask = tf.gather(masks(self.model, seed, episodes), episode) if self.model.dropout else None
             arrays = tuple(tf.TensorArray(tf.float32, number) for _ in Moments._fields) if traced else ()
 
             def advance(i: Tensor, live: Live, arrays: Any) -> tuple[Tensor, Live, Any]:
@@ -292,7 +304,7 @@ class Dream:
                 uniform, normal = tf.gather(uniform, episode), tf.gather(normal, episode)  # (N, Z)
                 raw = choose(own, state, steps[i], episode)
                 restart = tf.fill(tf.shape(going), tf.cast((steps[i] == 0) & self.starts.fresh, tf.float32))
-                following, imagined = self.step(weights, state, raw, restart, temperature, uniform, normal)
+                following, imagined = self.step(weights, state, raw, restart, temperature, uniform, normal, mask)
                 now = Moments(state.z, raw, imagined.done_logit, imagined.reward)
                 arrays = tuple(array.write(i, part) for array, part in zip(arrays, now, strict=False))
                 lengths += tf.cast(going > 0, tf.int32)

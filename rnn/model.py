@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from envs.worlds import world_of
 from experiment.arrays import load_weights
 from experiment.backend import keras, ops
@@ -72,13 +74,15 @@ class MDNRNN(keras.Model):
 
     def __init__(
         self, latent_size: int, action_size: int, hidden: int, mixtures: int, predict_done: bool,
-        predict_reward: bool = False, seed: int = 0, told: Callable[..., Tensor] = as_they_are, **kwargs: Any,
+        predict_reward: bool = False, seed: int = 0, told: Callable[..., Tensor] = as_they_are, dropout: float = 0.0,
+        **kwargs: Any,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.latent_size, self.action_size, self.hidden = latent_size, action_size, hidden
         self.mixtures, self.predict_done, self.predict_reward = mixtures, predict_done, predict_reward
-        self.told = told
+        self.told, self.dropout = told, dropout
         self.input_size = latent_size + action_size + int(predict_done)
+        self.mask_size = self.input_size + hidden if dropout else 0
         self.mixture_size = 3 * mixtures * latent_size
         output_size = self.mixture_size + int(predict_reward) + int(predict_done)
         first, second = (keras.initializers.GlorotUniform(2 * seed + layer) for layer in range(2))
@@ -98,6 +102,16 @@ class MDNRNN(keras.Model):
         told = self.told(raw, xp=xp)
         told = told if len(told.shape) == len(z.shape) else told[..., None]
         return xp.concatenate([z, told, restart[..., None]] if self.predict_done else [z, told], axis=-1)
+
+    def mask(self, uniform: Tensor, xp: Any = ops) -> Tensor:
+        """What the LSTM's inputs and h are multiplied by in training and in dreams, from numbers uniform in [0, 1), (N, I+H).
+
+        0 for a share `dropout` of z and h, 1 / (1 - dropout) for the rest, 1 for the action and restart: the same for all
+        steps and gates (Gal & Ghahramani 2016). A dream with a mask of its own is one of many worlds that M holds possible
+        (Wellmer & Kwok 2021).
+        """
+        told = (np.arange(self.mask_size) >= self.latent_size) & (np.arange(self.mask_size) < self.input_size)
+        return xp.where(told, 1.0, xp.where(uniform < self.dropout, 0.0, 1 / (1 - self.dropout)))
 
     def observe(self, z: Tensor, raw: Tensor, restart: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM step from what `inputs` takes; where an episode begins, h and c (N, H) count as zero."""
@@ -125,7 +139,9 @@ def build_rnn(settings: Experiment) -> MDNRNN:
     """M as the settings describe it, with fresh weights."""
     m, told = settings.rnn, told_by(settings)
     actions = world_of(settings).actions
-    return MDNRNN(settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed, told)
+    return MDNRNN(
+        settings.vae.z, actions, m.hidden, m.mixtures, m.predict_done, m.predict_reward, m.seed, told, m.dropout
+    )
 
 
 def load_rnn(run: Run, settings: Experiment, damaged: str | None = None) -> MDNRNN:

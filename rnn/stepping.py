@@ -9,7 +9,7 @@ from envs.checks import SPAWN
 from experiment.backend import graph, tf
 from experiment.problem import Problem
 from rnn import LOST
-from rnn.dream import Dream, State, check_temperature
+from rnn.dream import Dream, State, check_temperature, pad
 from rnn.mixture import Mixture, sample
 from rnn.model import FORGET_BIAS
 from vae.model import draw
@@ -38,6 +38,7 @@ class Dreams:
         self.generators = [np.random.default_rng(0)] * number
         self.uniform = np.zeros((number, AHEAD, model.latent_size + 1), "float32")  # the last is for the ending
         self.normal = np.zeros((number, AHEAD, model.latent_size), "float32")
+        self.masks = np.ones((number, model.mask_size), "float32")
         self.steps = np.zeros(number, "int64")
         self.died = np.zeros(number, bool)
         self.rewards = np.zeros(number)
@@ -68,6 +69,8 @@ class Dreams:
             normal = generator.standard_normal(starts.mu.shape[1], "float32")
             state.z[row] = draw(starts.mu[chosen], starts.logvar[chosen], normal)
             state.h[row], state.c[row] = starts.h[chosen], starts.c[chosen]
+            if (size := self.dream.model.mask_size) > 0:
+                self.masks[row] = self.dream.model.mask(generator.random(size, "float32"), xp=np)
             self.steps[row], self.died[row] = 0, False
 
     def advance(self, raw: np.ndarray, rows: np.ndarray) -> None:
@@ -79,7 +82,7 @@ class Dreams:
         number = len(self.steps)
         drawn = np.arange(number), self.steps % AHEAD
         restart = (self.steps == 0) & self._fresh
-        columns = raw.reshape(number, -1), restart[:, None], self.uniform[drawn], self.normal[drawn]
+        columns = raw.reshape(number, -1), restart[:, None], self.uniform[drawn], self.normal[drawn], self.masks
         given = np.concatenate(columns, axis=1, dtype="float32")
         after = self._step(self._state, given, np.float32(self.temperature))
         going = np.zeros(number, bool)
@@ -93,9 +96,10 @@ class Dreams:
 def make_step(dream: Dream, number: int) -> Step:
     """A whole step of N dreams, for all `Dreams` of so many: a compiled function, or `alone` for one dream.
 
-    Of what C sees, z, h and c (N, Z+2H), and what is given, the raw action, restart, and random numbers, uniform (Z+1, the
-    last for the ending) and standard normal (Z), (N, A+1+Z+1+Z), and the temperature, it makes what C sees next, whether the
-    dream ends, 1 or 0, and the reward, (N, Z+2H+2). All float32, and few arrays, since TensorFlow takes long for each.
+    Of what C sees, z, h and c (N, Z+2H), and what is given, the raw action, restart, random numbers, uniform (Z+1, the last
+    for the ending) and standard normal (Z), and M's mask where it has dropout, (N, A+1+Z+1+Z[+I+H]), and the temperature, it
+    makes what C sees next, whether the dream ends, 1 or 0, and the reward, (N, Z+2H+2). All float32, and few arrays, since
+    TensorFlow takes long for each.
     """
     if number == 1:
         return alone(dream)
@@ -103,15 +107,17 @@ def make_step(dream: Dream, number: int) -> Step:
 
     def step(state: Tensor, given: Tensor, temperature: Tensor) -> Tensor:
         z, h, c = tf.split(state, [m.latent_size, m.hidden, m.hidden], axis=1)
-        raw, restart, uniform, luck, normal = tf.split(
-            given, [m.action_size, 1, m.latent_size, 1, m.latent_size], axis=1
+        raw, restart, uniform, luck, normal, mask = tf.split(
+            given, [m.action_size, 1, m.latent_size, 1, m.latent_size, m.mask_size], axis=1
         )
         raw = raw if m.action_size > 1 else raw[:, 0]
-        after, imagined = dream.step(weights, State(z, h, c), raw, restart[:, 0], temperature, uniform, normal)
+        mask = tf.cast(pad(mask, axis=1), m.compute_dtype) if m.dropout else None
+        after, imagined = dream.step(weights, State(z, h, c), raw, restart[:, 0], temperature, uniform, normal, mask)
         ends = tf.cast(dream.ends(imagined.done_logit, luck[:, 0]), tf.float32)
         return tf.concat([*after, ends[:, None], imagined.reward[:, None]], axis=1)
 
-    shapes = (number, m.latent_size + 2 * m.hidden), (number, m.action_size + 2 + 2 * m.latent_size), ()
+    given = m.action_size + 2 + 2 * m.latent_size + m.mask_size
+    shapes = (number, m.latent_size + 2 * m.hidden), (number, given), ()
     # The graph itself: finding it again for every step's arguments takes a millisecond.
     concrete = graph(step).get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes))
     return lambda *arguments: concrete(*arguments).numpy()
@@ -125,9 +131,11 @@ def alone(dream: Dream) -> Step:
 
     def step(state: np.ndarray, given: np.ndarray, temperature: np.float32) -> np.ndarray:
         z, h, c = parts(state, m.latent_size, m.hidden, m.hidden)
-        raw, restart, uniform, luck, normal = parts(given, m.action_size, 1, m.latent_size, 1, m.latent_size)
+        sizes = m.action_size, 1, m.latent_size, 1, m.latent_size, m.mask_size
+        raw, restart, uniform, luck, normal, mask = parts(given, *sizes)
         inputs = m.inputs(z, raw if m.action_size > 1 else raw[:, 0], restart[:, 0], xp=np)
         inputs = np.concatenate([inputs, h], axis=1)
+        inputs = inputs * mask if m.dropout else inputs
         # Not `@`, for which OpenBLAS starts threads that take three times as long together.
         gates = (np.vecdot(kernel, inputs) + bias).reshape(4, 1, m.hidden)
         i, _, f, o = 0.5 + 0.5 * np.tanh(0.5 * gates)  # the logistic function

@@ -36,7 +36,7 @@ class Learner(keras.Model):
 
     def __init__(self, model: MDNRNN, m: Rnn):
         super().__init__()
-        self.model, self.weights_of_losses = model, (m.done_weight, m.reward_weight)
+        self.model, self.weights_of_losses, self.seed = model, (m.done_weight, m.reward_weight), m.seed
         self.frames = m.streams * m.window
         self.epoch = math.ceil(m.steps / m.epochs)  # steps of an epoch
         self.steps = self.epoch * m.epochs  # of the whole training
@@ -52,11 +52,19 @@ class Learner(keras.Model):
         """Those of a window, from the state that the window before left (truncated backpropagation)."""
         state = LSTMState(tf.convert_to_tensor(self.h), tf.convert_to_tensor(self.c))
         targets = Batch(*(tf.reshape(part, (-1, *part.shape[2:])) for part in batch))  # (T·B, ...)
-        hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state)
+        hidden, state = run_sequence(self.model, batch.inputs, batch.keep, state, self.mask())
         loss, parts = loss_of_hidden(self.model, hidden, targets, *self.weights_of_losses)
         self.h.assign(state.h)
         self.c.assign(state.c)
         return {"loss": loss, **parts._asdict()}
+
+    def mask(self) -> Any:
+        """Of `MDNRNN.mask`, one for each stream, drawn anew for every batch."""
+        if not self.model.dropout:
+            return None
+        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
+        seed = tf.stack([tf.constant(self.seed, tf.int64), step])
+        return self.model.mask(tf.random.stateless_uniform((self.h.shape[0], self.model.mask_size), seed))
 
 
 def train(settings: Experiment, run: Run) -> dict[str, Any]:

@@ -57,15 +57,19 @@ def remember_gradient(product: Tensor, bias: Tensor, c: Tensor, dh: Tensor, dc: 
     return tape.gradient(following, [product, c], output_gradients=[tf.cast(dh, tf.float32), dc])
 
 
-def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+def run_sequence(
+    model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState, mask: Tensor | None = None
+) -> tuple[Tensor, LSTMState]:
     """The LSTM over T steps (paper, section 2.2), differentiable by M's weights only (truncated at the window).
 
     inputs: (T, B, I) float32. keep: (T, B) float32, 0 where an episode begins and the memory is emptied, else 1.
-    state: before the first step. Returns every h (T, B, H) in M's compute dtype, and the state after the last.
+    state: before the first step. mask: (B, I+H), see `MDNRNN.mask`. Returns every h (T, B, H) in M's compute dtype, and the
+    state after the last.
     """
     steps, dtype = inputs.shape[0], model.compute_dtype
     inputs = tf.unstack(tf.cast(inputs, dtype))  # T of (B, I)
     keep, keep_low = tf.unstack(keep[:, :, None]), tf.unstack(tf.cast(keep[:, :, None], dtype))  # T of (B, 1)
+    masked, known = (1, 1) if mask is None else (tf.cast(mask, dtype), tf.cast(mask[:, model.input_size :], dtype))
 
     @tf.custom_gradient
     def unrolled(kernel: Tensor, bias: Tensor) -> Any:
@@ -74,7 +78,7 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState) 
         seen, products, memories, hidden = [], [], [], []
         h, c = tf.cast(state.h, dtype), state.c
         for t in range(steps):
-            seen.append(tf.concat([inputs[t], h * keep_low[t]], axis=1))  # (B, I+H)
+            seen.append(tf.concat([inputs[t], h * keep_low[t]], axis=1) * masked)  # (B, I+H)
             memories.append(c * keep[t])
             products.append(tf.matmul(seen[t], kernel))  # (B, W)
             h, c = remember(products[t], bias, memories[t])
@@ -87,7 +91,7 @@ def run_sequence(model: MDNRNN, inputs: Tensor, keep: Tensor, state: LSTMState) 
             gates: list[Tensor] = [None] * steps
             for t in reversed(range(steps)):
                 gates[t], dc = remember_gradient(products[t], bias, memories[t], from_output[t] + dh, dc)
-                dh = tf.matmul(gates[t], recurrent, transpose_b=True) * keep_low[t]
+                dh = tf.matmul(gates[t], recurrent, transpose_b=True) * keep_low[t] * known
                 dc *= keep[t]
             gate, before = tf.concat(gates, axis=0), tf.concat(seen, axis=0)  # (T·B, W), (T·B, I+H)
             by_kernel = tf.matmul(before, gate, transpose_a=True)  # (I+H, W)

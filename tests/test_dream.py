@@ -61,6 +61,15 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def plain_mask(model, seed, episodes):
+    """What z, the action, restart and h are multiplied by in every step of E dreams, (E, I+H)."""
+    inputs = model.input_size
+    uniform = tf.random.stateless_uniform((episodes, inputs + H), [tf.constant(seed, tf.int64), 2**62]).numpy()
+    mask = (uniform >= model.dropout) / (1 - model.dropout)
+    mask[:, Z:inputs] = 1
+    return mask
+
+
 def plain_dream(model, starts, seen_of, weights, episode, episodes, seed, temperature, max_steps):
     """One dream by the formulas, in float64: z that C saw, raw actions, done logits and rewards of its steps."""
     kernel, bias, output_kernel, output_bias = (variable.numpy().astype("float64") for variable in model.weights)
@@ -68,11 +77,12 @@ def plain_dream(model, starts, seen_of, weights, episode, episodes, seed, temper
     chosen = int(uniform[0] * len(starts.mu))
     z = starts.mu[chosen] + np.exp(starts.logvar[chosen] / 2) * normal
     h, c = np.float64(starts.h[chosen]), np.float64(starts.c[chosen])
+    mask = plain_mask(model, seed, episodes)[episode]
     steps = []
     for step in range(max_steps):
         raw = np.tanh(weights.reshape(model.action_size, -1) @ np.concatenate([z, c, h]))  # (A,)
         restart = [float(step == 0 and not h.any())] if model.predict_done else []
-        i, j, f, o = np.split(np.concatenate([z, seen_of(raw), restart, h]) @ kernel + bias, 4)
+        i, j, f, o = np.split((np.concatenate([z, seen_of(raw), restart, h]) * mask) @ kernel + bias, 4)
         c = c * sigmoid(f + 1) + sigmoid(i) * np.tanh(j)
         h = np.tanh(c) * sigmoid(o)
         outputs = h @ output_kernel + output_bias
@@ -109,6 +119,7 @@ DREAMS = {
     "doom": (Env(), Rnn(), FIRST_FRAMES),
     "raw actions": (Env(), Rnn(action="raw"), FIRST_FRAMES),
     "further on": (Env(), Rnn(), FURTHER_ON),
+    "dropout": (Env(), Rnn(dropout=0.3), FURTHER_ON),
     "with rewards": (Env(), Rnn(predict_reward=True), FIRST_FRAMES),
     "carracing": (Env(name="carracing"), Rnn(predict_done=False, predict_reward=True), FIRST_FRAMES),
     "carracing, raw actions, done, further on": (

@@ -169,7 +169,9 @@ def test_row_i_of_the_vector_is_the_dream_of_seed_plus_i(run, env):
     assert episodes.min() > 0
 
 
-@pytest.mark.parametrize(("folder", "override"), [("run", "dream.done=drawn"), ("racing", "rnn.action=raw")])
+@pytest.mark.parametrize(
+    ("folder", "override"), [("run", "dream.done=drawn"), ("run", "rnn.dropout=0.3"), ("racing", "rnn.action=raw")]
+)
 def test_one_dreams_step_in_numpy_is_the_compiled_one(folder, override, request):
     """At every luck: all state, endings and rewards."""
     folder = request.getfixturevalue(folder)
@@ -177,7 +179,7 @@ def test_one_dreams_step_in_numpy_is_the_compiled_one(folder, override, request)
     dream, generator = load_dream(settings, folder), np.random.default_rng(0)
     alone, together = make_step(dream, 1), make_step(dream, 64)
     state = generator.normal(size=(64, Z + 2 * H)).astype("float32")
-    given = generator.random((64, dream.model.action_size + 2 + 2 * Z)).astype("float32")
+    given = generator.random((64, dream.model.action_size + 2 + 2 * Z + dream.model.mask_size)).astype("float32")
     expected = together(state, given, np.float32(1.3))
     for row, after in enumerate(expected):
         np.testing.assert_allclose(

@@ -23,7 +23,7 @@ from extract.rollouts import Sequences
 from rnn.mixture import log_likelihood
 from rnn.model import MDNRNN, build_rnn, load_rnn
 from rnn.series import Batch, Series
-from rnn.training import train
+from rnn.training import Learner, train
 from rnn.unrolled import LSTMState, loss_of_hidden, losses, run_sequence
 from rnn.validation import Validation, Validator, describe, figures
 from tests.commands import PROJECT, python
@@ -101,6 +101,23 @@ def test_outputs_are_the_mixture_then_the_reward_then_done(done: bool, reward: b
             np.testing.assert_array_equal(predicted.done_logit, outputs[:, 12 + reward])
 
 
+def test_dropout_spares_the_action_and_restart_and_is_another_in_every_batch():
+    model = MDNRNN(64, 1, 512, 5, True, dropout=0.25)
+    drawn = np.random.default_rng(0).random((400, 578), np.float32)
+    mask = model.mask(drawn, xp=np)
+    np.testing.assert_allclose(model.mask(tf.constant(drawn)), mask, rtol=1e-6)
+    assert (mask[:, 64:66] == 1).all()
+    others = np.delete(mask, [64, 65], axis=1)
+    np.testing.assert_array_equal(others == 0, np.delete(drawn, [64, 65], axis=1) < 0.25)
+    np.testing.assert_allclose(others[others > 0], 4 / 3)
+    learner = Learner(model, Rnn(streams=8))
+    first, again = learner.mask().numpy(), learner.mask().numpy()
+    learner.optimizer.iterations.assign(1)
+    np.testing.assert_array_equal(first, again)
+    assert (first != learner.mask().numpy()).any() and (first[0] != first[1]).any()
+    assert Learner(MDNRNN(64, 1, 512, 5, True), Rnn(streams=8)).mask() is None
+
+
 def published() -> tuple[MDNRNN, dict[str, np.ndarray]]:
     """The published CarRacing M; its output columns are ordered (z, part, component), ours (part, component, z)."""
     data = dict(np.load(Path(__file__).parent / "data" / "carracing_mdn_rnn_published.npz"))
@@ -141,28 +158,29 @@ def test_published_model_unrolled():
 
 
 HEADS = [
-    ("float32", 1e-5, True, False, 32),
-    ("mixed_bfloat16", 3e-2, True, False, 32),
-    ("float32", 1e-5, True, True, 256),
-    ("mixed_bfloat16", 3e-2, False, True, 32),
-    ("float32", 1e-5, False, False, 32),
+    ("float32", 1e-5, True, False, 32, 0.0),
+    ("mixed_bfloat16", 3e-2, True, False, 32, 0.0),
+    ("float32", 1e-5, True, True, 256, 0.3),
+    ("mixed_bfloat16", 3e-2, False, True, 32, 0.3),
+    ("float32", 1e-5, False, False, 32, 0.0),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward", "aligned"), HEADS)
+@pytest.mark.parametrize(("dtype", "tolerance", "predict_done", "predict_reward", "aligned", "dropout"), HEADS)
 def test_unrolled_is_the_plain_loop(
     dtype: str,
     tolerance: float,
     predict_done: bool,
     predict_reward: bool,
     aligned: int,
+    dropout: float,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Loss, state and gradients, with restarts and every mask; relative to the largest gradient of each weight."""
+    """Loss, state and gradients, with restarts, dropout and every mask; relative to the largest gradient of each weight."""
     monkeypatch.setattr(rnn.model, "ALIGNED", aligned)  # of float32's four gates of 8, padded or not
     steps, streams, random = 7, 3, np.random.default_rng(0)
     heads = {"predict_done": predict_done, "predict_reward": predict_reward}
-    model = MDNRNN(4, 1, 8, 2, **heads, dtype=dtype)
+    model = MDNRNN(4, 1, 8, 2, **heads, dropout=dropout, dtype=dtype)
     plain = MDNRNN(4, 1, 8, 2, **heads, dtype="float32")
     plain.set_weights(model.get_weights())
     inputs, z = random.normal(size=(steps, streams, model.input_size)), random.normal(size=(steps, streams, 4))
@@ -172,17 +190,22 @@ def test_unrolled_is_the_plain_loop(
     inputs, z = tf.constant(inputs, tf.float32), tf.constant(z, tf.float32)
     h, c = (tf.constant(random.normal(size=(streams, 8)), tf.float32) for _ in range(2))
     parts = (z_mask, done, done_mask, reward, reward_mask)
+    dropped = np.ones((streams, model.input_size + 8), "f")
+    dropped[:, [0, 3, -1]] = 0, 1.5, 2
+    dropped = dropped if dropout else np.ones_like(dropped)
+    mask = tf.constant(dropped) if dropout else None
     targets = Batch(None, None, tf.reshape(z, (-1, 4)), *(part.ravel() for part in parts))
 
     with tf.GradientTape() as tape:
-        hidden, state = run_sequence(model, inputs, tf.constant(keep), LSTMState(h, c))
+        hidden, state = run_sequence(model, inputs, tf.constant(keep), LSTMState(h, c), mask)
         loss, found = loss_of_hidden(model, hidden, targets, done_weight=10, reward_weight=0.5)
     gradients = tape.gradient(loss, model.trainable_weights)
 
     with tf.GradientTape() as tape:
         outputs = []
         for t in range(steps):
-            h, c = plain.step(inputs[t], h * keep[t][:, None], c * keep[t][:, None])
+            seen, h = inputs[t] * dropped[:, : model.input_size], h * dropped[:, model.input_size :]
+            h, c = plain.step(seen, h * keep[t][:, None], c * keep[t][:, None])
             outputs.append(plain.product(h, plain.output_kernel) + plain.output_bias)
         expected_parts = losses(plain, tf.concat(outputs, axis=0), targets, done_weight=10)
         expected = expected_parts.z_nll + expected_parts.done_loss + 0.5 * expected_parts.reward_error
