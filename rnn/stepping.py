@@ -62,15 +62,14 @@ class Dreams:
     def begin(self, rows: Rows) -> None:
         """Start some dreams (their numbers) at recorded moments, drawn by their generators."""
         check_tensorflow()
-        starts, state = self.dream.starts, self.state
+        model, starts, state = self.dream.model, self.dream.starts, self.state
         for row in rows:
             generator = self.generators[row]
             chosen = generator.integers(len(starts.mu))
             normal = generator.standard_normal(starts.mu.shape[1], "float32")
             state.z[row] = draw(starts.mu[chosen], starts.logvar[chosen], normal)
             state.h[row], state.c[row] = starts.h[chosen], starts.c[chosen]
-            if (size := self.dream.model.mask_size) > 0:
-                self.masks[row] = self.dream.model.mask(generator.random(size, "float32"), xp=np)
+            self.masks[row] = model.mask(generator.random(model.mask_size, "float32"), xp=np)
             self.steps[row], self.died[row] = 0, False
 
     def advance(self, raw: np.ndarray, rows: np.ndarray) -> None:

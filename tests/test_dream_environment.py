@@ -22,7 +22,7 @@ from experiment.schema import Env, Experiment, Rnn
 from rnn.dream import Dream, load_dream
 from rnn.model import load_rnn
 from rnn.starts import load_starts
-from rnn.stepping import make_step
+from rnn.stepping import Dreams, make_step
 from tests.fake import save_untrained
 from vae.model import VAE
 
@@ -186,6 +186,20 @@ def test_one_dreams_step_in_numpy_is_the_compiled_one(folder, override, request)
             alone(state[row : row + 1], given[row : row + 1], np.float32(1.3))[0], after, atol=1e-5
         )
     assert settings.env.name == "carracing" or 0 < expected[:, -2].mean() < 1  # some ended
+
+
+def test_every_dream_keeps_a_mask_of_its_own_where_m_has_dropout(run):
+    dream = load_dream(load_config(run.config, None, ["rnn.dropout=0.3"]), run)
+    dreams = Dreams(dream, 3, 1.0, 100)
+    dreams.generators = [np.random.default_rng(seed) for seed in (0, 0, 1)]
+    dreams.begin(range(3))
+    before = dreams.masks.copy()
+    np.testing.assert_array_equal(before[0], before[1])
+    assert (before[0] != before[2]).any() and 0 < (before == 0).mean() < 0.6
+    dreams.advance(np.zeros(3, "float32"), np.arange(3))
+    np.testing.assert_array_equal(dreams.masks, before)
+    dreams.begin([0])
+    assert (dreams.masks[0] != before[0]).any() and (dreams.masks[1:] == before[1:]).all()
 
 
 def test_vector_restarts_in_the_next_step(run):

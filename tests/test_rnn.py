@@ -190,9 +190,7 @@ def test_unrolled_is_the_plain_loop(
     inputs, z = tf.constant(inputs, tf.float32), tf.constant(z, tf.float32)
     h, c = (tf.constant(random.normal(size=(streams, 8)), tf.float32) for _ in range(2))
     parts = (z_mask, done, done_mask, reward, reward_mask)
-    dropped = np.ones((streams, model.input_size + 8), "f")
-    dropped[:, [0, 3, -1]] = 0, 1.5, 2
-    dropped = dropped if dropout else np.ones_like(dropped)
+    dropped = np.where(random.random((streams, model.input_size + 8)) < dropout, 0, 1 / (1 - dropout)).astype("f")
     mask = tf.constant(dropped) if dropout else None
     targets = Batch(None, None, tf.reshape(z, (-1, 4)), *(part.ravel() for part in parts))
 
